@@ -1,0 +1,8 @@
+//! Shared API machinery: the value tree, type descriptors, codecs, patches,
+//! selectors, quantities and the `Status` error. No I/O, no clock, no tokio.
+
+pub mod status;
+
+/// The value tree: what every object is inside the server.
+pub use serde_json::Value;
+pub use status::{ApiError, FieldError, FieldErrorKind};
