@@ -1,0 +1,85 @@
+//! Rows of admissionregistration.k8s.io.
+
+use crate::contract::Kind;
+use crate::row::{kind, status};
+
+pub(crate) const GROUP: &str = "admissionregistration.k8s.io";
+const V1: &[&str] = &["v1"];
+
+pub(crate) fn rows() -> Vec<Kind> {
+    vec![
+        Kind {
+            categories: &["api-extensions"],
+            // mutating_admission_policy
+            ..kind!(
+                GROUP,
+                V1,
+                "MutatingAdmissionPolicy",
+                "mutatingadmissionpolicies",
+                "mutatingadmissionpolicy",
+                false
+            )
+        },
+        Kind {
+            categories: &["api-extensions"],
+            // mutating_admission_policy_binding
+            ..kind!(
+                GROUP,
+                V1,
+                "MutatingAdmissionPolicyBinding",
+                "mutatingadmissionpolicybindings",
+                "mutatingadmissionpolicybinding",
+                false
+            )
+        },
+        Kind {
+            categories: &["api-extensions"],
+            // mutating_webhook_configuration
+            ..kind!(
+                GROUP,
+                V1,
+                "MutatingWebhookConfiguration",
+                "mutatingwebhookconfigurations",
+                "mutatingwebhookconfiguration",
+                false
+            )
+        },
+        Kind {
+            categories: &["api-extensions"],
+            subresources: const { &[status(GROUP, "v1", "ValidatingAdmissionPolicy")] },
+            // validating_admission_policy
+            ..kind!(
+                GROUP,
+                V1,
+                "ValidatingAdmissionPolicy",
+                "validatingadmissionpolicies",
+                "validatingadmissionpolicy",
+                false
+            )
+        },
+        Kind {
+            categories: &["api-extensions"],
+            // validating_admission_policy_binding
+            ..kind!(
+                GROUP,
+                V1,
+                "ValidatingAdmissionPolicyBinding",
+                "validatingadmissionpolicybindings",
+                "validatingadmissionpolicybinding",
+                false
+            )
+        },
+        Kind {
+            categories: &["api-extensions"],
+            // validating_webhook_configuration
+            ..kind!(
+                GROUP,
+                V1,
+                "ValidatingWebhookConfiguration",
+                "validatingwebhookconfigurations",
+                "validatingwebhookconfiguration",
+                false
+            )
+        },
+    ]
+}

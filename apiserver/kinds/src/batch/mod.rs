@@ -1,0 +1,25 @@
+//! Rows of batch.
+
+use crate::contract::Kind;
+use crate::row::{kind, status};
+
+pub(crate) const GROUP: &str = "batch";
+const V1: &[&str] = &["v1"];
+
+pub(crate) fn rows() -> Vec<Kind> {
+    vec![
+        Kind {
+            short_names: &["cj"],
+            categories: &["all"],
+            subresources: const { &[status(GROUP, "v1", "CronJob")] },
+            // cron_job
+            ..kind!(GROUP, V1, "CronJob", "cronjobs", "cronjob", true)
+        },
+        Kind {
+            categories: &["all"],
+            subresources: const { &[status(GROUP, "v1", "Job")] },
+            // job
+            ..kind!(GROUP, V1, "Job", "jobs", "job", true)
+        },
+    ]
+}

@@ -1,0 +1,165 @@
+//! Rows of the core group.
+
+use crate::contract::Kind;
+use crate::row::{CONNECT, CREATE, GET_PATCH_UPDATE, NO_COLLECTION, PROXY, SCALE, kind, status, sub};
+
+pub(crate) const GROUP: &str = "";
+const V1: &[&str] = &["v1"];
+
+pub(crate) fn rows() -> Vec<Kind> {
+    vec![
+        Kind {
+            verbs: CREATE,
+            // binding
+            ..kind!(GROUP, V1, "Binding", "bindings", "binding", true)
+        },
+        Kind {
+            short_names: &["cs"],
+            verbs: &["get", "list"],
+            // component_status
+            ..kind!(
+                GROUP,
+                V1,
+                "ComponentStatus",
+                "componentstatuses",
+                "componentstatus",
+                false
+            )
+        },
+        Kind {
+            short_names: &["cm"],
+            // config_map
+            ..kind!(GROUP, V1, "ConfigMap", "configmaps", "configmap", true)
+        },
+        Kind {
+            short_names: &["ep"],
+            // endpoints
+            ..kind!(GROUP, V1, "Endpoints", "endpoints", "endpoints", true)
+        },
+        Kind {
+            short_names: &["ev"],
+            // event
+            ..kind!(GROUP, V1, "Event", "events", "event", true)
+        },
+        Kind {
+            short_names: &["limits"],
+            // limit_range
+            ..kind!(GROUP, V1, "LimitRange", "limitranges", "limitrange", true)
+        },
+        Kind {
+            short_names: &["ns"],
+            verbs: NO_COLLECTION,
+            subresources: const {
+                &[
+                    sub("finalize", "", "v1", "Namespace", &["update"]),
+                    status(GROUP, "v1", "Namespace"),
+                ]
+            },
+            // namespace
+            ..kind!(GROUP, V1, "Namespace", "namespaces", "namespace", false)
+        },
+        Kind {
+            short_names: &["no"],
+            subresources: const {
+                &[
+                    sub("proxy", "", "v1", "NodeProxyOptions", PROXY),
+                    status(GROUP, "v1", "Node"),
+                ]
+            },
+            // node
+            ..kind!(GROUP, V1, "Node", "nodes", "node", false)
+        },
+        Kind {
+            short_names: &["pv"],
+            subresources: const { &[status(GROUP, "v1", "PersistentVolume")] },
+            // persistent_volume
+            ..kind!(
+                GROUP,
+                V1,
+                "PersistentVolume",
+                "persistentvolumes",
+                "persistentvolume",
+                false
+            )
+        },
+        Kind {
+            short_names: &["pvc"],
+            subresources: const { &[status(GROUP, "v1", "PersistentVolumeClaim")] },
+            // persistent_volume_claim
+            ..kind!(
+                GROUP,
+                V1,
+                "PersistentVolumeClaim",
+                "persistentvolumeclaims",
+                "persistentvolumeclaim",
+                true
+            )
+        },
+        Kind {
+            short_names: &["po"],
+            categories: &["all"],
+            subresources: const {
+                &[
+                    sub("attach", "", "v1", "PodAttachOptions", CONNECT),
+                    sub("binding", "", "v1", "Binding", CREATE),
+                    sub("ephemeralcontainers", "", "v1", "Pod", GET_PATCH_UPDATE),
+                    sub("eviction", "policy", "v1", "Eviction", CREATE),
+                    sub("exec", "", "v1", "PodExecOptions", CONNECT),
+                    sub("log", "", "v1", "Pod", &["get"]),
+                    sub("portforward", "", "v1", "PodPortForwardOptions", CONNECT),
+                    sub("proxy", "", "v1", "PodProxyOptions", PROXY),
+                    sub("resize", "", "v1", "Pod", GET_PATCH_UPDATE),
+                    status(GROUP, "v1", "Pod"),
+                ]
+            },
+            // pod
+            ..kind!(GROUP, V1, "Pod", "pods", "pod", true)
+        },
+        Kind {
+            // pod_template
+            ..kind!(GROUP, V1, "PodTemplate", "podtemplates", "podtemplate", true)
+        },
+        Kind {
+            short_names: &["rc"],
+            categories: &["all"],
+            subresources: const { &[SCALE, status(GROUP, "v1", "ReplicationController")] },
+            // replication_controller
+            ..kind!(
+                GROUP,
+                V1,
+                "ReplicationController",
+                "replicationcontrollers",
+                "replicationcontroller",
+                true
+            )
+        },
+        Kind {
+            short_names: &["quota"],
+            subresources: const { &[status(GROUP, "v1", "ResourceQuota")] },
+            // resource_quota
+            ..kind!(GROUP, V1, "ResourceQuota", "resourcequotas", "resourcequota", true)
+        },
+        Kind {
+            // secret
+            ..kind!(GROUP, V1, "Secret", "secrets", "secret", true)
+        },
+        Kind {
+            short_names: &["svc"],
+            categories: &["all"],
+            subresources: const {
+                &[
+                    sub("proxy", "", "v1", "ServiceProxyOptions", PROXY),
+                    status(GROUP, "v1", "Service"),
+                ]
+            },
+            // service
+            ..kind!(GROUP, V1, "Service", "services", "service", true)
+        },
+        Kind {
+            short_names: &["sa"],
+            subresources: const { &[sub("token", "authentication.k8s.io", "v1", "TokenRequest", CREATE)] },
+            // service_account
+            ..kind!(GROUP, V1, "ServiceAccount", "serviceaccounts", "serviceaccount", true)
+        },
+    ]
+}

@@ -1,0 +1,15 @@
+//! Rows of scheduling.k8s.io.
+
+use crate::contract::Kind;
+use crate::row::kind;
+
+pub(crate) const GROUP: &str = "scheduling.k8s.io";
+const V1: &[&str] = &["v1"];
+
+pub(crate) fn rows() -> Vec<Kind> {
+    vec![Kind {
+        short_names: &["pc"],
+        // priority_class
+        ..kind!(GROUP, V1, "PriorityClass", "priorityclasses", "priorityclass", false)
+    }]
+}
