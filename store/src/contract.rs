@@ -52,12 +52,21 @@ pub enum Compare {
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Op {
-    Put { key: Bytes, record: Record },
+    Put {
+        key: Bytes,
+        record: Record,
+    },
     /// Deleting an absent key is no error and makes no event.
-    Delete { key: Bytes },
-    DeletePrefix { prefix: Bytes },
+    Delete {
+        key: Bytes,
+    },
+    DeletePrefix {
+        prefix: Bytes,
+    },
     /// Reads the key as the transaction sees it.
-    Get { key: Bytes },
+    Get {
+        key: Bytes,
+    },
 }
 
 /// `then` runs if all of `compare` hold, else `or_else`; all or nothing. A
@@ -72,8 +81,12 @@ pub struct Txn {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum OpResult {
     /// What the key held before; the new mod revision is the transaction's.
-    Put { previous: Option<Arc<Entry>> },
-    Deleted { previous: Vec<Arc<Entry>> },
+    Put {
+        previous: Option<Arc<Entry>>,
+    },
+    Deleted {
+        previous: Vec<Arc<Entry>>,
+    },
     Got(Option<Arc<Entry>>),
 }
 
@@ -174,7 +187,8 @@ pub trait Store: Send + Sync + 'static {
     async fn snapshot_linearizable(&self) -> Result<Arc<dyn Snapshot>, StoreError>;
 
     /// Waits until this server has applied `revision`; `FutureRevision` after the timeout.
-    async fn wait_for(&self, revision: Revision, timeout: std::time::Duration) -> Result<Arc<dyn Snapshot>, StoreError>;
+    async fn wait_for(&self, revision: Revision, timeout: std::time::Duration)
+    -> Result<Arc<dyn Snapshot>, StoreError>;
 
     /// Changes under `prefix` with a revision greater than `after`.
     fn watch(&self, prefix: Bytes, after: Revision) -> Result<Box<dyn Watch>, StoreError>;

@@ -1,0 +1,87 @@
+//! A store that lives in memory only: the real state machine without Raft and disk.
+//! For tests of whatever needs a `Store`, and for nothing that must last.
+
+use crate::applied::AppliedState;
+use crate::contract::*;
+use crate::mvcc::{State, check_limits};
+use bytes::Bytes;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+pub struct MemoryStore {
+    applied: AppliedState,
+    closed: AtomicBool,
+}
+
+impl Default for MemoryStore {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl MemoryStore {
+    pub fn new() -> Self {
+        MemoryStore {
+            applied: AppliedState::new(State::new()),
+            closed: AtomicBool::new(false),
+        }
+    }
+
+    /// Ends all watches and refuses further transactions.
+    pub fn close(&self) {
+        self.closed.store(true, Ordering::Release);
+        self.applied.close();
+    }
+}
+
+#[async_trait::async_trait]
+impl Store for MemoryStore {
+    async fn txn(&self, txn: Txn) -> Result<TxnResult, StoreError> {
+        if self.closed.load(Ordering::Acquire) {
+            return Err(StoreError::Closed);
+        }
+        check_limits(&txn)?;
+        Ok(self.applied.apply(|state, events| {
+            let applied = state.apply(&txn);
+            *events = applied.events;
+            applied.result
+        }))
+    }
+
+    fn snapshot(&self) -> Arc<dyn Snapshot> {
+        self.applied.current()
+    }
+
+    fn snapshot_at(&self, revision: Revision) -> Result<Arc<dyn Snapshot>, StoreError> {
+        Ok(self.applied.at(revision)?)
+    }
+
+    async fn snapshot_linearizable(&self) -> Result<Arc<dyn Snapshot>, StoreError> {
+        Ok(self.applied.current())
+    }
+
+    async fn wait_for(&self, revision: Revision, timeout: Duration) -> Result<Arc<dyn Snapshot>, StoreError> {
+        Ok(self.applied.wait_for(revision, timeout).await?)
+    }
+
+    fn watch(&self, prefix: Bytes, after: Revision) -> Result<Box<dyn Watch>, StoreError> {
+        self.applied.watch(prefix, after)
+    }
+
+    async fn compact(&self, revision: Revision) -> Result<(), StoreError> {
+        let current = self.applied.current().revision();
+        if revision > current {
+            return Err(StoreError::FutureRevision {
+                asked: revision,
+                current,
+            });
+        }
+        self.applied.apply(|state, _| state.compact(revision));
+        Ok(())
+    }
+
+    fn compacted(&self) -> Revision {
+        self.applied.current().compacted()
+    }
+}
