@@ -46,9 +46,13 @@ pub struct Attributes<'a> {
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Decision {
-    Allow { reason: String },
+    Allow {
+        reason: String,
+    },
     /// No authorizer allowed it; `reason` may be empty.
-    Deny { reason: String },
+    Deny {
+        reason: String,
+    },
 }
 
 /// Read access to the server's objects at one revision, as authorizers and

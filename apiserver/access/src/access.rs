@@ -1,0 +1,253 @@
+//! The face of identity and admission towards the API server: holds keys,
+//! caches and randomness; the deciding is in the modules it calls.
+
+use crate::admission;
+use crate::authentication::service_account::{self, LEGACY_ISSUER};
+use crate::authentication::{ServiceAccountKey, bootstrap_token, jwt, x509};
+use crate::authorization::Authorizers;
+use crate::contract::{AdmissionRequest, Admitted, Attributes, Credentials, Decision, Objects, UserInfo};
+use crate::error::AccessError;
+use crate::policy;
+use jiff::Timestamp;
+use ring::digest;
+use serde_json::{Value, json};
+use skiff_api::ApiError;
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+pub use crate::authentication::service_account::TokenIssue;
+
+/// Verified tokens remembered: one per pod of a large node, at about 1 kB each.
+const VERIFIED_TOKENS_MAX: usize = 4096;
+
+#[derive(Debug, Default)]
+pub struct AccessConfig {
+    /// The first signs; all verify.
+    pub service_account_keys: Vec<ServiceAccountKey>,
+    /// `iss` of tokens, e.g. `https://kubernetes.default.svc.cluster.local`.
+    pub issuer: String,
+    /// Audiences the API server answers to; the first is given to tokens that name none.
+    pub api_audiences: Vec<String>,
+    /// PEM of the CA(s) of client certificates, published to extension API servers.
+    pub client_ca_pem: String,
+}
+
+/// A token and the expiration to tell the client.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct IssuedToken {
+    pub token: String,
+    pub expiration: Timestamp,
+}
+
+pub struct Access {
+    config: AccessConfig,
+    authorizers: Authorizers,
+    /// Claims by SHA-256 of the token: spares an ECDSA verification per request.
+    verified: Mutex<HashMap<[u8; 32], Arc<Value>>>,
+}
+
+impl Access {
+    pub fn new(config: AccessConfig) -> Result<Access, AccessError> {
+        if config.service_account_keys.is_empty() {
+            return Err(AccessError::NoServiceAccountKey);
+        }
+        if config.api_audiences.is_empty() {
+            return Err(AccessError::NoAudience);
+        }
+        let node_rules = policy::node_rules();
+        Ok(Access {
+            config,
+            authorizers: Authorizers::new(node_rules),
+            verified: Mutex::default(),
+        })
+    }
+
+    /// `None`: nothing was presented. Credentials that are wrong are a 401, never anonymous.
+    pub fn authenticate(
+        &self,
+        c: &Credentials,
+        objects: &dyn Objects,
+        now: Timestamp,
+    ) -> Result<Option<UserInfo>, ApiError> {
+        if let Some(user) = c.peer_certificate.and_then(x509::user_of) {
+            return Ok(Some(user));
+        }
+        let Some(token) = c.bearer_token else {
+            // A certificate that TLS accepted but that names no user is no proof of anything.
+            return if c.peer_certificate.is_some() {
+                Err(ApiError::unauthorized())
+            } else {
+                Ok(None)
+            };
+        };
+        match self.authenticate_token(token, &self.config.api_audiences, objects, now) {
+            Ok((user, _)) => Ok(Some(user)),
+            Err(reason) => {
+                tracing::debug!(reason, "bearer token refused");
+                Err(ApiError::unauthorized())
+            }
+        }
+    }
+
+    pub fn authorize(&self, a: &Attributes, objects: &dyn Objects) -> Decision {
+        self.authorizers.authorize(a, objects)
+    }
+
+    /// Mutating admission. May generate names, so it is not idempotent by itself.
+    pub fn mutate(&self, r: &mut AdmissionRequest, objects: &dyn Objects) -> Admitted {
+        admission::mutate(r, objects, &name_suffix())
+    }
+
+    pub fn validate(&self, r: &mut AdmissionRequest, objects: &dyn Objects) -> Admitted {
+        admission::validate(r, objects, &self.authorizers)
+    }
+
+    pub fn issue_token(&self, request: &TokenIssue, now: Timestamp) -> Result<IssuedToken, ApiError> {
+        let id = uuid::Uuid::new_v4().to_string();
+        let (claims, expiration) =
+            service_account::claims(request, &self.config.issuer, &self.config.api_audiences, &id, now);
+        let token = self.config.service_account_keys[0]
+            .sign(&claims)
+            .map_err(ApiError::internal)?;
+        let expiration = Timestamp::from_second(expiration)
+            .map_err(|e| ApiError::bad_request(format!("expirationSeconds is out of range: {e}")))?;
+        Ok(IssuedToken { token, expiration })
+    }
+
+    /// Token for a Secret of type `kubernetes.io/service-account-token`.
+    pub fn issue_legacy_token(
+        &self,
+        namespace: &str,
+        secret: &str,
+        service_account: &str,
+        uid: &str,
+    ) -> Result<String, ApiError> {
+        let claims = service_account::legacy_claims(namespace, secret, service_account, uid);
+        self.config.service_account_keys[0]
+            .sign(&claims)
+            .map_err(ApiError::internal)
+    }
+
+    /// What `/openid/v1/jwks` serves (`application/jwk-set+json`).
+    pub fn jwks(&self) -> Value {
+        let keys: Vec<Value> = self
+            .config
+            .service_account_keys
+            .iter()
+            .map(ServiceAccountKey::jwk)
+            .collect();
+        json!({ "keys": keys })
+    }
+
+    /// What `/.well-known/openid-configuration` serves; `jwks_uri` as clients reach it.
+    pub fn openid_configuration(&self, jwks_uri: &str) -> Value {
+        json!({
+            "issuer": self.config.issuer, "jwks_uri": jwks_uri, "response_types_supported": ["id_token"],
+            "subject_types_supported": ["public"], "id_token_signing_alg_values_supported": ["ES256"],
+        })
+    }
+
+    pub fn issuer(&self) -> &str {
+        &self.config.issuer
+    }
+
+    pub fn api_audiences(&self) -> &[String] {
+        &self.config.api_audiences
+    }
+
+    /// Status of a SelfSubjectRulesReview.
+    pub fn rules_for(&self, user: &UserInfo, namespace: &str, objects: &dyn Objects) -> Value {
+        self.authorizers.rules_for(user, namespace, objects)
+    }
+
+    /// Status of a TokenReview; empty `audiences` means the API server's own.
+    pub fn review_token(&self, token: &str, audiences: &[String], objects: &dyn Objects, now: Timestamp) -> Value {
+        let audiences = if audiences.is_empty() {
+            &self.config.api_audiences
+        } else {
+            audiences
+        };
+        match self.authenticate_token(token, audiences, objects, now) {
+            Ok((user, audiences)) => {
+                json!({"authenticated": true, "user": user_value(&user), "audiences": audiences})
+            }
+            Err(reason) => {
+                json!({"authenticated": false, "user": {}, "error": format!("[invalid bearer token, {reason}]")})
+            }
+        }
+    }
+
+    /// What exists in every cluster from the start.
+    pub fn bootstrap_objects(&self) -> Vec<Value> {
+        policy::bootstrap_objects(&self.config.client_ca_pem)
+    }
+
+    fn authenticate_token(
+        &self,
+        token: &str,
+        audiences: &[String],
+        objects: &dyn Objects,
+        now: Timestamp,
+    ) -> Result<(UserInfo, Vec<String>), &'static str> {
+        if let Some((id, secret)) = bootstrap_token::split(token) {
+            return Ok((
+                bootstrap_token::user_of(id, secret, objects, now)?,
+                self.config.api_audiences.clone(),
+            ));
+        }
+        let claims = self.verified_claims(token).ok_or("no authenticator knows the token")?;
+        if claims.get("iss").and_then(Value::as_str) == Some(LEGACY_ISSUER) {
+            // Legacy tokens name no audience: they are good for the API server alone.
+            if !audiences
+                .iter()
+                .any(|audience| self.config.api_audiences.contains(audience))
+            {
+                return Err("the token is for other audiences");
+            }
+            return Ok((
+                service_account::check_legacy(&claims, token, objects)?,
+                self.config.api_audiences.clone(),
+            ));
+        }
+        let audiences = service_account::check_claims(&claims, &self.config.issuer, audiences, now)?;
+        Ok((service_account::check_objects(&claims, objects, now)?, audiences))
+    }
+
+    /// Claims of a token one of our keys signed; time and objects are checked every time.
+    fn verified_claims(&self, token: &str) -> Option<Arc<Value>> {
+        let mut key = [0; 32];
+        key.copy_from_slice(digest::digest(&digest::SHA256, token.as_bytes()).as_ref());
+        let cache = || self.verified.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(claims) = cache().get(&key) {
+            return Some(Arc::clone(claims));
+        }
+        let claims = Arc::new(jwt::verify(token, &self.config.service_account_keys)?);
+        let mut cache = cache();
+        if cache.len() >= VERIFIED_TOKENS_MAX {
+            cache.clear();
+        }
+        cache.insert(key, Arc::clone(&claims));
+        Some(claims)
+    }
+}
+
+/// A user as TokenReview and SelfSubjectReview show it.
+pub fn user_value(user: &UserInfo) -> Value {
+    let mut value = json!({"username": user.name, "groups": user.groups});
+    if !user.uid.is_empty() {
+        value["uid"] = user.uid.as_str().into();
+    }
+    if !user.extra.is_empty() {
+        value["extra"] = json!(user.extra);
+    }
+    value
+}
+
+/// Five characters as Kubernetes puts behind generated names (no vowels, no
+/// look-alikes).
+fn name_suffix() -> String {
+    const ALPHABET: &[u8] = b"bcdfghjklmnpqrstvwxz2456789";
+    (0..5)
+        .map(|_| char::from(ALPHABET[rand::random_range(0..ALPHABET.len())]))
+        .collect()
+}

@@ -1,0 +1,211 @@
+//! RBAC: roles and bindings compiled into an index by subject. Pure once built;
+//! the index is valid for the generations it was built from.
+//! Source: <https://kubernetes.io/docs/reference/access-authn-authz/rbac/>.
+
+use super::rules::Rule;
+use crate::authentication::service_account;
+use crate::contract::{Attributes, Objects, UserInfo};
+use crate::tree::{items, selects, text};
+use serde_json::Value;
+use std::collections::HashMap;
+use std::sync::Arc;
+
+pub const GROUP: &str = "rbac.authorization.k8s.io";
+pub const RESOURCES: [&str; 4] = ["clusterroles", "clusterrolebindings", "roles", "rolebindings"];
+
+/// A binding as seen from one of its subjects.
+struct Grant {
+    /// `RBAC: allowed by ...`, in upstream's words.
+    reason: String,
+    rules: Arc<Vec<Rule>>,
+}
+
+#[derive(PartialEq, Eq, Hash)]
+enum Subject {
+    User(String),
+    Group(String),
+}
+
+type Grants = HashMap<Subject, Vec<Grant>>;
+
+pub struct Index {
+    pub generations: [u64; 4],
+    cluster: Grants,
+    namespaces: HashMap<String, Grants>,
+    cluster_roles: HashMap<String, Arc<Vec<Rule>>>,
+    roles: HashMap<(String, String), Arc<Vec<Rule>>>,
+}
+
+impl Index {
+    pub fn build(objects: &dyn Objects, generations: [u64; 4]) -> Self {
+        let stored = objects.list(GROUP, "clusterroles", "");
+        let cluster_roles: HashMap<String, Arc<Vec<Rule>>> = stored
+            .iter()
+            .map(|role| {
+                (
+                    text(role, "/metadata/name").to_string(),
+                    Arc::new(cluster_role_rules(role, &stored)),
+                )
+            })
+            .collect();
+        let roles: HashMap<(String, String), Arc<Vec<Rule>>> = objects
+            .list(GROUP, "roles", "")
+            .iter()
+            .map(|role| {
+                let key = (
+                    text(role, "/metadata/namespace").to_string(),
+                    text(role, "/metadata/name").to_string(),
+                );
+                (key, Arc::new(rules_of_role(role)))
+            })
+            .collect();
+        let mut index = Self {
+            generations,
+            cluster: HashMap::new(),
+            namespaces: HashMap::new(),
+            cluster_roles,
+            roles,
+        };
+        for binding in sorted(objects.list(GROUP, "clusterrolebindings", "")) {
+            let name = text(&binding, "/metadata/name");
+            let Some(rules) = index.referenced("", &binding) else {
+                continue;
+            };
+            let by = format!("ClusterRoleBinding {name:?} of {}", shown_role(&binding));
+            add(&mut index.cluster, &binding, "", &by, &rules);
+        }
+        for binding in sorted(objects.list(GROUP, "rolebindings", "")) {
+            let namespace = text(&binding, "/metadata/namespace");
+            let name = text(&binding, "/metadata/name");
+            let Some(rules) = index.referenced(namespace, &binding) else {
+                continue;
+            };
+            let by = format!(
+                "RoleBinding {:?} of {}",
+                format!("{name}/{namespace}"),
+                shown_role(&binding)
+            );
+            add(
+                index.namespaces.entry(namespace.to_string()).or_default(),
+                &binding,
+                namespace,
+                &by,
+                &rules,
+            );
+        }
+        index
+    }
+
+    /// The reason, if a rule allows it.
+    pub fn allows(&self, a: &Attributes) -> Option<String> {
+        self.grants(a.user, if a.path.is_empty() { a.namespace } else { "" })
+            .find(|grant| grant.rules.iter().any(|rule| rule.allows(a)))
+            .map(|grant| grant.reason.clone())
+    }
+
+    /// All rules of a user: cluster-wide and, unless it is empty, in the namespace.
+    pub fn rules_of<'a>(&'a self, user: &'a UserInfo, namespace: &str) -> impl Iterator<Item = &'a Rule> {
+        self.grants(user, namespace).flat_map(|grant| grant.rules.iter())
+    }
+
+    /// Rules of the role that a binding (or role reference) names.
+    pub fn referenced(&self, namespace: &str, binding: &Value) -> Option<Arc<Vec<Rule>>> {
+        let name = text(binding, "/roleRef/name");
+        match text(binding, "/roleRef/kind") {
+            "ClusterRole" => self.cluster_roles.get(name).cloned(),
+            "Role" if !namespace.is_empty() => self.roles.get(&(namespace.to_string(), name.to_string())).cloned(),
+            _ => None,
+        }
+    }
+
+    fn grants<'a>(&'a self, user: &'a UserInfo, namespace: &str) -> impl Iterator<Item = &'a Grant> {
+        let maps = [
+            Some(&self.cluster),
+            self.namespaces.get(namespace).filter(|_| !namespace.is_empty()),
+        ];
+        let subjects: Vec<Subject> = std::iter::once(Subject::User(user.name.clone()))
+            .chain(user.groups.iter().cloned().map(Subject::Group))
+            .collect();
+        maps.into_iter().flatten().flat_map(move |map| {
+            subjects
+                .iter()
+                .filter_map(|subject| map.get(subject))
+                .flatten()
+                .collect::<Vec<_>>()
+        })
+    }
+}
+
+/// Rules of a Role or ClusterRole as written in it.
+pub fn rules_of_role(role: &Value) -> Vec<Rule> {
+    items(role, "/rules").iter().map(Rule::from_value).collect()
+}
+
+/// With an aggregation rule also those of the roles it selects, so that a new
+/// role counts before its rules were copied.
+fn cluster_role_rules(role: &Value, all: &[Arc<Value>]) -> Vec<Rule> {
+    let mut rules = rules_of_role(role);
+    let nothing = Value::Null;
+    for selector in items(role, "/aggregationRule/clusterRoleSelectors") {
+        for other in all {
+            let labels = other.pointer("/metadata/labels").unwrap_or(&nothing);
+            if text(other, "/metadata/name") != text(role, "/metadata/name") && selects(selector, labels) {
+                for rule in rules_of_role(other) {
+                    if !rules.contains(&rule) {
+                        rules.push(rule);
+                    }
+                }
+            }
+        }
+    }
+    rules
+}
+
+/// By namespace and name, so that reasons do not depend on the order of a list.
+fn sorted(mut bindings: Vec<Arc<Value>>) -> Vec<Arc<Value>> {
+    bindings.sort_by(|a, b| {
+        let key = |v: &Value| {
+            (
+                text(v, "/metadata/namespace").to_string(),
+                text(v, "/metadata/name").to_string(),
+            )
+        };
+        key(a).cmp(&key(b))
+    });
+    bindings
+}
+
+fn shown_role(binding: &Value) -> String {
+    format!(
+        "{} {:?}",
+        text(binding, "/roleRef/kind"),
+        text(binding, "/roleRef/name")
+    )
+}
+
+fn add(grants: &mut Grants, binding: &Value, binding_namespace: &str, by: &str, rules: &Arc<Vec<Rule>>) {
+    for subject in items(binding, "/subjects") {
+        let name = text(subject, "/name");
+        let (key, shown) = match text(subject, "/kind") {
+            "User" => (Subject::User(name.to_string()), format!("User {name:?}")),
+            "Group" => (Subject::Group(name.to_string()), format!("Group {name:?}")),
+            "ServiceAccount" => {
+                let namespace = match text(subject, "/namespace") {
+                    "" => binding_namespace,
+                    namespace => namespace,
+                };
+                if namespace.is_empty() {
+                    continue;
+                }
+                let shown = format!("ServiceAccount {:?}", format!("{name}/{namespace}"));
+                (Subject::User(service_account::user_name(namespace, name)), shown)
+            }
+            _ => continue,
+        };
+        let reason = format!("RBAC: allowed by {by} to {shown}");
+        grants.entry(key).or_default().push(Grant {
+            reason,
+            rules: Arc::clone(rules),
+        });
+    }
+}
