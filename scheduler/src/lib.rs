@@ -1,1 +1,39 @@
-//! (being written)
+//! Which node a pod goes to. The decision (`schedule`) is a pure function over
+//! a snapshot; `driver` keeps the snapshot true and binds.
+//!
+//! **Invariant:** this crate knows the API server only as an HTTP API.
+
+mod driver;
+mod filter;
+mod queue;
+mod report;
+mod resources;
+mod schedule;
+mod score;
+mod selector;
+mod snapshot;
+
+pub use driver::run;
+pub use filter::Candidate;
+pub use schedule::{Placement, Unschedulable, schedule};
+pub use snapshot::{PodInfo, Snapshot};
+
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// Pods with this `spec.schedulerName` are scheduled.
+    pub scheduler_name: String,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            scheduler_name: "default-scheduler".to_string(),
+        }
+    }
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error("asking the API server failed")]
+    Api(#[from] kube::Error),
+}

@@ -1,0 +1,228 @@
+//! Amounts of resources: what a pod asks for and what a node has. Pure.
+//! Source: <https://kubernetes.io/docs/concepts/scheduling-eviction/resource-bin-packing/>
+//! and the pod-level rules of KEP-753 (sidecars) and KEP-2837.
+
+use k8s_openapi::api::core::v1::{Container, Pod, PodSpec};
+use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
+use std::collections::BTreeMap;
+
+/// What a pod that asks for nothing is counted as when nodes are scored, so
+/// that such pods spread too (upstream's numbers).
+const DEFAULT_MILLI_CPU: i64 = 100;
+const DEFAULT_MEMORY_BYTES: i64 = 200 * 1024 * 1024;
+
+/// CPU in thousandths of a core, the rest in its own unit (bytes, pieces).
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Resources {
+    pub milli_cpu: i64,
+    pub memory_bytes: i64,
+    pub ephemeral_bytes: i64,
+    /// Extended resources and huge pages, by name.
+    pub extended: BTreeMap<String, i64>,
+}
+
+type List = BTreeMap<String, Quantity>;
+
+impl Resources {
+    pub fn from_list(list: &List) -> Self {
+        let mut out = Self::default();
+        for (name, quantity) in list {
+            match name.as_str() {
+                "cpu" => out.milli_cpu = thousandths(&quantity.0),
+                "memory" => out.memory_bytes = whole(&quantity.0),
+                "ephemeral-storage" => out.ephemeral_bytes = whole(&quantity.0),
+                "pods" => {}
+                _ => {
+                    out.extended.insert(name.clone(), whole(&quantity.0));
+                }
+            }
+        }
+        out
+    }
+
+    pub fn add(&mut self, other: &Self) {
+        self.milli_cpu += other.milli_cpu;
+        self.memory_bytes += other.memory_bytes;
+        self.ephemeral_bytes += other.ephemeral_bytes;
+        for (name, amount) in &other.extended {
+            *self.extended.entry(name.clone()).or_default() += amount;
+        }
+    }
+
+    pub fn subtract(&mut self, other: &Self) {
+        self.milli_cpu -= other.milli_cpu;
+        self.memory_bytes -= other.memory_bytes;
+        self.ephemeral_bytes -= other.ephemeral_bytes;
+        for (name, amount) in &other.extended {
+            *self.extended.entry(name.clone()).or_default() -= amount;
+        }
+    }
+
+    fn at_least(&mut self, other: &Self) {
+        self.milli_cpu = self.milli_cpu.max(other.milli_cpu);
+        self.memory_bytes = self.memory_bytes.max(other.memory_bytes);
+        self.ephemeral_bytes = self.ephemeral_bytes.max(other.ephemeral_bytes);
+        for (name, amount) in &other.extended {
+            let entry = self.extended.entry(name.clone()).or_default();
+            *entry = (*entry).max(*amount);
+        }
+    }
+
+    /// The same with upstream's floor for pods that ask for no CPU or memory.
+    pub fn for_scoring(&self) -> (i64, i64) {
+        let floor = |amount, default| if amount == 0 { default } else { amount };
+        (
+            floor(self.milli_cpu, DEFAULT_MILLI_CPU),
+            floor(self.memory_bytes, DEFAULT_MEMORY_BYTES),
+        )
+    }
+}
+
+/// What the pod occupies while it runs: its containers and sidecars together,
+/// or its largest init container if that is more, plus overhead. Pod-level
+/// requests, where given, stand for the sum.
+pub fn of_pod(pod: &Pod) -> Resources {
+    pod.spec.as_ref().map(of_spec).unwrap_or_default()
+}
+
+fn of_spec(spec: &PodSpec) -> Resources {
+    let mut total = Resources::default();
+    for container in &spec.containers {
+        total.add(&requests(container));
+    }
+    let mut sidecars = Resources::default();
+    let mut largest = Resources::default();
+    for container in spec.init_containers.iter().flatten() {
+        let mut here = requests(container);
+        if container.restart_policy.as_deref() == Some("Always") {
+            total.add(&here);
+            sidecars.add(&here);
+            here = sidecars.clone();
+        } else {
+            here.add(&sidecars);
+        }
+        largest.at_least(&here);
+    }
+    total.at_least(&largest);
+    if let Some(requests) = spec
+        .resources
+        .as_ref()
+        .and_then(|resources| resources.requests.as_ref())
+    {
+        let pod_level = Resources::from_list(requests);
+        if requests.contains_key("cpu") {
+            total.milli_cpu = pod_level.milli_cpu;
+        }
+        if requests.contains_key("memory") {
+            total.memory_bytes = pod_level.memory_bytes;
+        }
+        for (name, amount) in pod_level.extended {
+            total.extended.insert(name, amount);
+        }
+    }
+    if let Some(overhead) = &spec.overhead {
+        total.add(&Resources::from_list(overhead));
+    }
+    total
+}
+
+fn requests(container: &Container) -> Resources {
+    let list = container
+        .resources
+        .as_ref()
+        .and_then(|resources| resources.requests.as_ref());
+    list.map(Resources::from_list).unwrap_or_default()
+}
+
+/// Thousandths, rounded up: `250m` is 250, `1` is 1000. What cannot be read
+/// counts as nothing: the API has validated it.
+fn thousandths(text: &str) -> i64 {
+    let (number, power_of_ten, binary) = split(text);
+    scale(number, power_of_ten + 3, binary)
+}
+
+/// Whole units, rounded up.
+pub fn whole(text: &str) -> i64 {
+    let (number, power_of_ten, binary) = split(text);
+    scale(number, power_of_ten, binary)
+}
+
+/// Digits, decimal exponent, and the binary multiplier of a quantity.
+fn split(text: &str) -> (&str, i32, i64) {
+    let end = text
+        .find(|c: char| !(c.is_ascii_digit() || c == '.' || c == '+' || c == '-'))
+        .unwrap_or(text.len());
+    let (number, suffix) = text.split_at(end);
+    let (power_of_ten, binary) = match suffix {
+        "n" => (-9, 1),
+        "u" => (-6, 1),
+        "m" => (-3, 1),
+        "" => (0, 1),
+        "k" => (3, 1),
+        "M" => (6, 1),
+        "G" => (9, 1),
+        "T" => (12, 1),
+        "P" => (15, 1),
+        "E" => (18, 1),
+        "Ki" => (0, 1 << 10),
+        "Mi" => (0, 1 << 20),
+        "Gi" => (0, 1 << 30),
+        "Ti" => (0, 1 << 40),
+        "Pi" => (0, 1 << 50),
+        "Ei" => (0, 1 << 60),
+        exponent => (exponent[1..].parse().unwrap_or(0), 1),
+    };
+    (number, power_of_ten, binary)
+}
+
+fn scale(number: &str, power_of_ten: i32, binary: i64) -> i64 {
+    let (integer, fraction) = number.split_once('.').unwrap_or((number, ""));
+    let digits: String = format!("{integer}{fraction}");
+    let Ok(mantissa) = digits.parse::<i128>() else { return 0 };
+    let exponent = power_of_ten - i32::try_from(fraction.len()).unwrap_or(0);
+    let scaled = mantissa.saturating_mul(i128::from(binary));
+    let value = if exponent >= 0 {
+        scaled.saturating_mul(10i128.saturating_pow(exponent.unsigned_abs()))
+    } else {
+        let divisor = 10i128.saturating_pow(exponent.unsigned_abs());
+        (scaled + divisor - 1).div_euclid(divisor)
+    };
+    i64::try_from(value).unwrap_or(i64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn quantities_are_read_and_rounded_up() {
+        let cpu = ["250m", "1", "1.5", "0.1", "1u", "2k"].map(thousandths);
+        assert_eq!(cpu, [250, 1000, 1500, 100, 1, 2_000_000]);
+        let bytes = ["1Ki", "1.5Gi", "128974848", "129e6", "129M", "1", "100m"].map(whole);
+        assert_eq!(
+            bytes,
+            [1024, 1_610_612_736, 128_974_848, 129_000_000, 129_000_000, 1, 1]
+        );
+    }
+
+    #[test]
+    fn a_pod_is_its_containers_or_its_largest_init_container() {
+        let pod: Pod = serde_json::from_value(json!({"spec": {
+            "containers": [
+                {"name": "a", "resources": {"requests": {"cpu": "100m", "memory": "64Mi"}}},
+                {"name": "b", "resources": {"requests": {"cpu": "200m", "example.com/gpu": "2"}}},
+            ],
+            "initContainers": [
+                {"name": "sidecar", "restartPolicy": "Always", "resources": {"requests": {"cpu": "50m"}}},
+                {"name": "init", "resources": {"requests": {"cpu": "1", "memory": "10Mi"}}},
+            ],
+            "overhead": {"cpu": "10m"},
+        }}))
+        .expect("a pod");
+        let total = of_pod(&pod);
+        // init beside the sidecar (1050m) is more than all containers with it (350m).
+        assert_eq!((total.milli_cpu, total.memory_bytes), (1060, 64 << 20));
+        assert_eq!(total.extended.get("example.com/gpu"), Some(&2));
+    }
+}

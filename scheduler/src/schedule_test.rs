@@ -1,0 +1,216 @@
+use super::*;
+use crate::snapshot::PodInfo;
+use k8s_openapi::api::core::v1::{Node, Pod};
+use serde_json::{Value, json};
+use std::sync::Arc;
+
+fn node(name: &str, spec: Value) -> Node {
+    let value = json!({
+        "metadata": {"name": name, "labels": {"kubernetes.io/hostname": name, "zone": if name < "c" {"east"} else {"west"}}},
+        "spec": spec,
+        "status": {"allocatable": {"cpu": "2", "memory": "2Gi", "pods": "3"}},
+    });
+    serde_json::from_value(value).expect("a node")
+}
+
+fn pod(name: &str, spec: Value) -> Pod {
+    let mut spec = spec;
+    if spec.get("containers").is_none() {
+        spec["containers"] = json!([{"name": "c"}]);
+    }
+    let value = json!({"metadata": {"namespace": "default", "name": name, "uid": name, "labels": {"app": "web"},
+        "ownerReferences": [{"apiVersion": "apps/v1", "kind": "ReplicaSet", "name": "web", "uid": "owner", "controller": true}]}, "spec": spec});
+    serde_json::from_value(value).expect("a pod")
+}
+
+fn asks(cpu: &str) -> Value {
+    json!({"containers": [{"name": "c", "resources": {"requests": {"cpu": cpu}}}]})
+}
+
+fn cluster(nodes: &[Node]) -> Snapshot {
+    let mut snapshot = Snapshot::default();
+    for node in nodes {
+        snapshot.set_node(node);
+    }
+    snapshot
+}
+
+fn place(snapshot: &mut Snapshot, node: &str, pod: &Pod) {
+    snapshot.set_pod(node, Arc::new(PodInfo::new(pod)));
+}
+
+fn decide(snapshot: &Snapshot, pod: Pod) -> Result<String, String> {
+    schedule(snapshot, &Candidate::new(Arc::new(pod)), 0)
+        .map(|placement| placement.node)
+        .map_err(|failure| failure.to_string())
+}
+
+#[test]
+fn without_nodes() {
+    assert_eq!(
+        decide(&Snapshot::default(), pod("p", json!({}))),
+        Err("no nodes available to schedule pods".into())
+    );
+}
+
+#[test]
+fn every_refusal_is_counted_by_its_reason() {
+    let taint = json!({"taints": [{"key": "gpu", "value": "yes", "effect": "NoSchedule"}]});
+    let snapshot = cluster(&[
+        node("a", json!({})),
+        node("b", json!({"unschedulable": true})),
+        node("c", taint),
+    ]);
+    assert_eq!(
+        decide(&snapshot, pod("p", asks("3"))),
+        Err("0/3 nodes are available: 1 Insufficient cpu, 1 node(s) had untolerated taint(s) {gpu: yes}, 1 node(s) were unschedulable.".into())
+    );
+}
+
+#[test]
+fn tolerations_open_tainted_nodes() {
+    let snapshot = cluster(&[node(
+        "a",
+        json!({"taints": [{"key": "gpu", "value": "yes", "effect": "NoExecute"}]}),
+    )]);
+    for (toleration, fits) in [
+        (
+            json!({"key": "gpu", "operator": "Equal", "value": "yes", "effect": "NoExecute"}),
+            true,
+        ),
+        (json!({"key": "gpu", "operator": "Exists"}), true),
+        (json!({"operator": "Exists"}), true),
+        (json!({"key": "gpu", "value": "no"}), false),
+        (
+            json!({"key": "gpu", "operator": "Exists", "effect": "NoSchedule"}),
+            false,
+        ),
+    ] {
+        let got = decide(&snapshot, pod("p", json!({"tolerations": [toleration]})));
+        assert_eq!(got.is_ok(), fits, "{toleration}: {got:?}");
+    }
+}
+
+#[test]
+fn resources_ports_and_pod_count_fill_up() {
+    let mut snapshot = cluster(&[node("a", json!({}))]);
+    place(&mut snapshot, "a", &pod("one", asks("1500m")));
+    assert_eq!(
+        decide(&snapshot, pod("p", asks("600m"))),
+        Err("0/1 nodes are available: 1 Insufficient cpu.".into())
+    );
+    assert_eq!(decide(&snapshot, pod("p", asks("500m"))), Ok("a".into()));
+    let port = json!({"containers": [{"name": "c", "ports": [{"containerPort": 80, "hostPort": 80}]}]});
+    place(&mut snapshot, "a", &pod("two", port.clone()));
+    let expected = "0/1 nodes are available: 1 node(s) didn't have free ports for the requested pod ports.";
+    assert_eq!(decide(&snapshot, pod("p", port)), Err(expected.into()));
+    place(&mut snapshot, "a", &pod("three", json!({})));
+    assert_eq!(
+        decide(&snapshot, pod("p", json!({}))),
+        Err("0/1 nodes are available: 1 Too many pods.".into())
+    );
+    snapshot.remove_pod(&("default".into(), "three".into()));
+    assert_eq!(decide(&snapshot, pod("p", json!({}))), Ok("a".into()));
+}
+
+#[test]
+fn selectors_and_affinity_choose_nodes() {
+    let snapshot = cluster(&[node("a", json!({})), node("b", json!({})), node("c", json!({}))]);
+    assert_eq!(
+        decide(&snapshot, pod("p", json!({"nodeSelector": {"zone": "west"}}))),
+        Ok("c".into())
+    );
+    let required = |operator: &str, values: Value| {
+        let term =
+            json!({"matchExpressions": [{"key": "kubernetes.io/hostname", "operator": operator, "values": values}]});
+        json!({"affinity": {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": [term]}}}})
+    };
+    assert_eq!(
+        decide(&snapshot, pod("p", required("In", json!(["b"])))),
+        Ok("b".into())
+    );
+    assert_eq!(
+        decide(&snapshot, pod("p", required("In", json!(["x"])))),
+        Err("0/3 nodes are available: 3 node(s) didn't match Pod's node affinity/selector.".into())
+    );
+    let preferred = json!({"affinity": {"nodeAffinity": {"preferredDuringSchedulingIgnoredDuringExecution": [
+        {"weight": 50, "preference": {"matchExpressions": [{"key": "zone", "operator": "In", "values": ["west"]}]}}]}}});
+    assert_eq!(decide(&snapshot, pod("p", preferred)), Ok("c".into()));
+}
+
+#[test]
+fn copies_of_one_owner_spread() {
+    let mut snapshot = cluster(&[node("a", json!({})), node("b", json!({})), node("c", json!({}))]);
+    let mut seen = std::collections::BTreeSet::new();
+    for name in ["one", "two", "three"] {
+        let node = decide(&snapshot, pod(name, json!({}))).expect("it fits");
+        place(&mut snapshot, &node, &pod(name, json!({})));
+        seen.insert(node);
+    }
+    assert_eq!(seen.len(), 3, "{seen:?}");
+}
+
+#[test]
+fn anti_affinity_holds_both_ways() {
+    let anti = json!({"affinity": {"podAntiAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": [
+        {"topologyKey": "zone", "labelSelector": {"matchLabels": {"app": "web"}}}]}}});
+    let mut snapshot = cluster(&[node("a", json!({})), node("b", json!({}))]);
+    place(&mut snapshot, "a", &pod("first", anti.clone()));
+    let own = "0/2 nodes are available: 2 node(s) didn't match pod anti-affinity rules.";
+    assert_eq!(decide(&snapshot, pod("p", anti)), Err(own.into()));
+    let theirs = "0/2 nodes are available: 2 node(s) didn't satisfy existing pods anti-affinity rules.";
+    assert_eq!(decide(&snapshot, pod("p", json!({}))), Err(theirs.into()));
+}
+
+#[test]
+fn affinity_follows_and_the_first_of_its_kind_may_start() {
+    let with = |app: &str| {
+        json!({"affinity": {"podAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": [
+            {"topologyKey": "zone", "labelSelector": {"matchLabels": {"app": app}}}]}}})
+    };
+    let mut snapshot = cluster(&[node("a", json!({})), node("c", json!({}))]);
+    assert!(
+        decide(&snapshot, pod("p", with("web"))).is_ok(),
+        "it matches its own rule"
+    );
+    assert_eq!(
+        decide(&snapshot, pod("p", with("db"))),
+        Err("0/2 nodes are available: 2 node(s) didn't match pod affinity rules.".into())
+    );
+    place(&mut snapshot, "c", &pod("first", json!({})));
+    assert_eq!(decide(&snapshot, pod("p", with("web"))), Ok("c".into()));
+}
+
+#[test]
+fn hard_spreading_bounds_the_skew() {
+    let spread = json!({"topologySpreadConstraints": [{"maxSkew": 1, "topologyKey": "zone", "whenUnsatisfiable": "DoNotSchedule",
+        "labelSelector": {"matchLabels": {"app": "web"}}}]});
+    let mut snapshot = cluster(&[node("a", json!({})), node("c", json!({}))]);
+    place(&mut snapshot, "a", &pod("one", json!({})));
+    assert_eq!(decide(&snapshot, pod("p", spread.clone())), Ok("c".into()));
+    snapshot.set_node(&node("c", json!({"unschedulable": true})));
+    let got = decide(&snapshot, pod("p", spread)).expect_err("skew 2");
+    assert_eq!(
+        got,
+        "0/2 nodes are available: 1 node(s) didn't match pod topology spread constraints, 1 node(s) were unschedulable."
+    );
+}
+
+#[test]
+fn accounts_return_to_nothing_when_all_pods_leave() {
+    let mut snapshot = cluster(&[node("a", json!({}))]);
+    for name in ["x", "y"] {
+        place(&mut snapshot, "a", &pod(name, asks("100m")));
+    }
+    // A pod that is set twice counts once.
+    place(&mut snapshot, "a", &pod("x", asks("300m")));
+    assert_eq!(snapshot.nodes["a"].requested.milli_cpu, 400);
+    for name in ["x", "y"] {
+        snapshot.remove_pod(&("default".into(), name.into()));
+    }
+    let empty = &snapshot.nodes["a"];
+    assert_eq!(
+        (empty.requested.clone(), empty.scored, empty.pods.len()),
+        (crate::resources::Resources::default(), (0, 0), 0)
+    );
+}

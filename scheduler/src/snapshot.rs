@@ -1,0 +1,187 @@
+//! The cluster as a decision sees it: nodes in dense order, each with what its
+//! pods occupy. Maintained by adding and removing pods, never recounted. Pure.
+
+use crate::resources::{self, Resources};
+use k8s_openapi::api::core::v1::{Node, Pod, PodAffinityTerm, Taint};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// `(namespace, name)`.
+pub type PodKey = (String, String);
+
+/// A port taken on a node's own addresses.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HostPort {
+    pub ip: String,
+    pub protocol: String,
+    pub port: i32,
+}
+
+/// What is remembered of a pod that occupies a node.
+#[derive(Debug, Clone)]
+pub struct PodInfo {
+    pub key: PodKey,
+    pub uid: String,
+    pub labels: BTreeMap<String, String>,
+    pub requests: Resources,
+    pub ports: Vec<HostPort>,
+    /// uid of the controlling owner; empty if none.
+    pub controller: String,
+    pub terminating: bool,
+    pub anti_affinity: Vec<PodAffinityTerm>,
+}
+
+impl PodInfo {
+    pub fn new(pod: &Pod) -> Self {
+        let meta = &pod.metadata;
+        let owners = meta.owner_references.iter().flatten();
+        let affinity = pod.spec.as_ref().and_then(|spec| spec.affinity.as_ref());
+        let anti = affinity.and_then(|affinity| affinity.pod_anti_affinity.as_ref());
+        Self {
+            key: key_of(pod),
+            uid: meta.uid.clone().unwrap_or_default(),
+            labels: meta.labels.clone().unwrap_or_default(),
+            requests: resources::of_pod(pod),
+            ports: host_ports(pod),
+            controller: owners
+                .into_iter()
+                .find(|owner| owner.controller == Some(true))
+                .map(|owner| owner.uid.clone())
+                .unwrap_or_default(),
+            terminating: meta.deletion_timestamp.is_some(),
+            anti_affinity: anti
+                .and_then(|anti| anti.required_during_scheduling_ignored_during_execution.clone())
+                .unwrap_or_default(),
+        }
+    }
+}
+
+#[derive(Debug, Clone, Default)]
+pub struct NodeInfo {
+    pub name: String,
+    /// False while only pods name this node, and it is not (or no longer) there.
+    pub exists: bool,
+    pub labels: BTreeMap<String, String>,
+    pub taints: Vec<Taint>,
+    pub unschedulable: bool,
+    pub allocatable: Resources,
+    pub pods_max: i64,
+    pub requested: Resources,
+    /// As `requested`, with a floor per pod; (thousandths of CPU, bytes).
+    pub scored: (i64, i64),
+    pub pods: BTreeMap<PodKey, Arc<PodInfo>>,
+}
+
+/// All nodes, by name; ordered, so that decisions do not depend on hashing.
+#[derive(Debug, Clone, Default)]
+pub struct Snapshot {
+    pub nodes: BTreeMap<String, NodeInfo>,
+    /// Labels of namespaces, for namespace selectors.
+    pub namespaces: BTreeMap<String, BTreeMap<String, String>>,
+    /// Where each known pod is.
+    places: BTreeMap<PodKey, String>,
+    /// How many pods on nodes have required anti-affinity; 0 spares a search.
+    pub with_anti_affinity: usize,
+}
+
+impl Snapshot {
+    pub fn set_node(&mut self, node: &Node) {
+        let name = node.metadata.name.clone().unwrap_or_default();
+        let info = self.nodes.entry(name.clone()).or_default();
+        info.name = name;
+        info.exists = true;
+        info.labels = node.metadata.labels.clone().unwrap_or_default();
+        info.taints = node
+            .spec
+            .as_ref()
+            .and_then(|spec| spec.taints.clone())
+            .unwrap_or_default();
+        info.unschedulable = node.spec.as_ref().and_then(|spec| spec.unschedulable).unwrap_or(false);
+        let allocatable = node.status.as_ref().and_then(|status| status.allocatable.as_ref());
+        info.allocatable = allocatable.map(Resources::from_list).unwrap_or_default();
+        info.pods_max = allocatable
+            .and_then(|list| list.get("pods"))
+            .map(|pods| resources::whole(&pods.0))
+            .unwrap_or(0);
+    }
+
+    pub fn remove_node(&mut self, name: &str) {
+        if let Some(node) = self.nodes.get_mut(name) {
+            if node.pods.is_empty() {
+                self.nodes.remove(name);
+            } else {
+                node.exists = false;
+            }
+        }
+    }
+
+    /// Places a pod (or moves it: a pod is on one node at most).
+    pub fn set_pod(&mut self, node: &str, pod: Arc<PodInfo>) {
+        self.remove_pod(&pod.key.clone());
+        self.places.insert(pod.key.clone(), node.to_string());
+        let info = self.nodes.entry(node.to_string()).or_default();
+        if info.name.is_empty() {
+            info.name = node.to_string();
+        }
+        info.requested.add(&pod.requests);
+        let (cpu, memory) = pod.requests.for_scoring();
+        info.scored.0 += cpu;
+        info.scored.1 += memory;
+        self.with_anti_affinity += usize::from(!pod.anti_affinity.is_empty());
+        info.pods.insert(pod.key.clone(), pod);
+    }
+
+    /// The node it was on.
+    pub fn remove_pod(&mut self, key: &PodKey) -> Option<String> {
+        let name = self.places.remove(key)?;
+        let info = self.nodes.get_mut(&name)?;
+        if let Some(pod) = info.pods.remove(key) {
+            info.requested.subtract(&pod.requests);
+            let (cpu, memory) = pod.requests.for_scoring();
+            info.scored.0 -= cpu;
+            info.scored.1 -= memory;
+            self.with_anti_affinity -= usize::from(!pod.anti_affinity.is_empty());
+        }
+        if info.pods.is_empty() && !info.exists {
+            self.nodes.remove(&name);
+        }
+        Some(name)
+    }
+
+    pub fn place_of(&self, key: &PodKey) -> Option<&str> {
+        self.places.get(key).map(String::as_str)
+    }
+}
+
+pub fn key_of(pod: &Pod) -> PodKey {
+    (
+        pod.metadata.namespace.clone().unwrap_or_default(),
+        pod.metadata.name.clone().unwrap_or_default(),
+    )
+}
+
+pub fn host_ports(pod: &Pod) -> Vec<HostPort> {
+    let Some(spec) = &pod.spec else { return Vec::new() };
+    let sidecars = spec
+        .init_containers
+        .iter()
+        .flatten()
+        .filter(|container| container.restart_policy.as_deref() == Some("Always"));
+    spec.containers
+        .iter()
+        .chain(sidecars)
+        .flat_map(|container| container.ports.iter().flatten())
+        .filter_map(|port| {
+            let number = port.host_port.filter(|number| *number > 0)?;
+            Some(HostPort {
+                ip: port
+                    .host_ip
+                    .clone()
+                    .filter(|ip| !ip.is_empty())
+                    .unwrap_or_else(|| "0.0.0.0".into()),
+                protocol: port.protocol.clone().unwrap_or_else(|| "TCP".into()),
+                port: number,
+            })
+        })
+        .collect()
+}
