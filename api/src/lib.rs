@@ -1,7 +1,12 @@
 //! Shared API machinery: the value tree, type descriptors, codecs, patches,
 //! selectors, quantities and the `Status` error. No I/O, no clock, no tokio.
 
+pub mod codec;
+pub mod duration;
+pub mod quantity;
+pub mod schema;
 pub mod status;
+pub mod time;
 
 /// The value tree: what every object is inside the server.
 pub use serde_json::Value;

@@ -49,21 +49,41 @@ impl FieldErrorKind {
 
 impl FieldError {
     pub fn required(field: impl Into<String>, msg: &str) -> Self {
-        let detail = if msg.is_empty() { "Required value".to_string() } else { format!("Required value: {msg}") };
-        Self { field: field.into(), kind: FieldErrorKind::Required, detail }
+        let detail = if msg.is_empty() {
+            "Required value".to_string()
+        } else {
+            format!("Required value: {msg}")
+        };
+        Self {
+            field: field.into(),
+            kind: FieldErrorKind::Required,
+            detail,
+        }
     }
 
     /// `value` is shown as upstream shows it: strings quoted, the rest as JSON.
     pub fn invalid(field: impl Into<String>, value: &Value, msg: &str) -> Self {
-        Self { field: field.into(), kind: FieldErrorKind::Invalid, detail: format!("Invalid value: {}: {msg}", shown(value)) }
+        Self {
+            field: field.into(),
+            kind: FieldErrorKind::Invalid,
+            detail: format!("Invalid value: {}: {msg}", shown(value)),
+        }
     }
 
     pub fn duplicate(field: impl Into<String>, value: &Value) -> Self {
-        Self { field: field.into(), kind: FieldErrorKind::Duplicate, detail: format!("Duplicate value: {}", shown(value)) }
+        Self {
+            field: field.into(),
+            kind: FieldErrorKind::Duplicate,
+            detail: format!("Duplicate value: {}", shown(value)),
+        }
     }
 
     pub fn not_supported(field: impl Into<String>, value: &Value, supported: &[&str]) -> Self {
-        let list = supported.iter().map(|s| format!("{s:?}")).collect::<Vec<_>>().join(", ");
+        let list = supported
+            .iter()
+            .map(|s| format!("{s:?}"))
+            .collect::<Vec<_>>()
+            .join(", ");
         Self {
             field: field.into(),
             kind: FieldErrorKind::NotSupported,
@@ -72,19 +92,35 @@ impl FieldError {
     }
 
     pub fn forbidden(field: impl Into<String>, msg: &str) -> Self {
-        Self { field: field.into(), kind: FieldErrorKind::Forbidden, detail: format!("Forbidden: {msg}") }
+        Self {
+            field: field.into(),
+            kind: FieldErrorKind::Forbidden,
+            detail: format!("Forbidden: {msg}"),
+        }
     }
 
     pub fn not_found(field: impl Into<String>, value: &Value) -> Self {
-        Self { field: field.into(), kind: FieldErrorKind::NotFound, detail: format!("Not found: {}", shown(value)) }
+        Self {
+            field: field.into(),
+            kind: FieldErrorKind::NotFound,
+            detail: format!("Not found: {}", shown(value)),
+        }
     }
 
     pub fn too_long(field: impl Into<String>, max_bytes: usize) -> Self {
-        Self { field: field.into(), kind: FieldErrorKind::TooLong, detail: format!("Too long: may not be more than {max_bytes} bytes") }
+        Self {
+            field: field.into(),
+            kind: FieldErrorKind::TooLong,
+            detail: format!("Too long: may not be more than {max_bytes} bytes"),
+        }
     }
 
     pub fn too_many(field: impl Into<String>, actual: usize, max: usize) -> Self {
-        Self { field: field.into(), kind: FieldErrorKind::TooMany, detail: format!("Too many: {actual}: must have at most {max} items") }
+        Self {
+            field: field.into(),
+            kind: FieldErrorKind::TooMany,
+            detail: format!("Too many: {actual}: must have at most {max} items"),
+        }
     }
 }
 
@@ -114,7 +150,12 @@ pub struct ApiError {
 
 impl ApiError {
     pub fn new(code: u16, reason: &'static str, message: impl Into<String>) -> Self {
-        Self { code, reason, message: message.into(), details: None }
+        Self {
+            code,
+            reason,
+            message: message.into(),
+            details: None,
+        }
     }
 
     fn about(mut self, group: &str, resource: &str, name: &str) -> Self {
@@ -130,16 +171,33 @@ impl ApiError {
 
     /// `deployments.apps "web" not found`
     pub fn not_found(group: &str, resource: &str, name: &str) -> Self {
-        Self::new(404, "NotFound", format!("{} {name:?} not found", qualified(group, resource))).about(group, resource, name)
+        Self::new(
+            404,
+            "NotFound",
+            format!("{} {name:?} not found", qualified(group, resource)),
+        )
+        .about(group, resource, name)
     }
 
     pub fn already_exists(group: &str, resource: &str, name: &str) -> Self {
-        Self::new(409, "AlreadyExists", format!("{} {name:?} already exists", qualified(group, resource))).about(group, resource, name)
+        Self::new(
+            409,
+            "AlreadyExists",
+            format!("{} {name:?} already exists", qualified(group, resource)),
+        )
+        .about(group, resource, name)
     }
 
     pub fn conflict(group: &str, resource: &str, name: &str, why: &str) -> Self {
-        Self::new(409, "Conflict", format!("Operation cannot be fulfilled on {} {name:?}: {why}", qualified(group, resource)))
-            .about(group, resource, name)
+        Self::new(
+            409,
+            "Conflict",
+            format!(
+                "Operation cannot be fulfilled on {} {name:?}: {why}",
+                qualified(group, resource)
+            ),
+        )
+        .about(group, resource, name)
     }
 
     /// The lost-update conflict, in upstream's words.
@@ -172,8 +230,17 @@ impl ApiError {
     /// `kind` is the object's kind, as upstream: `Pod "x" is invalid: ...`.
     pub fn invalid(group: &str, kind: &str, name: &str, errors: &[FieldError]) -> Self {
         let texts: Vec<String> = errors.iter().map(ToString::to_string).collect();
-        let joined = if texts.len() == 1 { texts[0].clone() } else { format!("[{}]", texts.join(", ")) };
-        let mut error = Self::new(422, "Invalid", format!("{} {name:?} is invalid: {joined}", qualified(group, kind))).about(group, kind, name);
+        let joined = if texts.len() == 1 {
+            texts[0].clone()
+        } else {
+            format!("[{}]", texts.join(", "))
+        };
+        let mut error = Self::new(
+            422,
+            "Invalid",
+            format!("{} {name:?} is invalid: {joined}", qualified(group, kind)),
+        )
+        .about(group, kind, name);
         let causes: Vec<Value> = errors
             .iter()
             .map(|e| json!({"reason": e.kind.reason(), "message": e.detail, "field": e.field}))
@@ -185,8 +252,15 @@ impl ApiError {
     }
 
     pub fn method_not_supported(group: &str, resource: &str, verb: &str) -> Self {
-        Self::new(405, "MethodNotAllowed", format!("{verb} is not supported on resources of kind {:?}", qualified(group, resource)))
-            .about(group, resource, "")
+        Self::new(
+            405,
+            "MethodNotAllowed",
+            format!(
+                "{verb} is not supported on resources of kind {:?}",
+                qualified(group, resource)
+            ),
+        )
+        .about(group, resource, "")
     }
 
     /// 410: the revision asked for was compacted.
@@ -258,5 +332,9 @@ impl fmt::Display for ApiError {
 impl std::error::Error for ApiError {}
 
 fn qualified(group: &str, resource: &str) -> String {
-    if group.is_empty() { resource.to_string() } else { format!("{resource}.{group}") }
+    if group.is_empty() {
+        resource.to_string()
+    } else {
+        format!("{resource}.{group}")
+    }
 }

@@ -1,0 +1,257 @@
+//! Codec tests: byte vectors, Go's wording, and round trips over every kind.
+
+use super::*;
+use crate::schema::{lookup, lookup_gvk};
+use serde_json::json;
+
+fn ty(group: &str, version: &str, kind: &str) -> &'static Type {
+    lookup_gvk(group, version, kind).expect(kind)
+}
+
+fn decode(body: &str, validation: FieldValidation) -> Result<(Value, Vec<String>), String> {
+    decode_object(ty("", "v1", "Pod"), body.as_bytes(), Encoding::Json, validation).map_err(|e| e.message)
+}
+
+#[test]
+fn a_config_map_has_the_bytes_go_writes() {
+    let object = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "a"}, "data": {"k": "v"}});
+    let bytes = encode_proto(ty("", "v1", "ConfigMap"), &object).expect("encodes");
+    let want: &[u8] =
+        b"k8s\0\x0a\x0f\x0a\x02v1\x12\x09ConfigMap\x12\x0d\x0a\x03\x0a\x01a\x12\x06\x0a\x01k\x12\x01v\x1a\x00\x22\x00";
+    assert_eq!(bytes, want);
+    assert_eq!(decode_proto(ty("", "v1", "ConfigMap"), want).expect("decodes"), object);
+}
+
+#[test]
+fn inlined_members_sit_in_nested_messages() {
+    let volume = lookup("io.k8s.api.core.v1.Volume").expect("Volume");
+    let value = json!({"name": "v", "emptyDir": {"medium": "Memory"}});
+    let bytes = encode_proto_bare(volume, &value).expect("encodes");
+    assert_eq!(bytes, b"\x0a\x01v\x12\x0a\x12\x08\x0a\x06Memory");
+    assert_eq!(decode_proto_bare(volume, &bytes).expect("decodes"), value);
+    let rule = lookup("io.k8s.api.admissionregistration.v1.NamedRuleWithOperations").expect("rule");
+    let value = json!({"resourceNames": ["x"], "operations": ["CREATE"], "apiGroups": [""], "scope": "*"});
+    let bytes = encode_proto_bare(rule, &value).expect("encodes");
+    assert_eq!(bytes, b"\x0a\x01x\x12\x0f\x0a\x06CREATE\x12\x05\x0a\x00\x22\x01*");
+    assert_eq!(decode_proto_bare(rule, &bytes).expect("decodes"), value);
+}
+
+#[test]
+fn gos_zero_values_are_dropped_and_pointers_kept() {
+    // hostNetwork=false (11), automountServiceAccountToken=false (21), terminationGracePeriodSeconds=0 (4), restartPolicy="" (3)
+    let bytes = b"\x1a\x00\x20\x00\x58\x00\xa8\x01\x00";
+    let spec = lookup("io.k8s.api.core.v1.PodSpec").expect("PodSpec");
+    let value = decode_proto_bare(spec, bytes).expect("decodes");
+    assert_eq!(
+        value,
+        json!({"automountServiceAccountToken": false, "terminationGracePeriodSeconds": 0})
+    );
+    // An empty Timestamp is Go's zero time.
+    let meta = lookup("io.k8s.apimachinery.pkg.apis.meta.v1.ObjectMeta").expect("ObjectMeta");
+    assert_eq!(
+        decode_proto_bare(meta, b"\x0a\x01n\x1a\x00\x38\x00\x42\x00").expect("decodes"),
+        json!({"name": "n"})
+    );
+}
+
+#[test]
+fn special_types_round_trip() {
+    let cases = [
+        (
+            "io.k8s.api.core.v1.ServicePort",
+            json!({"port": -1, "targetPort": "http"}),
+        ),
+        (
+            "io.k8s.api.core.v1.ServicePort",
+            json!({"port": 80, "targetPort": 8080, "appProtocol": ""}),
+        ),
+        (
+            "io.k8s.api.core.v1.ResourceRequirements",
+            json!({"limits": {"cpu": "500m", "memory": "1Gi"}}),
+        ),
+        (
+            "io.k8s.api.core.v1.Secret",
+            json!({"data": {"a": "aGk="}, "type": "Opaque"}),
+        ),
+        (
+            "io.k8s.api.coordination.v1.LeaseSpec",
+            json!({"renewTime": "2024-05-01T10:00:00.123456Z", "leaseDurationSeconds": 15}),
+        ),
+        (
+            "io.k8s.apimachinery.pkg.apis.meta.v1.ManagedFieldsEntry",
+            json!({"fieldsV1": {"f:spec": {}}, "time": "1960-05-01T10:00:00Z"}),
+        ),
+        (
+            "io.k8s.api.apps.v1.ControllerRevision",
+            json!({"data": {"spec": {"x": [1, null]}}, "revision": 0}),
+        ),
+        (
+            "io.k8s.api.authentication.v1.UserInfo",
+            json!({"username": "u", "extra": {"scopes": ["a", "b"], "none": []}}),
+        ),
+        (
+            "io.k8s.api.policy.v1.PodDisruptionBudgetStatus",
+            json!({
+                "disruptedPods": {"p": "2024-05-01T10:00:00Z"}, "currentHealthy": 0, "desiredHealthy": 0, "disruptionsAllowed": 0, "expectedPods": 1,
+            }),
+        ),
+        (
+            "io.k8s.apiextensions-apiserver.pkg.apis.apiextensions.v1.JSONSchemaProps",
+            json!({
+                "type": "object", "properties": {"a": {"type": "array", "items": {"type": "string"}, "maxItems": 3}},
+                "additionalProperties": false, "dependencies": {"x": ["y"]}, "enum": [1, "b"], "default": {"a": null},
+                "minimum": 0.5, "x-kubernetes-preserve-unknown-fields": true, "$ref": "#/a", "not": {"additionalProperties": {"type": "string"}},
+            }),
+        ),
+    ];
+    for (name, value) in cases {
+        let ty = lookup(name).expect(name);
+        let mut checked = value.clone();
+        check(ty, &mut checked, FieldValidation::Strict).expect(name);
+        assert_eq!(checked, value, "{name} is already what Go would write");
+        let bytes = encode_proto_bare(ty, &value).expect(name);
+        assert_eq!(decode_proto_bare(ty, &bytes).expect(name), value, "{name}");
+    }
+}
+
+#[test]
+fn wrong_types_are_refused_in_gos_words() {
+    for (body, want) in [
+        (
+            r#"{"spec": {"containers": "x"}}"#,
+            "json: cannot unmarshal string into Go struct field PodSpec.spec.containers of type []v1.Container",
+        ),
+        (
+            r#"{"spec": {"containers": [{"env": [{"name": "a", "value": true}]}]}}"#,
+            "json: cannot unmarshal bool into Go struct field EnvVar.spec.containers.env.value of type string",
+        ),
+        (
+            r#"{"metadata": {"labels": {"a.b/c": 1}}}"#,
+            "json: cannot unmarshal number into Go struct field ObjectMeta.metadata.labels of type string",
+        ),
+        (
+            r#"{"spec": {"priority": 1.5}}"#,
+            "json: cannot unmarshal number 1.5 into Go struct field PodSpec.spec.priority of type int32",
+        ),
+        (
+            r#"{"spec": {"priority": 3000000000}}"#,
+            "json: cannot unmarshal number 3000000000 into Go struct field PodSpec.spec.priority of type int32",
+        ),
+        (
+            r#"{"spec": []}"#,
+            "json: cannot unmarshal array into Go struct field Pod.spec of type v1.PodSpec",
+        ),
+        (
+            r#"{"spec": {"containers": [{"resources": {"limits": {"cpu": "lots"}}}]}}"#,
+            "quantities must match the regular expression '^([+-]?[0-9.]+)([eEinumkKMGTP]*[-+]?[0-9]*)$'",
+        ),
+        (
+            r#"{"metadata": {"creationTimestamp": "now"}}"#,
+            r#"parsing time "now" as "2006-01-02T15:04:05Z07:00": cannot parse "now" as "2006""#,
+        ),
+    ] {
+        let error = decode(body, FieldValidation::Ignore).expect_err(body);
+        assert_eq!(
+            error,
+            format!("Pod in version \"v1\" cannot be handled as a Pod: {want}")
+        );
+    }
+    assert!(
+        decode("{", FieldValidation::Ignore)
+            .expect_err("cut")
+            .starts_with("couldn't get version/kind; json parse error: ")
+    );
+    assert!(
+        decode("[]", FieldValidation::Ignore)
+            .expect_err("list")
+            .contains("cannot unmarshal array into Go value of type v1.Pod")
+    );
+}
+
+#[test]
+fn unknown_and_duplicate_fields() {
+    let body = r#"{"spec": {"foo": 1, "nodeName": "a", "nodeName": "b", "containers": [{"name": "c", "bar": {}}]}, "zap": null}"#;
+    let (value, warnings) = decode(body, FieldValidation::Warn).expect("warns");
+    let want = [
+        "duplicate field \"spec.nodeName\"",
+        "unknown field \"spec.containers[0].bar\"",
+        "unknown field \"spec.foo\"",
+        "unknown field \"zap\"",
+    ];
+    assert_eq!(warnings, want);
+    assert_eq!(
+        value,
+        json!({"apiVersion": "v1", "kind": "Pod", "spec": {"nodeName": "b", "containers": [{"name": "c"}]}})
+    );
+    let error = decode(body, FieldValidation::Strict).expect_err("strict");
+    assert_eq!(
+        error,
+        format!(
+            "Pod in version \"v1\" cannot be handled as a Pod: strict decoding error: {}",
+            want.join(", ")
+        )
+    );
+    assert_eq!(
+        decode(body, FieldValidation::Ignore).expect("ignores").1,
+        Vec::<String>::new()
+    );
+}
+
+#[test]
+fn nulls_and_empties_go_as_in_go() {
+    let body = r#"{"metadata": {"name": "a", "labels": {}, "annotations": null, "creationTimestamp": null, "finalizers": []},
+        "spec": {"hostNetwork": false, "automountServiceAccountToken": false, "volumes": [{"name": "v", "emptyDir": {}}],
+        "containers": [{"name": "c", "env": [{"name": "E", "value": ""}], "resources": {"limits": {"cpu": 1, "memory": "1024Ki"}}}]}}"#;
+    let (value, _) = decode(body, FieldValidation::Strict).expect("decodes");
+    let want = json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "a"}, "spec": {"automountServiceAccountToken": false,
+        "volumes": [{"name": "v", "emptyDir": {}}],
+        "containers": [{"name": "c", "env": [{"name": "E"}], "resources": {"limits": {"cpu": "1", "memory": "1Mi"}}}]}});
+    assert_eq!(value, want);
+}
+
+#[test]
+fn yaml_reads_as_json_would() {
+    let body = b"apiVersion: v1\nkind: ConfigMap\nmetadata: {name: a}\ndata:\n  mode: \"0644\"\n  1: one\n  on: 'yes'\n  text: |\n    a\n    b\n";
+    let value = decode_yaml(body).expect("reads");
+    assert_eq!(
+        value["data"],
+        json!({"mode": "0644", "1": "one", "on": "yes", "text": "a\nb\n"})
+    );
+    let value = decode_yaml(b"a: 0644\nb: yes\nc: 1e3\nd: ~\ne: 0x10\nf: 1.5\ng: 2024-01-01\nh: null\ni: -3\nj: 12e\n")
+        .expect("reads");
+    assert_eq!(
+        value,
+        json!({"a": 420, "b": true, "c": 1000, "d": null, "e": 16, "f": 1.5, "g": "2024-01-01", "h": null, "i": -3, "j": "12e"})
+    );
+    assert!(decode_yaml(b"a: [").is_err());
+}
+
+#[test]
+fn broken_protobuf_is_an_error_never_a_panic() {
+    let pod = ty("", "v1", "Pod");
+    assert!(matches!(decode_proto(pod, b"{}"), Err(CodecError::NotProtobuf)));
+    for bytes in [
+        &b"\x0a\xff"[..],
+        b"\x0a\x05ab",
+        b"\x07",
+        b"\x00",
+        b"\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01",
+        b"\x08\x01",
+    ] {
+        assert!(decode_proto_bare(pod, bytes).is_err(), "{bytes:?}");
+    }
+}
+
+#[test]
+fn watch_events_are_framed() {
+    let object = seal_envelope("v1", "Pod", b"");
+    let framed = frame_watch_event("ADDED", &object);
+    assert_eq!(framed[..4], ((framed.len() - 4) as u32).to_be_bytes());
+    let envelope = open_envelope(&framed[4..]).expect("opens");
+    let event = lookup("io.k8s.apimachinery.pkg.apis.meta.v1.WatchEvent").expect("WatchEvent");
+    let value = decode_proto_bare(event, envelope.raw).expect("decodes");
+    assert_eq!(
+        value,
+        json!({"type": "ADDED", "object": {"apiVersion": "v1", "kind": "Pod"}})
+    );
+}
