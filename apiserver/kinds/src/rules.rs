@@ -32,6 +32,8 @@ pub struct Rules {
     /// The kind keeps `metadata.generation`, bumped when something besides
     /// metadata and status changes.
     pub generation: bool,
+    /// Subresources that `prepare_update` splits itself.
+    pub apart: &'static [&'static str],
     pub default: fn(&mut Value),
     pub prepare_create: fn(&mut Value),
     /// After the status split, before the generation.
@@ -51,6 +53,7 @@ impl Rules {
         name: NameRule::Subdomain,
         status: false,
         generation: false,
+        apart: &[],
         default: |_| {},
         prepare_create: |_| {},
         prepare_update: |_, _, _| {},
@@ -101,7 +104,9 @@ impl Strategy for Rules {
     }
 
     fn prepare_update(&self, subresource: &str, new: &mut Value, old: &Value) {
-        if subresource == "status" && self.status {
+        if self.apart.contains(&subresource) {
+            // The kind's own function does it.
+        } else if subresource == "status" && self.status {
             keep_all_but_status(new, old);
         } else if self.status {
             copy(new, old, "status");

@@ -1,5 +1,7 @@
 //! Rows of the core group.
 
+pub(crate) mod pod;
+
 use crate::contract::Kind;
 use crate::row::{CONNECT, CREATE, GET_PATCH_UPDATE, NO_COLLECTION, PROXY, SCALE, kind, status, sub};
 
@@ -112,7 +114,8 @@ pub(crate) fn rows() -> Vec<Kind> {
                     status(GROUP, "v1", "Pod"),
                 ]
             },
-            // pod
+            columns: pod::COLUMNS,
+            strategy: &pod::STRATEGY,
             ..kind!(GROUP, V1, "Pod", "pods", "pod", true)
         },
         Kind {
