@@ -1,0 +1,8 @@
+//! Container logs: the CRI's log files, read as `kubectl logs` asks for them.
+//! Format: <https://github.com/kubernetes/design-proposals-archive/blob/main/node/kubelet-cri-logging.md>.
+
+mod line;
+mod read;
+
+pub use line::LogOptions;
+pub use read::stream;

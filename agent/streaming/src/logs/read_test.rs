@@ -1,0 +1,125 @@
+use super::*;
+use crate::error::EndpointError;
+use crate::runtime::{Container, Streams};
+use std::io::Write;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+struct Fake(AtomicBool);
+
+#[async_trait::async_trait]
+impl Runtime for Fake {
+    async fn container(&self, _: &str, _: &str, _: &str, _: bool) -> Result<Container, EndpointError> {
+        Err(EndpointError::NotFound("none".into()))
+    }
+    async fn is_running(&self, _: &str) -> bool {
+        self.0.load(Ordering::SeqCst)
+    }
+    async fn exec_url(&self, _: &str, _: &[String], _: Streams) -> Result<String, EndpointError> {
+        Err(EndpointError::NotFound("none".into()))
+    }
+    async fn attach_url(&self, _: &str, _: Streams) -> Result<String, EndpointError> {
+        Err(EndpointError::NotFound("none".into()))
+    }
+    async fn port_forward_url(&self, _: &str, _: &str, _: &[i32]) -> Result<String, EndpointError> {
+        Err(EndpointError::NotFound("none".into()))
+    }
+    async fn pods(&self) -> serde_json::Value {
+        serde_json::Value::Null
+    }
+    async fn metrics(&self) -> String {
+        String::new()
+    }
+    async fn summary(&self) -> serde_json::Value {
+        serde_json::Value::Null
+    }
+}
+
+fn line(text: &str) -> String {
+    format!("2026-01-01T00:00:01Z stdout F {text}\n")
+}
+
+fn options() -> LogOptions {
+    LogOptions {
+        stdout: true,
+        stderr: true,
+        ..LogOptions::default()
+    }
+}
+
+fn start(running: Arc<Fake>, path: &Path, options: LogOptions) -> mpsc::Receiver<Result<Bytes, io::Error>> {
+    let (sender, receiver) = mpsc::channel(16);
+    tokio::spawn(stream(
+        running,
+        "id".into(),
+        path.to_path_buf(),
+        options,
+        jiff::Timestamp::now(),
+        sender,
+    ));
+    receiver
+}
+
+async fn next(receiver: &mut mpsc::Receiver<Result<Bytes, io::Error>>) -> Option<String> {
+    let received = tokio::time::timeout(Duration::from_secs(10), receiver.recv())
+        .await
+        .expect("in time")?;
+    Some(String::from_utf8(received.expect("read").to_vec()).expect("text"))
+}
+
+#[test]
+fn tail_finds_the_last_lines_across_chunks() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let path = dir.path().join("log");
+    let content: String = (0..5_000).map(|n| format!("{n:0>40}\n")).collect();
+    std::fs::write(&path, &content).expect("written");
+    let file = File::open(&path).expect("a file");
+    for lines in [0, 1, 2, 3_000, 5_000, 9_999] {
+        let expected = content.len() as u64 - 41 * lines.min(5_000);
+        assert_eq!(tail_offset(&file, lines).expect("an offset"), expected, "{lines} lines");
+    }
+}
+
+#[tokio::test]
+async fn following_goes_on_through_rotation_and_ends_with_the_container() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let path = dir.path().join("0.log");
+    std::fs::write(&path, line("old") + &line("one")).expect("written");
+    let fake = Arc::new(Fake(AtomicBool::new(true)));
+    let mut receiver = start(
+        fake.clone(),
+        &path,
+        LogOptions {
+            follow: true,
+            tail_lines: Some(1),
+            ..options()
+        },
+    );
+    assert_eq!(next(&mut receiver).await.as_deref(), Some("one\n"));
+    let mut file = File::options().append(true).open(&path).expect("a file");
+    file.write_all(line("two").as_bytes()).expect("written");
+    assert_eq!(next(&mut receiver).await.as_deref(), Some("two\n"));
+    std::fs::rename(&path, dir.path().join("0.log.1")).expect("renamed");
+    file.write_all(line("last of the old file").as_bytes())
+        .expect("written");
+    std::fs::write(&path, line("three")).expect("written");
+    assert_eq!(next(&mut receiver).await.as_deref(), Some("last of the old file\n"));
+    assert_eq!(next(&mut receiver).await.as_deref(), Some("three\n"));
+    fake.0.store(false, Ordering::SeqCst);
+    assert_eq!(next(&mut receiver).await, None);
+}
+
+#[tokio::test]
+async fn without_follow_it_ends_at_the_end() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let path = dir.path().join("0.log");
+    std::fs::write(&path, line("one") + "2026-01-01T00:00:01Z stdout F half a li").expect("written");
+    let mut receiver = start(Arc::new(Fake(AtomicBool::new(true))), &path, options());
+    assert_eq!(next(&mut receiver).await.as_deref(), Some("one\n"));
+    assert_eq!(next(&mut receiver).await, None);
+    let mut receiver = start(
+        Arc::new(Fake(AtomicBool::new(false))),
+        &dir.path().join("none"),
+        options(),
+    );
+    assert_eq!(next(&mut receiver).await, None, "a missing file is an empty log");
+}

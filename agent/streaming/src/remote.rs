@@ -1,0 +1,250 @@
+//! exec and attach for WebSocket clients: Kubernetes' channel protocol on the
+//! client's side, SPDY streams on the runtime's.
+//!
+//! ```text
+//! client --WebSocket--> from_client --frames--> writer --SPDY--> runtime
+//! client <-WebSocket--- to_client <------------ reader <-SPDY--- runtime
+//! ```
+//!
+//! Channels: 0 stdin, 1 stdout, 2 stderr, 3 error (a `Status`), 4 resize; in v5
+//! a message `255, n` ends channel n (KEP-4006).
+
+use crate::error::EndpointError;
+use crate::runtime::Streams;
+use crate::spdy::{self, Encoder, Frame};
+use bytes::{Bytes, BytesMut};
+use futures::{Sink, SinkExt, Stream, StreamExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::sync::mpsc;
+use tokio_tungstenite::WebSocketStream;
+use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Role, WebSocketConfig, frame::coding::CloseCode};
+use tokio_tungstenite::tungstenite::{Error as WsError, Message};
+
+const STDIN: u8 = 0;
+const STDOUT: u8 = 1;
+const STDERR: u8 = 2;
+const ERROR: u8 = 3;
+const RESIZE: u8 = 4;
+const CLOSE: u8 = 255;
+
+/// A client's message; kubectl sends at most 32 KiB.
+const MESSAGE_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// Frames waiting for the runtime: enough to keep it busy, few enough to push back.
+const FRAMES_WAITING_MAX: usize = 16;
+
+/// WebSocket subprotocols for exec and attach, best first.
+pub const PROTOCOLS: [&str; 2] = ["v5.channel.k8s.io", "v4.channel.k8s.io"];
+/// What is spoken with the runtime: errors come as a `Status`.
+pub const SPDY_PROTOCOL: &str = "v4.channel.k8s.io";
+
+/// Stream ids on the SPDY side.
+#[derive(Debug, Clone, Copy, Default)]
+struct Ids {
+    error: u32,
+    stdin: Option<u32>,
+    stdout: Option<u32>,
+    stderr: Option<u32>,
+    resize: Option<u32>,
+}
+
+/// A server-side WebSocket on an upgraded connection.
+pub async fn websocket<T: AsyncRead + AsyncWrite + Unpin>(stream: T) -> WebSocketStream<T> {
+    let config = WebSocketConfig::default()
+        .max_message_size(Some(MESSAGE_BYTES_MAX))
+        .max_frame_size(Some(MESSAGE_BYTES_MAX));
+    WebSocketStream::from_raw_socket(stream, Role::Server, Some(config)).await
+}
+
+/// Carries everything until the runtime has said how it ended.
+pub async fn run<C, R>(client: WebSocketStream<C>, runtime: R, streams: Streams) -> Result<(), EndpointError>
+where
+    C: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    R: AsyncRead + AsyncWrite + Send + 'static,
+{
+    let (read, mut write) = tokio::io::split(runtime);
+    let mut opening = BytesMut::new();
+    let ids = open(streams, &mut opening).map_err(|error| EndpointError::Stream(error.to_string()))?;
+    let (frames, mut waiting) = mpsc::channel::<Bytes>(FRAMES_WAITING_MAX);
+    let writer = tokio::spawn(async move {
+        if write.write_all(&opening).await.is_err() {
+            return;
+        }
+        while let Some(frame) = waiting.recv().await {
+            if write.write_all(&frame).await.is_err() {
+                return;
+            }
+        }
+        // Nobody waits for the goodbye.
+        let _ = write.shutdown().await;
+    });
+    let (mut to, from) = client.split();
+    let reading = tokio::spawn(from_client(from, frames.clone(), ids));
+    let result = to_client(read, &mut to, frames, ids).await;
+    reading.abort();
+    writer.abort();
+    let close = match &result {
+        Ok(()) => CloseFrame {
+            code: CloseCode::Normal,
+            reason: "".into(),
+        },
+        Err(error) => CloseFrame {
+            code: CloseCode::Error,
+            reason: error.to_string().chars().take(100).collect::<String>().into(),
+        },
+    };
+    // The client may have gone already.
+    let _ = to.send(Message::Close(Some(close))).await;
+    let _ = to.close().await;
+    result
+}
+
+/// Opens the streams in the order in which clients do.
+fn open(streams: Streams, out: &mut BytesMut) -> Result<Ids, spdy::SpdyError> {
+    let mut encoder = Encoder::default();
+    let mut make = |kind: &str, wanted: bool| {
+        if !wanted {
+            return Ok(None);
+        }
+        encoder.open(&[("streamtype", kind)], out).map(Some)
+    };
+    Ok(Ids {
+        error: make("error", true)?.unwrap_or_default(),
+        stdin: make("stdin", streams.stdin)?,
+        stdout: make("stdout", streams.stdout)?,
+        stderr: make("stderr", streams.stderr && !streams.tty)?,
+        resize: make("resize", streams.tty)?,
+    })
+}
+
+async fn from_client<S>(mut client: S, frames: mpsc::Sender<Bytes>, ids: Ids)
+where
+    S: Stream<Item = Result<Message, WsError>> + Unpin,
+{
+    while let Some(Ok(message)) = client.next().await {
+        let payload: Bytes = match message {
+            Message::Binary(payload) => payload,
+            Message::Text(text) => Bytes::copy_from_slice(text.as_bytes()),
+            Message::Close(_) => break,
+            _ => continue,
+        };
+        for frame in to_frames(&payload, ids) {
+            if frames.send(frame).await.is_err() {
+                return;
+            }
+        }
+    }
+    // A client that went away will send nothing more.
+    if let Some(stdin) = ids.stdin {
+        let mut end = BytesMut::new();
+        spdy::data(stdin, &[], true, &mut end);
+        let _ = frames.send(end.freeze()).await;
+    }
+}
+
+/// One message of the client as frames for the runtime. Pure.
+fn to_frames(message: &[u8], ids: Ids) -> Vec<Bytes> {
+    let Some((channel, payload)) = message.split_first() else {
+        return Vec::new();
+    };
+    let (stream, payload, fin) = match (*channel, payload) {
+        (STDIN, payload) => (ids.stdin, payload, false),
+        (RESIZE, payload) => (ids.resize, payload, false),
+        (CLOSE, [STDIN]) => (ids.stdin, &[][..], true),
+        _ => (None, payload, false),
+    };
+    let Some(stream) = stream else { return Vec::new() };
+    if payload.is_empty() && !fin {
+        return Vec::new();
+    }
+    let one = |part: &[u8], fin: bool| {
+        let mut frame = BytesMut::with_capacity(part.len() + 8);
+        spdy::data(stream, part, fin, &mut frame);
+        frame.freeze()
+    };
+    if fin {
+        vec![one(&[], true)]
+    } else {
+        payload
+            .chunks(spdy::DATA_BYTES_MAX)
+            .map(|part| one(part, false))
+            .collect()
+    }
+}
+
+/// Until every output and the error stream have ended.
+async fn to_client<R, S>(
+    mut runtime: R,
+    client: &mut S,
+    frames: mpsc::Sender<Bytes>,
+    ids: Ids,
+) -> Result<(), EndpointError>
+where
+    R: AsyncRead + Unpin,
+    S: Sink<Message, Error = WsError> + Unpin,
+{
+    let mut open: Vec<(u32, u8)> = [(Some(ids.error), ERROR), (ids.stdout, STDOUT), (ids.stderr, STDERR)]
+        .into_iter()
+        .filter_map(|(stream, channel)| Some((stream?, channel)))
+        .collect();
+    let mut buffer = BytesMut::with_capacity(spdy::DATA_BYTES_MAX);
+    while !open.is_empty() {
+        while let Some(frame) = spdy::decode(&mut buffer).map_err(|error| EndpointError::Stream(error.to_string()))? {
+            let ended = match frame {
+                Frame::Data { stream, payload, fin } => {
+                    let channel = open.iter().find(|(id, _)| *id == stream).map(|(_, channel)| *channel);
+                    if let Some(channel) = channel
+                        && !payload.is_empty()
+                    {
+                        send(client, channel, &payload).await?;
+                    }
+                    fin.then_some(stream)
+                }
+                Frame::Reply { stream, fin } => fin.then_some(stream),
+                Frame::Reset { stream, .. } => Some(stream),
+                Frame::Ping { id } => {
+                    let mut pong = BytesMut::new();
+                    spdy::ping(id, &mut pong);
+                    let _ = frames.send(pong.freeze()).await;
+                    None
+                }
+                Frame::GoAway => return Ok(()),
+                Frame::Other => None,
+            };
+            if let Some(stream) = ended {
+                open.retain(|(id, _)| *id != stream);
+            }
+        }
+        if open.is_empty() {
+            break;
+        }
+        let count = runtime
+            .read_buf(&mut buffer)
+            .await
+            .map_err(|source| EndpointError::Io {
+                action: "reading the container runtime's streams",
+                source,
+            })?;
+        if count == 0 {
+            // Closed after everything was said, as some runtimes do.
+            return Ok(());
+        }
+    }
+    Ok(())
+}
+
+async fn send<S>(client: &mut S, channel: u8, payload: &[u8]) -> Result<(), EndpointError>
+where
+    S: Sink<Message, Error = WsError> + Unpin,
+{
+    let mut message = BytesMut::with_capacity(payload.len() + 1);
+    message.extend_from_slice(&[channel]);
+    message.extend_from_slice(payload);
+    client
+        .send(Message::Binary(message.freeze()))
+        .await
+        .map_err(|error| EndpointError::Stream(format!("the client went away: {error}")))
+}
+
+#[cfg(test)]
+#[path = "remote_test.rs"]
+mod tests;
