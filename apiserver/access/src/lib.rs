@@ -13,6 +13,8 @@ pub mod authentication;
 pub mod authorization;
 pub mod contract;
 mod error;
+#[cfg(test)]
+mod fake;
 pub mod pki;
 pub mod policy;
 pub mod token;

@@ -88,3 +88,6 @@ impl Authorizers {
         index
     }
 }
+
+#[cfg(test)]
+mod tests;
