@@ -42,6 +42,7 @@ mod scheduling;
 mod selector;
 mod storage;
 mod tree;
+mod workload;
 
 use std::collections::BTreeMap;
 use std::sync::LazyLock;

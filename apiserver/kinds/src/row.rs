@@ -133,3 +133,85 @@ pub(crate) const fn boolean(name: &'static str, description: &'static str) -> Co
         priority: 0,
     }
 }
+
+/// The cells that most rows are made of.
+pub(crate) mod cell {
+    use crate::tree::Tree;
+    use jiff::Timestamp;
+    use serde_json::Value;
+
+    pub(crate) fn name(object: &Value) -> Value {
+        object.at("metadata.name").clone()
+    }
+
+    pub(crate) fn age(object: &Value, now: Timestamp) -> Value {
+        crate::age::age(object.at("metadata.creationTimestamp"), now).into()
+    }
+
+    pub(crate) fn since(object: &Value, path: &str, now: Timestamp) -> Value {
+        crate::age::age(object.at(path), now).into()
+    }
+
+    /// A number, zero where it is absent.
+    pub(crate) fn number(object: &Value, path: &str) -> Value {
+        object.int(path).unwrap_or(0).into()
+    }
+
+    pub(crate) fn text(object: &Value, path: &str) -> Value {
+        object.text(path).into()
+    }
+
+    pub(crate) fn text_or(object: &Value, path: &str, otherwise: &str) -> Value {
+        match object.text(path) {
+            "" => otherwise.into(),
+            text => text.into(),
+        }
+    }
+
+    /// How many items a list or map has.
+    pub(crate) fn count(object: &Value, path: &str) -> Value {
+        match object.at(path) {
+            Value::Array(a) => a.len().into(),
+            Value::Object(o) => o.len().into(),
+            _ => 0.into(),
+        }
+    }
+
+    /// Go's way to print a truth value in a cell.
+    pub(crate) fn truth(value: &Value) -> Value {
+        match value.as_bool() {
+            Some(true) => "True".into(),
+            Some(false) => "False".into(),
+            None => "<unset>".into(),
+        }
+    }
+
+    /// Names and images of the containers of a pod spec.
+    pub(crate) fn containers(spec: &Value) -> (Value, Value) {
+        let join = |key: &str| {
+            spec.items("containers")
+                .iter()
+                .map(|c| c.text(key))
+                .collect::<Vec<_>>()
+                .join(",")
+        };
+        (join("name").into(), join("image").into())
+    }
+
+    pub(crate) fn int_or_text(value: &Value, otherwise: &str) -> Value {
+        match value {
+            Value::Number(n) => n.to_string().into(),
+            Value::String(s) => s.as_str().into(),
+            _ => otherwise.into(),
+        }
+    }
+
+    /// Joined, or `<none>`.
+    pub(crate) fn joined(parts: &[&str]) -> Value {
+        if parts.is_empty() {
+            "<none>".into()
+        } else {
+            parts.join(",").into()
+        }
+    }
+}

@@ -29,6 +29,8 @@ pub struct Rules {
     pub name: NameRule,
     /// The kind has a `status` subresource: `status` is kept apart from the rest.
     pub status: bool,
+    /// A create may bring its status along (nodes register with it).
+    pub status_at_creation: bool,
     /// The kind keeps `metadata.generation`, bumped when something besides
     /// metadata and status changes.
     pub generation: bool,
@@ -52,6 +54,7 @@ impl Rules {
     pub const BASE: Self = Self {
         name: NameRule::Subdomain,
         status: false,
+        status_at_creation: false,
         generation: false,
         apart: &[],
         default: |_| {},
@@ -76,6 +79,8 @@ impl Rules {
         status: true,
         ..Self::BASE
     };
+    /// As `STATUS`, but a create keeps the status it brings.
+    pub const STATUS_AT_CREATION: Self = Self { status_at_creation: true, ..Self::STATUS };
 }
 
 /// For kinds without rules of their own: `NAME`, `CREATED AT`.
@@ -94,7 +99,7 @@ impl Strategy for Rules {
     }
 
     fn prepare_create(&self, object: &mut Value) {
-        if self.status {
+        if self.status && !self.status_at_creation {
             remove(object, "status");
         }
         if self.generation && object["metadata"].is_object() {

@@ -1,5 +1,8 @@
 //! Rows of batch.
 
+mod cron_job;
+mod job;
+
 use crate::contract::Kind;
 use crate::row::{kind, status};
 
@@ -12,13 +15,15 @@ pub(crate) fn rows() -> Vec<Kind> {
             short_names: &["cj"],
             categories: &["all"],
             subresources: const { &[status(GROUP, "v1", "CronJob")] },
-            // cron_job
+            columns: cron_job::COLUMNS,
+            strategy: &cron_job::STRATEGY,
             ..kind!(GROUP, V1, "CronJob", "cronjobs", "cronjob", true)
         },
         Kind {
             categories: &["all"],
             subresources: const { &[status(GROUP, "v1", "Job")] },
-            // job
+            columns: job::COLUMNS,
+            strategy: &job::STRATEGY,
             ..kind!(GROUP, V1, "Job", "jobs", "job", true)
         },
     ]

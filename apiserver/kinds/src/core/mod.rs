@@ -1,6 +1,13 @@
 //! Rows of the core group.
 
+mod config;
+pub(crate) mod event;
+mod namespace;
+mod node;
 pub(crate) mod pod;
+pub(crate) mod service;
+mod small;
+mod volume;
 
 use crate::contract::Kind;
 use crate::row::{CONNECT, CREATE, GET_PATCH_UPDATE, NO_COLLECTION, PROXY, SCALE, kind, status, sub};
@@ -12,13 +19,15 @@ pub(crate) fn rows() -> Vec<Kind> {
     vec![
         Kind {
             verbs: CREATE,
-            // binding
+            columns: small::binding::COLUMNS,
+            strategy: &small::binding::STRATEGY,
             ..kind!(GROUP, V1, "Binding", "bindings", "binding", true)
         },
         Kind {
             short_names: &["cs"],
             verbs: &["get", "list"],
-            // component_status
+            columns: small::component_status::COLUMNS,
+            strategy: &small::component_status::STRATEGY,
             ..kind!(
                 GROUP,
                 V1,
@@ -30,22 +39,26 @@ pub(crate) fn rows() -> Vec<Kind> {
         },
         Kind {
             short_names: &["cm"],
-            // config_map
+            columns: config::config_map::COLUMNS,
+            strategy: &config::config_map::STRATEGY,
             ..kind!(GROUP, V1, "ConfigMap", "configmaps", "configmap", true)
         },
         Kind {
             short_names: &["ep"],
-            // endpoints
+            columns: small::endpoints::COLUMNS,
+            strategy: &small::endpoints::STRATEGY,
             ..kind!(GROUP, V1, "Endpoints", "endpoints", "endpoints", true)
         },
         Kind {
             short_names: &["ev"],
-            // event
+            columns: event::COLUMNS,
+            strategy: &event::STRATEGY,
             ..kind!(GROUP, V1, "Event", "events", "event", true)
         },
         Kind {
             short_names: &["limits"],
-            // limit_range
+            columns: small::limit_range::COLUMNS,
+            strategy: &small::limit_range::STRATEGY,
             ..kind!(GROUP, V1, "LimitRange", "limitranges", "limitrange", true)
         },
         Kind {
@@ -57,7 +70,8 @@ pub(crate) fn rows() -> Vec<Kind> {
                     status(GROUP, "v1", "Namespace"),
                 ]
             },
-            // namespace
+            columns: namespace::COLUMNS,
+            strategy: &namespace::STRATEGY,
             ..kind!(GROUP, V1, "Namespace", "namespaces", "namespace", false)
         },
         Kind {
@@ -68,13 +82,15 @@ pub(crate) fn rows() -> Vec<Kind> {
                     status(GROUP, "v1", "Node"),
                 ]
             },
-            // node
+            columns: node::COLUMNS,
+            strategy: &node::STRATEGY,
             ..kind!(GROUP, V1, "Node", "nodes", "node", false)
         },
         Kind {
             short_names: &["pv"],
             subresources: const { &[status(GROUP, "v1", "PersistentVolume")] },
-            // persistent_volume
+            columns: volume::persistent_volume::COLUMNS,
+            strategy: &volume::persistent_volume::STRATEGY,
             ..kind!(
                 GROUP,
                 V1,
@@ -87,7 +103,8 @@ pub(crate) fn rows() -> Vec<Kind> {
         Kind {
             short_names: &["pvc"],
             subresources: const { &[status(GROUP, "v1", "PersistentVolumeClaim")] },
-            // persistent_volume_claim
+            columns: volume::persistent_volume_claim::COLUMNS,
+            strategy: &volume::persistent_volume_claim::STRATEGY,
             ..kind!(
                 GROUP,
                 V1,
@@ -119,14 +136,16 @@ pub(crate) fn rows() -> Vec<Kind> {
             ..kind!(GROUP, V1, "Pod", "pods", "pod", true)
         },
         Kind {
-            // pod_template
+            columns: small::pod_template::COLUMNS,
+            strategy: &small::pod_template::STRATEGY,
             ..kind!(GROUP, V1, "PodTemplate", "podtemplates", "podtemplate", true)
         },
         Kind {
             short_names: &["rc"],
             categories: &["all"],
             subresources: const { &[SCALE, status(GROUP, "v1", "ReplicationController")] },
-            // replication_controller
+            columns: small::replication_controller::COLUMNS,
+            strategy: &small::replication_controller::STRATEGY,
             ..kind!(
                 GROUP,
                 V1,
@@ -139,11 +158,13 @@ pub(crate) fn rows() -> Vec<Kind> {
         Kind {
             short_names: &["quota"],
             subresources: const { &[status(GROUP, "v1", "ResourceQuota")] },
-            // resource_quota
+            columns: small::resource_quota::COLUMNS,
+            strategy: &small::resource_quota::STRATEGY,
             ..kind!(GROUP, V1, "ResourceQuota", "resourcequotas", "resourcequota", true)
         },
         Kind {
-            // secret
+            columns: config::secret::COLUMNS,
+            strategy: &config::secret::STRATEGY,
             ..kind!(GROUP, V1, "Secret", "secrets", "secret", true)
         },
         Kind {
@@ -155,13 +176,15 @@ pub(crate) fn rows() -> Vec<Kind> {
                     status(GROUP, "v1", "Service"),
                 ]
             },
-            // service
+            columns: service::COLUMNS,
+            strategy: &service::STRATEGY,
             ..kind!(GROUP, V1, "Service", "services", "service", true)
         },
         Kind {
             short_names: &["sa"],
             subresources: const { &[sub("token", "authentication.k8s.io", "v1", "TokenRequest", CREATE)] },
-            // service_account
+            columns: small::service_account::COLUMNS,
+            strategy: &small::service_account::STRATEGY,
             ..kind!(GROUP, V1, "ServiceAccount", "serviceaccounts", "serviceaccount", true)
         },
     ]

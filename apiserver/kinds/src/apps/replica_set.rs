@@ -1,0 +1,26 @@
+//! Replica sets.
+
+use crate::core::pod::{self, gather};
+use crate::rules::Rules;
+use crate::tree::Tree;
+use crate::{selector, workload};
+
+pub(super) use crate::workload::REPLICA_COLUMNS as COLUMNS;
+
+pub(super) static STRATEGY: Rules = Rules {
+    default: |o| workload::defaults(o, true),
+    prepare_create: workload::zero_replicas,
+    validate: |o| gather(|errors| workload::validate(o, "replicaset", errors)),
+    validate_update: |sub, new, old| {
+        gather(|errors| {
+            if sub.is_empty() {
+                errors.immutable(new, old, "spec.selector");
+            }
+        })
+    },
+    warnings: |o| pod::warnings(o.at("spec.template.spec"), "spec.template.spec"),
+    row: |o, now| workload::replica_row(o, now, selector::text(o.at("spec.selector"))),
+    fields: |o| vec![("status.replicas", o.int("status.replicas").unwrap_or(0).to_string())],
+    field_names: &["status.replicas"],
+    ..Rules::SPLIT
+};

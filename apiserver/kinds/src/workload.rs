@@ -1,0 +1,150 @@
+//! What kinds that run pods from a template have in common.
+
+use crate::check::{Errors, Path};
+use crate::contract::Column;
+use crate::core::pod;
+use crate::row::{AGE, NAME, cell, integer, wide};
+use crate::selector;
+use crate::tree::{Tree, existing, object, set_default};
+use jiff::Timestamp;
+use serde_json::{Value, json};
+
+pub(crate) const CONTAINERS: Column = wide("Containers", "Names of the template's containers.");
+pub(crate) const IMAGES: Column = wide("Images", "Images of the template's containers.");
+pub(crate) const SELECTOR: Column = wide("Selector", "Which pods belong to it.");
+
+pub(crate) const REPLICA_COLUMNS: &[Column] = &[
+    NAME,
+    integer("Desired", "Pods asked for."),
+    integer("Current", "Pods there are."),
+    integer("Ready", "Pods that are ready."),
+    AGE,
+    CONTAINERS,
+    IMAGES,
+    SELECTOR,
+];
+
+/// Rows of replica sets and replication controllers.
+pub(crate) fn replica_row(o: &Value, now: Timestamp, selector: String) -> Vec<Value> {
+    let (containers, images) = cell::containers(o.at("spec.template.spec"));
+    vec![
+        cell::name(o),
+        cell::number(o, "spec.replicas"),
+        cell::number(o, "status.replicas"),
+        cell::number(o, "status.readyReplicas"),
+        cell::age(o, now),
+        containers,
+        images,
+        selector.into(),
+    ]
+}
+
+/// Defaults of `spec.replicas` and the template below `spec`.
+pub(crate) fn defaults(o: &mut Value, replicas: bool) {
+    let Some(spec) = object(o, "spec") else { return };
+    if replicas {
+        set_default(spec, "replicas", 1);
+    }
+    if let Some(template) = existing(spec, "template") {
+        pod::defaults::template(template);
+    }
+}
+
+pub(crate) fn status(o: &mut Value, status: Value) {
+    if o.is_object() {
+        o["status"] = status;
+    }
+}
+
+pub(crate) fn zero_replicas(o: &mut Value) {
+    status(o, json!({"replicas": 0}));
+}
+
+/// Selector and template of `spec`: both there, matching, and restarting always.
+pub(crate) fn validate(o: &Value, kind: &str, errors: &mut Errors) {
+    let path = Path::new("spec");
+    let spec = o.at("spec");
+    let select = spec.at("selector");
+    if select.is_null() {
+        errors.required(&path.of("selector"), "");
+    } else {
+        selector::validate(select, &path.of("selector"), errors);
+        if selector::is_empty(select) {
+            errors.invalid(
+                &path.of("selector"),
+                select.clone(),
+                &format!("empty selector is invalid for {kind}"),
+            );
+        }
+    }
+    template(spec, &path, errors);
+    let labels = spec.at("template.metadata.labels");
+    if !select.is_null() && !selector::is_empty(select) && !selector::matches(select, labels) {
+        let at = path.of("template").of("metadata").of("labels").to_string();
+        errors.0.push(skiff_api::FieldError::invalid(
+            at,
+            labels,
+            "`selector` does not match template `labels`",
+        ));
+    }
+}
+
+/// A template whose pods restart always, as every long-running workload needs.
+pub(crate) fn template(spec: &Value, path: &Path, errors: &mut Errors) {
+    errors.non_negative(spec, path, "replicas");
+    errors.non_negative(spec, path, "minReadySeconds");
+    errors.non_negative(spec, path, "revisionHistoryLimit");
+    let at = path.of("template");
+    let template = spec.at("template");
+    if template.is_null() {
+        errors.required(&at, "");
+        return;
+    }
+    pod::validate_template(template, &at, errors);
+    let below = at.of("spec");
+    let restart = template.text("spec.restartPolicy");
+    if matches!(restart, "Never" | "OnFailure") {
+        errors.not_supported(&below.of("restartPolicy"), restart, &["Always"]);
+    }
+    if template.has("spec.activeDeadlineSeconds") {
+        errors.forbidden(
+            &below.of("activeDeadlineSeconds"),
+            "activeDeadlineSeconds is not supported in a template that restarts always",
+        );
+    }
+}
+
+/// An int-or-percent: not negative, and a real percentage if a text.
+pub(crate) fn int_or_percent(value: &Value, path: &Path, errors: &mut Errors) {
+    match value {
+        Value::String(text) => {
+            let digits = text.strip_suffix('%');
+            match digits.and_then(|d| d.parse::<u32>().ok()) {
+                None => errors.invalid(path, text.as_str(), "a valid percent string must be a numeric string followed by an ending '%' (e.g. '1%',  or '93%', regex used for validation is '[0-9]+%')"),
+                Some(_) => {}
+            }
+        }
+        Value::Number(n) if n.as_i64().is_some_and(|n| n < 0) => {
+            errors.invalid(path, value.clone(), "must be greater than or equal to 0");
+        }
+        _ => {}
+    }
+}
+
+pub(crate) fn not_over_100_percent(value: &Value, path: &Path, errors: &mut Errors) {
+    let percent = value
+        .as_str()
+        .and_then(|t| t.strip_suffix('%'))
+        .and_then(|d| d.parse::<u32>().ok());
+    if percent.is_some_and(|p| p > 100) {
+        errors.invalid(path, value.clone(), "must not be greater than 100%");
+    }
+}
+
+/// Zero, as a number or in percent.
+pub(crate) fn is_zero(value: &Value) -> bool {
+    value.as_i64() == Some(0)
+        || value
+            .as_str()
+            .is_some_and(|t| t.trim_end_matches('%').parse::<u32>() == Ok(0))
+}
