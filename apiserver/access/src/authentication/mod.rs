@@ -44,3 +44,6 @@ pub fn authenticated(
         extra,
     }
 }
+
+#[cfg(test)]
+mod tests;
