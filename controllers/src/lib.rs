@@ -1,1 +1,149 @@
-//! (being written)
+//! The cluster's controllers: each brings one part of the actual state nearer to the desired state.
+//!
+//! Owns the shared caches (one watch per kind), the work queues and every controller's decisions. It knows
+//! the API server only as an HTTP API through `kube::Client`; it never links the server or the store.
+//!
+//! ```text
+//!   watch ──> Cache<K> ──(old, new)──> handlers ──> Queue (dedup, back-off) ──> reconcile(key)
+//!                │                                                                   │
+//!                └────────── observe (values) ──> plan (pure) ──> act (API calls) <──┘
+//! ```
+
+mod cache;
+mod certificates;
+mod claim;
+mod clusterroles;
+mod context;
+mod deployment;
+mod discovery;
+mod endpoints;
+mod events;
+mod expectations;
+mod garbage;
+mod key;
+mod namespace;
+mod node;
+mod pod_gc;
+mod pods;
+mod publish;
+mod queue;
+mod replicaset;
+mod selector;
+mod shared;
+mod tokens;
+mod worker;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio_util::sync::CancellationToken;
+
+pub use certificates::CertificateSigner;
+pub use context::Error;
+
+use context::Context;
+
+/// What the controllers need to know about the cluster.
+#[derive(Clone)]
+pub struct Config {
+    /// Address ranges that pod CIDRs are cut from, at most one per address family.
+    pub cluster_cidrs: Vec<String>,
+    /// Prefix length of an IPv4 node's pod CIDR.
+    pub node_cidr_mask: u8,
+    /// Prefix length of an IPv6 node's pod CIDR.
+    pub node_cidr_mask_ipv6: u8,
+    /// PEM bundle published as `kube-root-ca.crt` in every namespace.
+    pub root_ca_pem: String,
+    /// Signs approved certificate signing requests.
+    pub signer: Arc<dyn CertificateSigner>,
+    /// How long a node may stay silent before it counts as lost.
+    pub node_monitor_grace: Duration,
+    /// How often node health is judged while at least one node exists.
+    pub node_monitor_period: Duration,
+    /// Finished pods kept in the cluster before the oldest are deleted.
+    pub terminated_pod_threshold: usize,
+}
+
+impl Config {
+    /// Upstream's defaults, with what has no default given.
+    pub fn new(root_ca_pem: String, signer: Arc<dyn CertificateSigner>) -> Self {
+        Self {
+            cluster_cidrs: vec!["10.42.0.0/16".to_string()],
+            node_cidr_mask: 24,
+            node_cidr_mask_ipv6: 64,
+            root_ca_pem,
+            signer,
+            node_monitor_grace: Duration::from_secs(40),
+            node_monitor_period: Duration::from_secs(5),
+            terminated_pod_threshold: 12_500,
+        }
+    }
+}
+
+/// Runs every controller until `shutdown`.
+///
+/// `client_for` gives a client that acts as a controller's own identity: `"deployment-controller"` becomes
+/// `system:serviceaccount:kube-system:deployment-controller`, `"kube-controller-manager"` (the watches)
+/// becomes `system:kube-controller-manager`.
+pub async fn run(
+    config: Config,
+    client_for: impl Fn(&str) -> kube::Client,
+    shutdown: CancellationToken,
+) -> Result<(), Error> {
+    let cidrs = node::ranges(&config)?;
+    let shared = Arc::new(shared::Shared::new());
+    let recorder = events::Recorder::start(shutdown.clone());
+    let context = |name: &'static str| Context {
+        name,
+        client: client_for(name),
+        shared: shared.clone(),
+        recorder: recorder.clone(),
+        shutdown: shutdown.clone(),
+    };
+
+    let mut tasks = tokio::task::JoinSet::new();
+    // What new namespaces and nodes wait for comes first.
+    publish::start(
+        context("service-account-controller"),
+        context("root-ca-cert-publisher"),
+        &config.root_ca_pem,
+        &mut tasks,
+    );
+    node::start(context("node-controller"), &config, cidrs, &mut tasks);
+    deployment::start(context("deployment-controller"), &mut tasks);
+    replicaset::start(
+        context("replicaset-controller"),
+        context("replication-controller"),
+        &mut tasks,
+    );
+    endpoints::start(
+        context("endpointslice-controller"),
+        context("endpoint-controller"),
+        &mut tasks,
+    );
+    namespace::start(context("namespace-controller"), &mut tasks);
+    garbage::start(
+        context("generic-garbage-collector"),
+        client_for("kube-controller-manager"),
+        &mut tasks,
+    );
+    pod_gc::start(
+        context("pod-garbage-collector"),
+        config.terminated_pod_threshold,
+        &mut tasks,
+    );
+    certificates::start(context("certificate-controller"), config.signer.clone(), &mut tasks);
+    clusterroles::start(context("clusterrole-aggregation-controller"), &mut tasks);
+    tokens::start(context("token-cleaner"), &mut tasks);
+    // Handlers are registered: the watches may start.
+    shared.start(&client_for("kube-controller-manager"), &shutdown, &mut tasks);
+
+    while let Some(ended) = tasks.join_next().await {
+        if let Err(error) = ended
+            && !shutdown.is_cancelled()
+        {
+            tracing::error!(%error, "a controller task ended");
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,115 @@
+//! Deletes pods whose node has a NoExecute taint that they do not tolerate, or no longer tolerate.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::{Node, Pod, Taint};
+use kube::Api;
+use kube::api::{DeleteParams, Patch, PatchParams, Preconditions};
+use serde_json::json;
+use tokio::task::JoinSet;
+
+use crate::context::{Context, Doing, Error, gone_is_fine};
+use crate::key::{Key, name};
+use crate::pods::{is_finished, is_terminating, node_name};
+use crate::queue::Queue;
+use crate::shared::on_node;
+use crate::worker::work;
+
+use super::health::{Eviction, eviction};
+
+const WORKERS: usize = 8;
+const NAME: &str = "taint-eviction-controller";
+
+fn taints(node: Option<&Arc<Node>>) -> Vec<Taint> {
+    let all = node
+        .and_then(|node| node.spec.as_ref())
+        .and_then(|spec| spec.taints.clone())
+        .unwrap_or_default();
+    all.into_iter().filter(|taint| taint.effect == "NoExecute").collect()
+}
+
+pub fn start(context: Context, tasks: &mut JoinSet<()>) {
+    let context = Context { name: NAME, ..context };
+    let queue = Arc::new(Queue::new());
+    let shared = context.shared.clone();
+    shared.nodes.on_change({
+        let (queue, shared) = (queue.clone(), shared.clone());
+        move |change| {
+            let Some(node) = change.new else { return };
+            if taints(change.old) != taints(change.new) {
+                for pod in shared.pods.indexed(&on_node(name(&node.metadata))) {
+                    queue.add(Key::of(&pod.metadata));
+                }
+            }
+        }
+    });
+    shared.pods.on_change({
+        let (queue, shared) = (queue.clone(), shared.clone());
+        move |change| {
+            let Some(pod) = change.new else { return };
+            let Some(node) = node_name(pod) else { return };
+            let moved = change.old.and_then(|old| node_name(old)) != Some(node);
+            if moved && !taints(shared.nodes.get(&Key::new("", node)).as_ref()).is_empty() {
+                queue.add(Key::of(&pod.metadata));
+            }
+        }
+    });
+    tasks.spawn(async move {
+        shared.nodes.synced().await;
+        shared.pods.synced().await;
+        let reconcile = |key| {
+            let (context, queue) = (context.clone(), queue.clone());
+            async move { evict(&context, &queue, key).await }
+        };
+        work(NAME, queue.clone(), WORKERS, context.shutdown.clone(), reconcile).await;
+    });
+}
+
+async fn evict(context: &Context, queue: &Queue<Key>, key: Key) -> Result<(), Error> {
+    let Some(pod) = context.shared.pods.get(&key) else {
+        return Ok(());
+    };
+    if is_terminating(&pod) || is_finished(&pod) {
+        return Ok(());
+    }
+    let Some(node) = node_name(&pod) else { return Ok(()) };
+    let now = Timestamp::now();
+    let at = match eviction(
+        &pod,
+        &taints(context.shared.nodes.get(&Key::new("", node)).as_ref()),
+        now,
+    ) {
+        Eviction::Never => return Ok(()),
+        Eviction::At(at) => at,
+    };
+    if at > now {
+        let wait = at.duration_since(now).unsigned_abs();
+        queue.add_after(key, wait.max(Duration::from_millis(1)));
+        return Ok(());
+    }
+    context.normal(
+        pod.as_ref(),
+        "TaintManagerEviction",
+        format!("Marking for deletion Pod {key}"),
+    );
+    let api: Api<Pod> = Api::namespaced(context.client.clone(), &key.namespace);
+    let patch = json!({"metadata": {"uid": pod.metadata.uid}, "status": {"conditions": [{
+        "type": "DisruptionTarget",
+        "status": "True",
+        "reason": "DeletionByTaintManager",
+        "message": "Taint manager: deleting due to NoExecute taint",
+        "lastTransitionTime": crate::key::time(now),
+    }]}});
+    let marked = api
+        .patch_status(&key.name, &PatchParams::default(), &Patch::Strategic(patch))
+        .await;
+    gone_is_fine(marked.doing(|| format!("mark pod {key} for eviction")))?;
+    let parameters = DeleteParams::default().preconditions(Preconditions {
+        uid: pod.metadata.uid.clone(),
+        resource_version: None,
+    });
+    let deleted = api.delete(&key.name, &parameters).await;
+    gone_is_fine(deleted.doing(|| format!("evict pod {key}")))
+}

@@ -1,0 +1,188 @@
+//! Deletes pods that nobody else will: those of nodes that are gone, finished ones beyond a limit, and
+//! terminating ones that never got a node.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::{Node, Pod};
+use kube::Api;
+use kube::api::{DeleteParams, Patch, PatchParams, Preconditions};
+use serde_json::json;
+use tokio::task::JoinSet;
+
+use crate::context::{Context, Doing, Error, gone_is_fine};
+use crate::key::{Key, created, name};
+use crate::pods::{is_finished, is_terminating, node_name};
+use crate::queue::Queue;
+use crate::shared::on_node;
+use crate::worker::work;
+
+const NAME: &str = "pod-garbage-collector";
+/// A node may be gone from the watch only for a moment; upstream's quarantine.
+const QUARANTINE: Duration = Duration::from_secs(40);
+const WORKERS: usize = 4;
+/// The queue key that means the count of finished pods.
+const FINISHED: &str = "";
+
+/// The oldest finished pods beyond the threshold. Pure.
+fn surplus(pods: &[Arc<Pod>], threshold: usize) -> Vec<Arc<Pod>> {
+    let mut finished: Vec<Arc<Pod>> = pods
+        .iter()
+        .filter(|pod| is_finished(pod) && !is_terminating(pod))
+        .cloned()
+        .collect();
+    let surplus = finished.len().saturating_sub(threshold);
+    finished.sort_by_key(|pod| (created(&pod.metadata), Key::of(&pod.metadata)));
+    finished.truncate(surplus);
+    finished
+}
+
+pub fn start(context: Context, threshold: usize, tasks: &mut JoinSet<()>) {
+    // Node names, pod keys ("namespace/name") and FINISHED.
+    let queue: Arc<Queue<Key>> = Arc::new(Queue::new());
+    let shared = context.shared.clone();
+    shared.nodes.on_change({
+        let queue = queue.clone();
+        move |change| {
+            if let (Some(node), None) = (change.old, change.new) {
+                queue.add_after(Key::new("", name(&node.metadata)), QUARANTINE);
+            }
+        }
+    });
+    shared.pods.on_change({
+        let (queue, shared) = (queue.clone(), shared.clone());
+        move |change| {
+            let Some(pod) = change.new else { return };
+            match node_name(pod) {
+                None if is_terminating(pod) => queue.add(Key::of(&pod.metadata)),
+                None => {}
+                Some(node) => {
+                    let new = change.old.and_then(|old| node_name(old)).is_none();
+                    if new && shared.nodes.get(&Key::new("", node)).is_none() {
+                        queue.add_after(Key::new("", node), QUARANTINE);
+                    }
+                }
+            }
+            let was_finished = change.old.is_some_and(|old| is_finished(old));
+            if is_finished(pod) && !was_finished && shared.pods.len() > threshold {
+                queue.add_after(Key::new("", FINISHED), Duration::from_secs(1));
+            }
+        }
+    });
+    tasks.spawn(async move {
+        shared.nodes.synced().await;
+        shared.pods.synced().await;
+        // Nodes that went while nobody looked.
+        let known: HashSet<String> = shared
+            .nodes
+            .list()
+            .iter()
+            .map(|node| name(&node.metadata).to_string())
+            .collect();
+        for pod in shared.pods.list() {
+            if let Some(node) = node_name(&pod).filter(|node| !known.contains(*node)) {
+                queue.add_after(Key::new("", node), QUARANTINE);
+            }
+        }
+        let reconcile = |key: Key| {
+            let context = context.clone();
+            async move { collect(&context, threshold, key).await }
+        };
+        work(NAME, queue.clone(), WORKERS, context.shutdown.clone(), reconcile).await;
+    });
+}
+
+async fn collect(context: &Context, threshold: usize, key: Key) -> Result<(), Error> {
+    let shared = &context.shared;
+    if !key.namespace.is_empty() {
+        let pod = shared
+            .pods
+            .get(&key)
+            .filter(|pod| is_terminating(pod) && node_name(pod).is_none());
+        if let Some(pod) = pod {
+            delete(context, &pod).await?;
+        }
+        return Ok(());
+    }
+    if key.name == FINISHED {
+        for pod in surplus(&shared.pods.list(), threshold) {
+            delete(context, &pod).await?;
+        }
+        return Ok(());
+    }
+    if shared.nodes.get(&key).is_some() {
+        return Ok(());
+    }
+    // The cache may lag: the node itself is asked for before its pods go.
+    let nodes: Api<Node> = Api::all(context.client.clone());
+    if nodes
+        .get_opt(&key.name)
+        .await
+        .doing(|| format!("look for node {key}"))?
+        .is_some()
+    {
+        return Ok(());
+    }
+    for pod in shared.pods.indexed(&on_node(&key.name)) {
+        if !is_finished(&pod) {
+            mark_orphaned(context, &pod).await?;
+        }
+        delete(context, &pod).await?;
+    }
+    Ok(())
+}
+
+async fn mark_orphaned(context: &Context, pod: &Pod) -> Result<(), Error> {
+    let key = Key::of(&pod.metadata);
+    let api: Api<Pod> = Api::namespaced(context.client.clone(), &key.namespace);
+    let patch = json!({"metadata": {"uid": pod.metadata.uid}, "status": {"phase": "Failed", "conditions": [{
+        "type": "DisruptionTarget",
+        "status": "True",
+        "reason": "DeletionByPodGC",
+        "message": "PodGC: node no longer exists",
+        "lastTransitionTime": crate::key::time(Timestamp::now()),
+    }]}});
+    let marked = api
+        .patch_status(&key.name, &PatchParams::default(), &Patch::Strategic(patch))
+        .await;
+    gone_is_fine(marked.doing(|| format!("mark pod {key} of a node that is gone")))
+}
+
+/// Without grace: no node is there to grant it.
+async fn delete(context: &Context, pod: &Pod) -> Result<(), Error> {
+    let key = Key::of(&pod.metadata);
+    let api: Api<Pod> = Api::namespaced(context.client.clone(), &key.namespace);
+    let parameters = DeleteParams::default().grace_period(0).preconditions(Preconditions {
+        uid: pod.metadata.uid.clone(),
+        resource_version: None,
+    });
+    gone_is_fine(
+        api.delete(&key.name, &parameters)
+            .await
+            .doing(|| format!("delete pod {key}")),
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::pods::testing::pod;
+
+    #[test]
+    fn only_the_oldest_finished_pods_are_surplus() {
+        let mut pods = vec![Arc::new(pod("running", "Running", Some("n"), None))];
+        for index in 0..4 {
+            let mut done = pod(&format!("p{index}"), "Succeeded", Some("n"), None);
+            done.metadata.creation_timestamp = Some(crate::key::time(crate::pods::testing::at(100 - index)));
+            pods.push(Arc::new(done));
+        }
+        let names: Vec<_> = surplus(&pods, 2)
+            .iter()
+            .map(|pod| name(&pod.metadata).to_string())
+            .collect();
+        assert_eq!(names, ["p3", "p2"]);
+        assert!(surplus(&pods, 4).is_empty());
+    }
+}
