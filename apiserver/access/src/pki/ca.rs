@@ -291,6 +291,17 @@ pub fn spki_sha256(certificate: &[u8]) -> Result<String, PkiError> {
     Ok(hash.as_ref().iter().map(|byte| format!("{byte:02x}")).collect())
 }
 
+/// The common name of a certificate's subject; empty if it has none.
+pub fn common_name(certificate: &[u8]) -> Result<String, PkiError> {
+    let (_, parsed) = X509Certificate::from_der(certificate).map_err(|e| parse("a certificate", e))?;
+    let name = parsed
+        .subject()
+        .iter_common_name()
+        .last()
+        .and_then(|name| name.as_str().ok());
+    Ok(name.unwrap_or_default().to_string())
+}
+
 /// First and last second of a certificate's validity.
 pub fn validity(certificate: &[u8]) -> Result<(i64, i64), PkiError> {
     let (_, parsed) = X509Certificate::from_der(certificate).map_err(|e| parse("a certificate", e))?;

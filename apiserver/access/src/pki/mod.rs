@@ -15,12 +15,17 @@ mod ca;
 mod csr;
 mod files;
 mod kubeconfig;
+mod signer;
 mod tls;
 
-pub use ca::{Ca, CertificateRequest, Identity, Usage};
+pub use ca::{
+    CERTIFICATE_LIFETIME, Ca, CertificateRequest, Freshness, Identity, Usage, certificates, common_name, freshness,
+    spki_sha256, validity,
+};
 pub use csr::{CsrInfo, new_csr, parse_csr};
 pub use files::{Pki, PkiOptions, read_or_issue, write_private, write_public};
 pub use kubeconfig::kubeconfig;
+pub use signer::fits_signer;
 pub use tls::{client_config, join_config, server_config, server_config_without_clients};
 
 use jiff::Timestamp;
