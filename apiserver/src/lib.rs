@@ -1,1 +1,33 @@
-//! (being written)
+//! The API server: HTTP, the generic handler over the table of kinds, watches,
+//! discovery, the objects that the server itself keeps (`kubernetes` Service,
+//! address allocation), and the way to the agents for logs, exec and the like.
+//!
+//! ```text
+//! serve (TLS, hyper) ──┐
+//!                      ├─> handler ─> registry ─> store
+//! in_process (tower) ──┘      └─> proxy ─> agents
+//! ```
+//!
+//! It decides nothing about identity (skiff-access), kinds (skiff-kinds), types
+//! and codecs (skiff-api), or how data is kept (skiff-store).
+
+mod body;
+mod codec;
+mod config;
+mod documents;
+mod events;
+mod handler;
+mod in_process;
+mod proxy;
+mod registry;
+pub mod request;
+mod respond;
+mod serve;
+mod server;
+mod services;
+mod special;
+
+pub use body::ApiBody;
+pub use config::Config;
+pub use in_process::InProcess;
+pub use server::{ApiServer, ServerError};

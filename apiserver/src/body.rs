@@ -1,0 +1,82 @@
+//! The body of every response: nothing, bytes at hand, or a stream (watches,
+//! proxied answers). One concrete type, so that hyper and the in-process
+//! client use the same handler without boxing whole bodies.
+
+use bytes::Bytes;
+use futures::Stream;
+use http_body::{Body, Frame, SizeHint};
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+type ByteStream = Pin<Box<dyn Stream<Item = Result<Bytes, std::io::Error>> + Send>>;
+
+enum Inner {
+    Full(Option<Bytes>),
+    Parts(std::collections::VecDeque<Bytes>),
+    Stream(ByteStream),
+}
+
+/// A response body.
+pub struct ApiBody(Inner);
+
+impl ApiBody {
+    pub fn empty() -> Self {
+        Self(Inner::Full(None))
+    }
+
+    pub fn full(bytes: impl Into<Bytes>) -> Self {
+        let bytes = bytes.into();
+        Self(Inner::Full((!bytes.is_empty()).then_some(bytes)))
+    }
+
+    /// Several pieces, sent as they are (a long list is never joined).
+    pub fn parts(parts: impl IntoIterator<Item = Bytes>) -> Self {
+        Self(Inner::Parts(parts.into_iter().filter(|p| !p.is_empty()).collect()))
+    }
+
+    pub fn stream(stream: impl Stream<Item = Result<Bytes, std::io::Error>> + Send + 'static) -> Self {
+        Self(Inner::Stream(Box::pin(stream)))
+    }
+}
+
+impl std::fmt::Debug for ApiBody {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self.0 {
+            Inner::Full(_) => "ApiBody::Full",
+            Inner::Parts(_) => "ApiBody::Parts",
+            Inner::Stream(_) => "ApiBody::Stream",
+        })
+    }
+}
+
+impl Body for ApiBody {
+    type Data = Bytes;
+    type Error = std::io::Error;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
+        match &mut self.0 {
+            Inner::Full(bytes) => Poll::Ready(bytes.take().map(|b| Ok(Frame::data(b)))),
+            Inner::Parts(parts) => Poll::Ready(parts.pop_front().map(|b| Ok(Frame::data(b)))),
+            Inner::Stream(stream) => stream
+                .as_mut()
+                .poll_next(cx)
+                .map(|item| item.map(|r| r.map(Frame::data))),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match &self.0 {
+            Inner::Full(bytes) => bytes.is_none(),
+            Inner::Parts(parts) => parts.is_empty(),
+            Inner::Stream(_) => false,
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match &self.0 {
+            Inner::Full(bytes) => SizeHint::with_exact(bytes.as_ref().map_or(0, |b| b.len() as u64)),
+            Inner::Parts(parts) => SizeHint::with_exact(parts.iter().map(|p| p.len() as u64).sum()),
+            Inner::Stream(_) => SizeHint::default(),
+        }
+    }
+}

@@ -1,0 +1,224 @@
+//! Bodies to trees and trees to bytes: which codec of skiff-api a media type
+//! means, what is checked on the way in, and conversion between versions. The
+//! codecs themselves are skiff-api's.
+
+use crate::handler::ServerCall;
+use crate::registry::decode;
+use crate::request::{Encoding, FieldValidation};
+use bytes::Bytes;
+use http::header;
+use serde_json::Value;
+use skiff_api::ApiError;
+use skiff_api::codec as wire;
+use skiff_api::schema::{self, Type};
+use skiff_kinds::Kind;
+use skiff_store::Entry;
+
+/// Group, version and kind.
+pub(crate) type Gvk<'a> = (&'a str, &'a str, &'a str);
+
+pub(crate) fn api_version(group: &str, version: &str) -> String {
+    schema::api_version(group, version)
+}
+
+fn type_of((group, version, kind): Gvk<'_>) -> Result<&'static Type, ApiError> {
+    schema::lookup_gvk(group, version, kind).ok_or_else(|| {
+        ApiError::internal(format!(
+            "no description of the type {kind} in {}",
+            api_version(group, version)
+        ))
+    })
+}
+
+fn validation(validation: FieldValidation) -> wire::FieldValidation {
+    match validation {
+        FieldValidation::Ignore => wire::FieldValidation::Ignore,
+        FieldValidation::Warn => wire::FieldValidation::Warn,
+        FieldValidation::Strict => wire::FieldValidation::Strict,
+    }
+}
+
+/// The object in a request's body, checked, in the storage version.
+pub(crate) fn decode_object(
+    call: &ServerCall,
+    kind: &Kind,
+    version: &str,
+    warnings: &mut Vec<String>,
+) -> Result<Value, ApiError> {
+    let ty = type_of((kind.group, version, kind.kind))?;
+    let encoding = body_encoding(call.header(header::CONTENT_TYPE))?;
+    let (value, texts) = wire::decode_object(ty, &call.body, encoding, validation(call.options.field_validation))?;
+    warnings.extend(texts);
+    check_gvk(&value, (kind.group, version, kind.kind))?;
+    to_storage(value, kind, version)
+}
+
+/// A body of another type than the path's kind: options, bindings, reviews.
+pub(crate) fn decode_plain(content_type: &str, body: &[u8], gvk: Gvk<'_>) -> Result<Value, ApiError> {
+    let (group, version, kind) = gvk;
+    let ty = if group == "meta.k8s.io" {
+        type_of(("", "v1", kind))?
+    } else {
+        type_of((group, version, kind))?
+    };
+    Ok(wire::decode_object(ty, body, body_encoding(content_type)?, wire::FieldValidation::Ignore)?.0)
+}
+
+/// A patched object, checked as a body would be, in the storage version.
+pub(crate) fn check_object(
+    mut value: Value,
+    kind: &Kind,
+    version: &str,
+    mode: FieldValidation,
+    warnings: &mut Vec<String>,
+) -> Result<Value, ApiError> {
+    let ty = type_of((kind.group, version, kind.kind))?;
+    let mode = validation(mode);
+    let report = wire::check(ty, &mut value, mode)?;
+    warnings.extend(report.settle(ty, mode)?);
+    check_gvk(&value, (kind.group, version, kind.kind))?;
+    to_storage(value, kind, version)
+}
+
+fn body_encoding(content_type: &str) -> Result<wire::Encoding, ApiError> {
+    wire::Encoding::of_media_type(content_type).ok_or_else(|| {
+        ApiError::unsupported_media_type(
+            "the body of the request was in an unknown format - accepted media types include: application/json, application/yaml, application/vnd.kubernetes.protobuf",
+        )
+    })
+}
+
+fn check_gvk(value: &Value, (group, version, kind): Gvk<'_>) -> Result<(), ApiError> {
+    let expected = api_version(group, version);
+    let given = (
+        value["apiVersion"].as_str().unwrap_or(""),
+        value["kind"].as_str().unwrap_or(""),
+    );
+    if given.0 != expected {
+        return Err(ApiError::bad_request(format!(
+            "the API version in the data ({}) does not match the expected API version ({expected})",
+            given.0
+        )));
+    }
+    if given.1 != kind {
+        let version = if group.is_empty() {
+            version.to_string()
+        } else {
+            format!("{group}/{version}")
+        };
+        return Err(ApiError::bad_request(format!(
+            "{} in version {version:?} cannot be handled as a {kind}: converting ({}) to ({kind}): unknown conversion",
+            given.1, given.1
+        )));
+    }
+    Ok(())
+}
+
+fn to_storage(mut value: Value, kind: &Kind, version: &str) -> Result<Value, ApiError> {
+    let storage = skiff_kinds::storage_api_version(kind);
+    skiff_kinds::convert(kind, &api_version(kind.group, version), &storage, &mut value).map_err(ApiError::internal)?;
+    Ok(value)
+}
+
+/// A stored tree in the version of a request.
+pub(crate) fn to_version(mut value: Value, kind: &Kind, version: &str) -> Value {
+    let storage = skiff_kinds::storage_api_version(kind);
+    // Only versions that the table lists get here, and the table's versions convert.
+    if let Err(error) = skiff_kinds::convert(kind, &storage, &api_version(kind.group, version), &mut value) {
+        tracing::error!(%error, "an object was left in its storage version");
+    }
+    value
+}
+
+/// A stored entry as a tree with its resourceVersion.
+pub(crate) fn stored(entry: &Entry) -> Result<Value, ApiError> {
+    decode(entry, entry.mod_revision)
+}
+
+pub(crate) fn encode(encoding: Encoding, value: &Value) -> Result<Bytes, ApiError> {
+    match encoding {
+        Encoding::Json => {
+            let mut out = serde_json::to_vec(value).map_err(ApiError::internal)?;
+            out.push(b'\n');
+            Ok(Bytes::from(out))
+        }
+        Encoding::Yaml => Ok(Bytes::from(to_yaml(value)?)),
+        Encoding::Protobuf => to_protobuf(value).map(Bytes::from),
+    }
+}
+
+fn to_yaml(value: &Value) -> Result<Vec<u8>, ApiError> {
+    // JSON is YAML; readers of the YAML media type accept it.
+    serde_json::to_vec_pretty(value).map_err(ApiError::internal)
+}
+
+/// Protobuf in its envelope.
+pub(crate) fn to_protobuf(value: &Value) -> Result<Vec<u8>, ApiError> {
+    let (group, version) = schema::split_api_version(value["apiVersion"].as_str().unwrap_or(""));
+    let kind = value["kind"].as_str().unwrap_or("");
+    let ty = type_of((group, version, kind))
+        .map_err(|_| ApiError::not_acceptable(format!("{kind} has no protobuf form: ask for application/json")))?;
+    wire::encode_proto(ty, value).map_err(ApiError::internal)
+}
+
+pub(crate) fn protobuf_event(what: &str, object: &[u8]) -> Bytes {
+    Bytes::from(wire::frame_watch_event(what, object))
+}
+
+/// A patch as it was sent.
+pub(crate) enum Patch {
+    Json(Value),
+    Merge(Value),
+    Strategic(Value),
+}
+
+impl Patch {
+    pub fn read(content_type: &str, body: &[u8]) -> Result<Self, ApiError> {
+        let parse = || {
+            wire::decode_json(body)
+                .map(|(v, _)| v)
+                .map_err(|e| ApiError::bad_request(format!("error decoding patch: {e}")))
+        };
+        match content_type.split(';').next().unwrap_or("").trim() {
+            "application/json-patch+json" => Ok(Self::Json(parse()?)),
+            "application/merge-patch+json" => Ok(Self::Merge(parse()?)),
+            "application/strategic-merge-patch+json" => Ok(Self::Strategic(parse()?)),
+            _ => Err(ApiError::unsupported_media_type(
+                "the body of the request was in an unknown format - accepted media types include: application/json-patch+json, \
+                 application/merge-patch+json, application/strategic-merge-patch+json",
+            )),
+        }
+    }
+
+    pub fn apply(&self, kind: &Kind, version: &str, object: &mut Value) -> Result<(), ApiError> {
+        self.apply_as((kind.group, version, kind.kind), object)
+    }
+
+    pub fn apply_as(&self, gvk: Gvk<'_>, object: &mut Value) -> Result<(), ApiError> {
+        match self {
+            Self::Merge(patch) | Self::Strategic(patch) => {
+                merge(object, patch);
+                let _ = gvk;
+                Ok(())
+            }
+            Self::Json(_) => Err(ApiError::unsupported_media_type("json patch is not there yet")),
+        }
+    }
+}
+fn merge(object: &mut Value, patch: &Value) {
+    let Some(p) = patch.as_object() else {
+        *object = patch.clone();
+        return;
+    };
+    if !object.is_object() {
+        *object = serde_json::json!({});
+    }
+    let map = object.as_object_mut().expect("made an object above");
+    for (k, v) in p {
+        if v.is_null() {
+            map.remove(k);
+        } else {
+            merge(map.entry(k.clone()).or_insert(Value::Null), v);
+        }
+    }
+}

@@ -1,0 +1,52 @@
+//! What the API server is told at start. Plain values; the binary reads flags
+//! and files.
+
+use ipnet::IpNet;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+
+#[derive(Clone)]
+pub struct Config {
+    /// Where it listens; told to clients in discovery answers.
+    pub listen: SocketAddr,
+    /// Address and port that pods and nodes reach this server at (endpoint of
+    /// the `kubernetes` Service).
+    pub advertise_address: IpAddr,
+    pub advertise_port: u16,
+    /// One network, or one per family; the first address is the `kubernetes`
+    /// Service, the tenth `kube-dns`.
+    pub service_cidrs: Vec<IpNet>,
+    pub cluster_domain: String,
+    /// First and last node port.
+    pub node_port_range: (u16, u16),
+    /// TLS towards the agents' streaming endpoints: the kubelet client
+    /// certificate, and the CA that signs theirs. `None`: such requests are 503.
+    pub kubelet_client: Option<Arc<rustls::ClientConfig>>,
+    /// PEM of the CA of client certificates, published to extension servers.
+    pub client_ca_pem: String,
+}
+
+impl std::fmt::Debug for Config {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Config")
+            .field("listen", &self.listen)
+            .field("advertise_address", &self.advertise_address)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        let loopback = IpAddr::from([127, 0, 0, 1]);
+        Self {
+            listen: SocketAddr::new(loopback, 6443),
+            advertise_address: loopback,
+            advertise_port: 6443,
+            service_cidrs: vec![IpNet::new(IpAddr::from([10, 96, 0, 0]), 16).expect("16 is a prefix length of IPv4")],
+            cluster_domain: "cluster.local".into(),
+            node_port_range: (30000, 32767),
+            kubelet_client: None,
+            client_ca_pem: String::new(),
+        }
+    }
+}

@@ -1,0 +1,128 @@
+//! Discovery documents, legacy and aggregated, from the table of kinds. Pure.
+
+use crate::codec::api_version;
+use crate::registry::Catalog;
+use serde_json::{Value, json};
+use skiff_kinds::{Kind, Subresource};
+
+/// `/apis`: APIGroupList.
+pub(super) fn group_list(catalog: &Catalog) -> Value {
+    let groups: Vec<Value> = catalog
+        .groups()
+        .iter()
+        .filter(|(g, _)| !g.is_empty())
+        .map(|(g, versions)| group_value(g, versions))
+        .collect();
+    json!({"kind": "APIGroupList", "apiVersion": "v1", "groups": groups})
+}
+
+/// `/apis/<group>`: APIGroup.
+pub(super) fn group(catalog: &Catalog, group: &str) -> Option<Value> {
+    let versions = catalog.versions(group);
+    if group.is_empty() || versions.is_empty() {
+        return None;
+    }
+    let mut value = group_value(group, versions);
+    value["kind"] = "APIGroup".into();
+    value["apiVersion"] = "v1".into();
+    Some(value)
+}
+
+fn group_value(group: &str, versions: &[&str]) -> Value {
+    let list: Vec<Value> = versions
+        .iter()
+        .map(|v| json!({"groupVersion": api_version(group, v), "version": v}))
+        .collect();
+    json!({"name": group, "preferredVersion": list.first(), "versions": list})
+}
+
+/// `/api/v1`, `/apis/<group>/<version>`: APIResourceList.
+pub(super) fn resource_list(catalog: &Catalog, group: &str, version: &str) -> Option<Value> {
+    if !catalog.versions(group).contains(&version) {
+        return None;
+    }
+    let mut resources = Vec::new();
+    for kind in catalog.in_version(group, version) {
+        let mut row = json!({"name": kind.plural, "singularName": kind.singular, "namespaced": kind.namespaced, "kind": kind.kind, "verbs": kind.verbs});
+        if !kind.short_names.is_empty() {
+            row["shortNames"] = json!(kind.short_names);
+        }
+        if !kind.categories.is_empty() {
+            row["categories"] = json!(kind.categories);
+        }
+        if kind.verbs.contains(&"list") {
+            row["storageVersionHash"] = storage_hash(kind).into();
+        }
+        resources.push(row);
+        for sub in kind.subresources {
+            let mut row = json!({"name": format!("{}/{}", kind.plural, sub.name), "singularName": "", "namespaced": kind.namespaced, "kind": sub.kind, "verbs": sub.verbs});
+            if (sub.group, sub.version) != (group, version) {
+                row["group"] = sub.group.into();
+                row["version"] = sub.version.into();
+            }
+            resources.push(row);
+        }
+    }
+    resources.sort_by(|a, b| a["name"].as_str().cmp(&b["name"].as_str()));
+    Some(
+        json!({"kind": "APIResourceList", "apiVersion": "v1", "groupVersion": api_version(group, version), "resources": resources}),
+    )
+}
+
+/// Eight bytes in base64 that change when the storage version does.
+fn storage_hash(kind: &Kind) -> String {
+    use base64::Engine;
+    let text = format!("{}/{}/{}", kind.storage.0, kind.storage_version, kind.kind);
+    let id = uuid::Uuid::new_v5(&uuid::Uuid::NAMESPACE_OID, text.as_bytes());
+    base64::engine::general_purpose::STANDARD.encode(&id.as_bytes()[..8])
+}
+
+/// `/api` or `/apis` as APIGroupDiscoveryList.
+pub(super) fn aggregated(catalog: &Catalog, core: bool, version: &str) -> Value {
+    let items: Vec<Value> = catalog
+        .groups()
+        .iter()
+        .filter(|(group, _)| group.is_empty() == core)
+        .map(|(group, versions)| {
+            let versions: Vec<Value> = versions.iter().map(|v| aggregated_version(catalog, group, v)).collect();
+            let metadata = if core {
+                json!({"creationTimestamp": null})
+            } else {
+                json!({"name": group, "creationTimestamp": null})
+            };
+            json!({"metadata": metadata, "versions": versions})
+        })
+        .collect();
+    json!({"kind": "APIGroupDiscoveryList", "apiVersion": format!("apidiscovery.k8s.io/{version}"), "metadata": {}, "items": items})
+}
+
+fn aggregated_version(catalog: &Catalog, group: &str, version: &str) -> Value {
+    let resources: Vec<Value> = catalog
+        .in_version(group, version)
+        .into_iter()
+        .map(|kind| {
+            let mut row = json!({
+                "resource": kind.plural,
+                "responseKind": {"group": group, "version": version, "kind": kind.kind},
+                "scope": if kind.namespaced { "Namespaced" } else { "Cluster" },
+                "singularResource": kind.singular,
+                "verbs": kind.verbs,
+            });
+            if !kind.short_names.is_empty() {
+                row["shortNames"] = json!(kind.short_names);
+            }
+            if !kind.categories.is_empty() {
+                row["categories"] = json!(kind.categories);
+            }
+            if !kind.subresources.is_empty() {
+                row["subresources"] = kind.subresources.iter().map(aggregated_sub).collect();
+            }
+            row
+        })
+        .collect();
+    json!({"version": version, "freshness": "Current", "resources": resources})
+}
+
+fn aggregated_sub(sub: &Subresource) -> Value {
+    json!({"subresource": sub.name, "responseKind": {"group": sub.group, "version": sub.version, "kind": sub.kind}, "verbs": sub.verbs})
+}

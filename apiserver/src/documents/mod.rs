@@ -1,0 +1,254 @@
+//! Everything that is not an object: discovery, OpenAPI, health, version,
+//! metrics, the issuer's documents. All derive from the table of kinds.
+
+mod discovery;
+mod metrics;
+
+pub(crate) use metrics::Metrics;
+
+use crate::body::ApiBody;
+use crate::codec;
+use crate::handler::ServerCall;
+use crate::request::{Encoding, Form, negotiate};
+use crate::respond;
+use crate::server::ApiServer;
+use bytes::Bytes;
+use http::{Response, header};
+use serde_json::{Value, json};
+use skiff_api::ApiError;
+use std::collections::HashMap;
+use std::sync::Mutex;
+
+/// Version of the API that is served.
+const MAJOR: &str = "1";
+const MINOR: &str = "36";
+const GIT_VERSION: &str = "v1.36.0+skiff";
+
+/// Documents that were asked for once; they never change while the server runs.
+#[derive(Default)]
+pub(crate) struct Documents {
+    made: Mutex<HashMap<String, (Bytes, String)>>,
+}
+
+impl Documents {
+    /// The document under `key` with its ETag, made on first use.
+    fn get(&self, key: &str, make: impl FnOnce() -> Result<Bytes, ApiError>) -> Result<(Bytes, String), ApiError> {
+        let mut made = self.made.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        if let Some(found) = made.get(key) {
+            return Ok(found.clone());
+        }
+        let bytes = make()?;
+        let etag = etag(&bytes);
+        made.insert(key.to_string(), (bytes.clone(), etag.clone()));
+        Ok((bytes, etag))
+    }
+}
+
+/// A name for these bytes; equal bytes have equal names on every server.
+fn etag(bytes: &[u8]) -> String {
+    format!(
+        "\"{}\"",
+        uuid::Uuid::new_v5(&uuid::Uuid::NAMESPACE_OID, bytes)
+            .simple()
+            .to_string()
+            .to_uppercase()
+    )
+}
+
+impl ApiServer {
+    pub(crate) async fn document(&self, call: &ServerCall) -> Result<Response<ApiBody>, ApiError> {
+        if !matches!(call.info.verb, "get" | "head") {
+            return Err(ApiError::method_not_supported("", "", call.info.verb));
+        }
+        let path = call.info.path.trim_end_matches('/');
+        let accept = call.header(header::ACCEPT);
+        match path {
+            "" => respond::plain(200, accept, &json!({"paths": self.root_paths()})),
+            "/version" => respond::plain(200, accept, &version()),
+            "/api" | "/apis" => self.groups_document(call, path),
+            "/metrics" => respond::bytes(
+                200,
+                "text/plain; version=0.0.4",
+                Bytes::from(self.metrics.text()),
+                &[],
+                false,
+            ),
+            "/.well-known/openid-configuration" => {
+                let uri = format!("{}/openid/v1/jwks", self.access.issuer().trim_end_matches('/'));
+                respond::plain(200, "application/json", &self.access.openid_configuration(&uri))
+            }
+            "/openid/v1/jwks" => {
+                let body = codec::encode(Encoding::Json, &self.access.jwks())?;
+                respond::bytes(200, "application/jwk-set+json", body, &[], false)
+            }
+            _ if health(path).is_some() => self.health(call, path),
+            _ if path.starts_with("/openapi") => self.openapi(call, path),
+            _ => self.group_document(call, path).unwrap_or_else(|| Err(not_found())),
+        }
+    }
+
+    fn root_paths(&self) -> Vec<String> {
+        let mut paths: Vec<String> = [
+            "/.well-known/openid-configuration",
+            "/api",
+            "/api/v1",
+            "/apis",
+            "/healthz",
+            "/livez",
+            "/metrics",
+            "/openapi/v2",
+            "/openapi/v3",
+            "/openid/v1/jwks",
+            "/readyz",
+            "/version",
+        ]
+        .iter()
+        .map(ToString::to_string)
+        .collect();
+        for (group, versions) in self.catalog.groups().iter().filter(|(g, _)| !g.is_empty()) {
+            paths.push(format!("/apis/{group}"));
+            paths.extend(versions.iter().map(|v| format!("/apis/{group}/{v}")));
+        }
+        paths.sort();
+        paths
+    }
+
+    fn groups_document(&self, call: &ServerCall, path: &str) -> Result<Response<ApiBody>, ApiError> {
+        let accept = call.header(header::ACCEPT);
+        let negotiated = negotiate(accept, &[Form::Discovery])?;
+        if negotiated.form == Form::Discovery && negotiated.encoding != Encoding::Yaml {
+            let version = if negotiated.beta { "v2beta1" } else { "v2" };
+            let key = format!("{path}:{version}");
+            let (body, etag) = self.documents.get(&key, || {
+                codec::encode(
+                    Encoding::Json,
+                    &discovery::aggregated(&self.catalog, path == "/api", version),
+                )
+            })?;
+            let media_type = format!("application/json;g=apidiscovery.k8s.io;v={version};as=APIGroupDiscoveryList");
+            return cached(call, &media_type, body, &etag);
+        }
+        let value = if path == "/api" {
+            json!({"kind": "APIVersions", "versions": ["v1"], "serverAddressByClientCIDRs":
+                [{"clientCIDR": "0.0.0.0/0", "serverAddress": format!("{}:{}", self.config.advertise_address, self.config.advertise_port)}]})
+        } else {
+            discovery::group_list(&self.catalog)
+        };
+        respond::plain(200, accept, &value)
+    }
+
+    /// `/apis/<group>`, `/apis/<group>/<version>`, `/api/v1`.
+    fn group_document(&self, call: &ServerCall, path: &str) -> Option<Result<Response<ApiBody>, ApiError>> {
+        let parts: Vec<&str> = path.split('/').skip(1).collect();
+        let value = match parts.as_slice() {
+            ["api", version] => discovery::resource_list(&self.catalog, "", version),
+            ["apis", group] => discovery::group(&self.catalog, group),
+            ["apis", group, version] => discovery::resource_list(&self.catalog, group, version),
+            _ => None,
+        }?;
+        Some(respond::plain(200, call.header(header::ACCEPT), &value))
+    }
+
+    fn health(&self, call: &ServerCall, path: &str) -> Result<Response<ApiBody>, ApiError> {
+        let text = Bytes::from_static;
+        let (base, check) = health(path).ok_or_else(not_found)?;
+        let checks: &[&str] = if base == "/readyz" {
+            &["ping", "store", "shutdown"]
+        } else {
+            &["ping", "store"]
+        };
+        let failed: Vec<&str> = checks
+            .iter()
+            .copied()
+            .filter(|c| !call.options.exclude.iter().any(|e| e == c))
+            .filter(|c| *c == "shutdown" && self.closing.is_cancelled())
+            .collect();
+        if !check.is_empty() {
+            if !checks.contains(&check) {
+                return Err(not_found());
+            }
+            let ok = !failed.contains(&check);
+            return respond::bytes(
+                if ok { 200 } else { 500 },
+                "text/plain; charset=utf-8",
+                text(if ok { b"ok" } else { b"failed" }),
+                &[],
+                false,
+            );
+        }
+        if failed.is_empty() && !call.options.verbose {
+            return respond::bytes(200, "text/plain; charset=utf-8", text(b"ok"), &[], false);
+        }
+        let mut body = String::new();
+        for check in checks {
+            let line = if failed.contains(check) {
+                format!("[-]{check} failed: reason withheld\n")
+            } else {
+                format!("[+]{check} ok\n")
+            };
+            body.push_str(&line);
+        }
+        let name = base.trim_start_matches('/');
+        body.push_str(&format!(
+            "{name} check {}\n",
+            if failed.is_empty() { "passed" } else { "failed" }
+        ));
+        respond::bytes(
+            if failed.is_empty() { 200 } else { 500 },
+            "text/plain; charset=utf-8",
+            Bytes::from(body),
+            &[],
+            false,
+        )
+    }
+}
+
+/// A document that clients may keep and ask for again with `If-None-Match`.
+fn cached(call: &ServerCall, media_type: &str, body: Bytes, etag: &str) -> Result<Response<ApiBody>, ApiError> {
+    let fresh = call.header(header::IF_NONE_MATCH) == etag;
+    let mut response = if fresh {
+        respond::bytes(304, media_type, Bytes::new(), &[], false)?
+    } else {
+        respond::bytes(200, media_type, body, &[], call.accepts_gzip())?
+    };
+    if let Ok(value) = http::HeaderValue::from_str(etag) {
+        response.headers_mut().insert(header::ETAG, value);
+    }
+    response
+        .headers_mut()
+        .insert(header::CACHE_CONTROL, http::HeaderValue::from_static("public"));
+    response
+        .headers_mut()
+        .append(header::VARY, http::HeaderValue::from_static("Accept"));
+    Ok(response)
+}
+
+fn not_found() -> ApiError {
+    let mut error = ApiError::new(404, "NotFound", "the server could not find the requested resource");
+    error.details = Some(json!({}));
+    error
+}
+
+/// `(base, single check)` of a health path.
+fn health(path: &str) -> Option<(&str, &str)> {
+    ["/healthz", "/livez", "/readyz"].into_iter().find_map(|base| {
+        let rest = path.strip_prefix(base)?;
+        if rest.is_empty() {
+            Some((base, ""))
+        } else {
+            rest.strip_prefix('/').map(|check| (base, check))
+        }
+    })
+}
+
+fn version() -> Value {
+    json!({"major": MAJOR, "minor": MINOR, "emulationMajor": MAJOR, "emulationMinor": MINOR, "minCompatibilityMajor": MAJOR,
+        "minCompatibilityMinor": "35", "gitVersion": GIT_VERSION, "gitCommit": "", "gitTreeState": "clean", "buildDate": "1970-01-01T00:00:00Z",
+        "goVersion": "", "compiler": "rustc", "platform": format!("linux/{}", if cfg!(target_arch = "aarch64") { "arm64" } else { "amd64" })})
+}
+
+impl ApiServer {
+    fn openapi(&self, _call: &ServerCall, _path: &str) -> Result<Response<ApiBody>, ApiError> {
+        Err(not_found())
+    }
+}

@@ -1,0 +1,161 @@
+//! Watch events as bytes, each encoded once per media type and shared by all
+//! watchers through a bounded cache.
+
+use crate::codec;
+use crate::registry::spliced;
+use crate::request::{Encoding, Form, Negotiated};
+use crate::respond::{self, View};
+use crate::server::ApiServer;
+use bytes::Bytes;
+use serde_json::{Value, json};
+use skiff_api::ApiError;
+use skiff_kinds::Kind;
+use skiff_store::{Entry, Revision};
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex};
+
+/// Bytes of encoded events that are kept for the next watcher. Watchers of one
+/// event ask within milliseconds of one another, so a little is enough.
+const CACHED_BYTES_MAX: usize = 1 << 20;
+
+/// How one watch wants its events.
+pub(crate) struct WatchFormat {
+    pub kind: &'static Kind,
+    pub version: &'static str,
+    pub negotiated: Negotiated,
+    pub include_object: String,
+}
+
+/// What makes two encoded events the same bytes.
+#[derive(PartialEq, Eq, Hash)]
+pub(crate) struct EventKey {
+    key: Bytes,
+    revision: Revision,
+    what: &'static str,
+    version: &'static str,
+    group: &'static str,
+    negotiated: Negotiated,
+    include_object: String,
+    /// The first table of a watch carries the column definitions.
+    columns: bool,
+}
+
+impl EventKey {
+    pub fn new(what: &'static str, entry: &Entry, revision: Revision, format: &WatchFormat, first: bool) -> Self {
+        Self {
+            key: entry.key.clone(),
+            revision,
+            what,
+            version: format.version,
+            group: format.kind.group,
+            negotiated: format.negotiated,
+            include_object: format.include_object.clone(),
+            columns: first && format.negotiated.form == Form::Table,
+        }
+    }
+}
+
+/// Encoded events by what they are.
+#[derive(Default)]
+pub(crate) struct EventCache {
+    inner: Mutex<Inner>,
+}
+
+#[derive(Default)]
+struct Inner {
+    by_key: HashMap<EventKey, Bytes>,
+    bytes: usize,
+}
+
+impl EventCache {
+    pub fn encoded(
+        &self,
+        key: EventKey,
+        server: &ApiServer,
+        format: &WatchFormat,
+        entry: &Arc<Entry>,
+    ) -> Result<Bytes, ApiError> {
+        if let Some(bytes) = self
+            .inner
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner)
+            .by_key
+            .get(&key)
+        {
+            return Ok(bytes.clone());
+        }
+        let bytes = format.event(&key, server, entry)?;
+        let mut inner = self.inner.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        if inner.bytes + bytes.len() > CACHED_BYTES_MAX {
+            inner.by_key = HashMap::new();
+            inner.bytes = 0;
+        }
+        inner.bytes += bytes.len();
+        inner.by_key.insert(key, bytes.clone());
+        Ok(bytes)
+    }
+}
+
+impl WatchFormat {
+    fn event(&self, key: &EventKey, server: &ApiServer, entry: &Entry) -> Result<Bytes, ApiError> {
+        let view = View {
+            server,
+            kind: self.kind,
+            version: self.version,
+            negotiated: self.negotiated,
+            include_object: &self.include_object,
+        };
+        if view.is_stored_form(entry) {
+            let mut out = Vec::with_capacity(entry.record.body.len() + 80);
+            out.extend_from_slice(b"{\"type\":\"");
+            out.extend_from_slice(key.what.as_bytes());
+            out.extend_from_slice(b"\",\"object\":");
+            spliced(&mut out, entry, key.revision);
+            out.extend_from_slice(b"}\n");
+            return Ok(Bytes::from(out));
+        }
+        let mut object = view.shaped(entry, key.revision)?;
+        if self.negotiated.form == Form::Table && !key.columns {
+            object["columnDefinitions"] = Value::Null;
+        }
+        self.frame(key.what, &object)
+    }
+
+    /// A bookmark at a revision; `None` if this form has none.
+    pub fn bookmark(&self, revision: Revision, initial_end: bool) -> Option<Bytes> {
+        let mut metadata = json!({"resourceVersion": revision.to_string(), "creationTimestamp": null});
+        if initial_end {
+            metadata["annotations"] = json!({"k8s.io/initial-events-end": "true"});
+        }
+        let object = match self.negotiated.form {
+            Form::Metadata => {
+                json!({"kind": "PartialObjectMetadata", "apiVersion": "meta.k8s.io/v1", "metadata": metadata})
+            }
+            Form::Table => {
+                json!({"kind": "Table", "apiVersion": "meta.k8s.io/v1", "metadata": {"resourceVersion": revision.to_string()},
+                "columnDefinitions": null, "rows": [{"cells": [], "object":
+                    {"kind": self.kind.kind, "apiVersion": codec::api_version(self.kind.group, self.version), "metadata": metadata}}]})
+            }
+            _ => {
+                json!({"kind": self.kind.kind, "apiVersion": codec::api_version(self.kind.group, self.version), "metadata": metadata})
+            }
+        };
+        self.frame("BOOKMARK", &object).ok()
+    }
+
+    pub fn error(&self, error: &ApiError) -> Bytes {
+        self.frame("ERROR", &respond::status(error)).unwrap_or_default()
+    }
+
+    fn frame(&self, what: &str, object: &Value) -> Result<Bytes, ApiError> {
+        match self.negotiated.encoding {
+            Encoding::Protobuf => Ok(codec::protobuf_event(what, &codec::to_protobuf(object)?)),
+            _ => {
+                let mut out =
+                    serde_json::to_vec(&json!({"type": what, "object": object})).map_err(ApiError::internal)?;
+                out.push(b'\n');
+                Ok(Bytes::from(out))
+            }
+        }
+    }
+}

@@ -1,0 +1,250 @@
+//! CREATE: decode, default, admit, validate, store under a name nobody has.
+
+use super::identity::ServerCall;
+use super::route::Target;
+use super::write::commit_entry;
+use crate::body::ApiBody;
+use crate::codec;
+use crate::registry::{StoreObjects, encode, generate_name, key_of, new_metadata, text_at};
+use crate::respond;
+use crate::server::ApiServer;
+use http::Response;
+use serde_json::{Value, json};
+use skiff_access::{AdmissionRequest, Operation, UserInfo};
+use skiff_api::ApiError;
+use skiff_kinds::Kind;
+use skiff_store::{Compare, Entry, Op, Txn};
+use std::sync::Arc;
+
+/// Generated names tried before giving up, as upstream.
+const GENERATED_TRIES_MAX: usize = 8;
+/// Lost races for companions (addresses, ports) that one request sits out.
+const ATTEMPTS_MAX: usize = 64;
+
+/// What a create needs besides the object; also used by the server itself.
+pub(crate) struct CreateArgs<'a> {
+    pub kind: &'static Kind,
+    pub version: &'a str,
+    pub namespace: &'a str,
+    pub user: &'a UserInfo,
+    pub dry_run: bool,
+    pub options: &'a Value,
+}
+
+impl ApiServer {
+    pub(crate) async fn create(&self, call: &ServerCall, target: Target) -> Result<Response<ApiBody>, ApiError> {
+        let view = self.view(call, target)?;
+        let kind = target.kind;
+        if !call.info.name.is_empty() {
+            return Err(ApiError::method_not_supported(kind.group, kind.plural, "create"));
+        }
+        let mut warnings = Vec::new();
+        let object = codec::decode_object(call, kind, target.version, &mut warnings)?;
+        let options = json!({"kind": "CreateOptions", "apiVersion": "meta.k8s.io/v1"});
+        let args = CreateArgs {
+            kind,
+            version: target.version,
+            namespace: &call.info.namespace,
+            user: &call.user,
+            dry_run: call.options.dry_run,
+            options: &options,
+        };
+        let entry = self.create_object(&args, object, &mut warnings).await?;
+        respond::bytes(
+            201,
+            view.media_type(),
+            view.entry(&entry, entry.mod_revision)?,
+            &warnings,
+            false,
+        )
+    }
+
+    /// Creates an object given in the storage version.
+    pub(crate) async fn create_object(
+        &self,
+        args: &CreateArgs<'_>,
+        mut object: Value,
+        warnings: &mut Vec<String>,
+    ) -> Result<Arc<Entry>, ApiError> {
+        let kind = args.kind;
+        if kind.namespaced && args.namespace.is_empty() {
+            return Err(ApiError::bad_request(
+                "an empty namespace may not be set during creation",
+            ));
+        }
+        check_identity(args, &object)?;
+        let uid = uuid::Uuid::new_v4().to_string();
+        let now = respond::now_text();
+        new_metadata(&mut object, kind.namespaced, args.namespace, &uid, &now)?;
+        let given_name = text_at(&object, &["metadata", "name"]).to_string();
+        let base = text_at(&object, &["metadata", "generateName"]).to_string();
+        let generated = given_name.is_empty() && !base.is_empty();
+        let mut tries = 0;
+        for _ in 0..ATTEMPTS_MAX {
+            let mut object = object.clone();
+            if generated {
+                object["metadata"]["name"] = generate_name(&base, rand::random()).into();
+            }
+            match self.try_create(args, object, warnings).await? {
+                Attempt::Stored(entry) => return Ok(entry),
+                Attempt::Taken(name) => {
+                    tries += 1;
+                    if !generated || tries >= GENERATED_TRIES_MAX {
+                        return Err(ApiError::already_exists(kind.group, kind.plural, &name));
+                    }
+                }
+                Attempt::CompanionLost => {}
+            }
+        }
+        Err(ApiError::too_many_requests(
+            "too many writers contend for the same addresses or ports; please try again",
+            1,
+        ))
+    }
+
+    async fn try_create(
+        &self,
+        args: &CreateArgs<'_>,
+        mut object: Value,
+        warnings: &mut Vec<String>,
+    ) -> Result<Attempt, ApiError> {
+        let kind = args.kind;
+        let snapshot = self.store.snapshot_linearizable().await.map_err(respond::store_error)?;
+        let (key, txn, record, name) = {
+            let objects = self.objects(snapshot);
+            self.admit_create(args, &mut object, &objects, warnings)?;
+            let name = text_at(&object, &["metadata", "name"]).to_string();
+            let key = key_of(kind, args.namespace, &name);
+            if objects.snapshot.get(&key).is_some() {
+                return Ok(Attempt::Taken(name));
+            }
+            let (compare, ops) = self.companions(kind, None, Some(&mut object), &objects)?;
+            let record = encode(kind, &object)?;
+            let mut txn = Txn {
+                compare,
+                then: ops,
+                or_else: vec![Op::Get { key: key.clone() }],
+            };
+            txn.compare.push(Compare::ModRevision(key.clone(), 0));
+            txn.then.push(Op::Put {
+                key: key.clone(),
+                record: record.clone(),
+            });
+            (key, txn, record, name)
+        };
+        if args.dry_run {
+            let entry = Entry {
+                key,
+                record,
+                create_revision: 0,
+                mod_revision: 0,
+                version: 0,
+            };
+            return Ok(Attempt::Stored(Arc::new(entry)));
+        }
+        let result = self.store.txn(txn).await.map_err(respond::store_error)?;
+        if result.succeeded {
+            return Ok(Attempt::Stored(commit_entry(&key, record, None, &result)));
+        }
+        let taken = matches!(result.results.first(), Some(skiff_store::OpResult::Got(Some(_))));
+        Ok(if taken {
+            Attempt::Taken(name)
+        } else {
+            Attempt::CompanionLost
+        })
+    }
+
+    /// Defaults, admission and validation of a new object, in upstream's order.
+    fn admit_create(
+        &self,
+        args: &CreateArgs<'_>,
+        object: &mut Value,
+        objects: &StoreObjects<'_>,
+        warnings: &mut Vec<String>,
+    ) -> Result<(), ApiError> {
+        let kind = args.kind;
+        kind.strategy.default(object);
+        let name = text_at(object, &["metadata", "name"]).to_string();
+        let mutated = {
+            let mut request = admission(args, Operation::Create, &name, object);
+            let outcome = self.access.mutate(&mut request, objects);
+            warnings.append(&mut request.warnings);
+            outcome
+        };
+        mutated?;
+        kind.strategy.prepare_create(object);
+        kind.strategy.default(object);
+        let errors = kind.strategy.validate(object);
+        if !errors.is_empty() {
+            return Err(ApiError::invalid(kind.group, kind.kind, &name, &errors));
+        }
+        for warning in kind.strategy.warnings(object) {
+            if !warnings.contains(&warning) {
+                warnings.push(warning);
+            }
+        }
+        let mut request = admission(args, Operation::Create, &name, object);
+        let outcome = self.access.validate(&mut request, objects);
+        warnings.append(&mut request.warnings);
+        outcome
+    }
+}
+
+enum Attempt {
+    Stored(Arc<Entry>),
+    /// The name is in use.
+    Taken(String),
+    /// An address or port was taken meanwhile.
+    CompanionLost,
+}
+
+fn admission<'a>(
+    args: &'a CreateArgs<'a>,
+    operation: Operation,
+    name: &'a str,
+    object: &'a mut Value,
+) -> AdmissionRequest<'a> {
+    AdmissionRequest {
+        operation,
+        user: args.user,
+        group: args.kind.group,
+        version: args.version,
+        kind: args.kind.kind,
+        resource: args.kind.plural,
+        subresource: "",
+        namespace: admission_namespace(args.kind, args.namespace, name),
+        name,
+        dry_run: args.dry_run,
+        object,
+        old_object: None,
+        options: args.options,
+        warnings: Vec::new(),
+    }
+}
+
+/// Admission sees a Namespace as lying in itself, as upstream.
+pub(super) fn admission_namespace<'a>(kind: &Kind, namespace: &'a str, name: &'a str) -> &'a str {
+    if kind.group.is_empty() && kind.plural == "namespaces" {
+        name
+    } else {
+        namespace
+    }
+}
+
+/// Namespace and resourceVersion that a body may carry.
+fn check_identity(args: &CreateArgs<'_>, object: &Value) -> Result<(), ApiError> {
+    let namespace = text_at(object, &["metadata", "namespace"]);
+    if args.kind.namespaced && !namespace.is_empty() && namespace != args.namespace {
+        return Err(ApiError::bad_request(
+            "the namespace of the provided object does not match the namespace sent on the request",
+        ));
+    }
+    if !matches!(text_at(object, &["metadata", "resourceVersion"]), "" | "0") {
+        return Err(ApiError::new(
+            500,
+            "",
+            "resourceVersion should not be set on objects to be created",
+        ));
+    }
+    Ok(())
+}

@@ -1,0 +1,27 @@
+//! The one handler of all requests.
+//!
+//! ```text
+//! parts, body -> path -> who (authenticate, impersonate) -> may they (authorise)
+//!             -> documents | generic verbs | special subresources | proxy -> response
+//! ```
+//!
+//! Every failure leaves as a `Status`; a panic in a request is caught here and
+//! ends that request only.
+
+mod create;
+mod delete;
+mod identity;
+mod list;
+mod patch;
+mod read;
+mod route;
+mod update;
+mod watch;
+mod write;
+
+pub(crate) use create::CreateArgs;
+pub(crate) use delete::{DeleteOptions, merge_body};
+pub(crate) use identity::{Peer, ServerCall};
+pub(crate) use route::Target;
+pub(crate) use update::UpdateArgs;
+pub(crate) use write::{Change, commit_entry};

@@ -1,0 +1,241 @@
+//! UPDATE of an object or of its status, and the checks that a patch shares
+//! with it.
+
+use super::create::{CreateArgs, admission_namespace};
+use super::identity::ServerCall;
+use super::route::Target;
+use super::write::{Change, Written};
+use crate::body::ApiBody;
+use crate::codec;
+use crate::registry::{StoreObjects, check_preconditions, finished, text_at, update_metadata};
+use crate::respond;
+use crate::server::ApiServer;
+use http::Response;
+use serde_json::{Value, json};
+use skiff_access::{AdmissionRequest, Operation, UserInfo};
+use skiff_api::{ApiError, FieldError};
+
+/// Kinds whose objects an update may create, as upstream's strategies say.
+const CREATE_ON_UPDATE: [(&str, &str); 4] = [
+    ("coordination.k8s.io", "leases"),
+    ("", "events"),
+    ("", "endpoints"),
+    ("", "limitranges"),
+];
+/// Kinds whose updates must name a resourceVersion.
+const CONDITIONAL_UPDATE: [(&str, &str); 6] = [
+    ("coordination.k8s.io", "leases"),
+    ("policy", "poddisruptionbudgets"),
+    ("apiextensions.k8s.io", "customresourcedefinitions"),
+    ("apiregistration.k8s.io", "apiservices"),
+    ("storage.k8s.io", "csinodes"),
+    ("node.k8s.io", "runtimeclasses"),
+];
+
+/// What an update or patch needs besides the object.
+pub(crate) struct UpdateArgs<'a> {
+    pub target: Target,
+    pub namespace: &'a str,
+    pub name: &'a str,
+    pub user: &'a UserInfo,
+    pub dry_run: bool,
+    pub options: &'a Value,
+    /// An update without resourceVersion is refused where the kind asks for one; a patch's is not.
+    pub patch: bool,
+}
+
+impl ApiServer {
+    pub(crate) async fn update(&self, call: &ServerCall, target: Target) -> Result<Response<ApiBody>, ApiError> {
+        let view = self.view(call, target)?;
+        let kind = target.kind;
+        let mut warnings = Vec::new();
+        let object = codec::decode_object(call, kind, target.version, &mut warnings)?;
+        let name = &call.info.name;
+        let given = text_at(&object, &["metadata", "name"]);
+        if given != name {
+            return Err(ApiError::bad_request(format!(
+                "the name of the object ({given}) does not match the name on the URL ({name})"
+            )));
+        }
+        let given = text_at(&object, &["metadata", "namespace"]);
+        if kind.namespaced && !given.is_empty() && given != call.info.namespace {
+            return Err(ApiError::bad_request(
+                "the namespace of the object does not match the namespace on the URL",
+            ));
+        }
+        let options = json!({"kind": "UpdateOptions", "apiVersion": "meta.k8s.io/v1"});
+        let args = UpdateArgs {
+            target,
+            namespace: &call.info.namespace,
+            name,
+            user: &call.user,
+            dry_run: call.options.dry_run,
+            options: &options,
+            patch: false,
+        };
+        let outcome = self
+            .modify(
+                kind,
+                &call.info.namespace,
+                name,
+                call.options.dry_run,
+                |old, objects| self.updated(&args, object.clone(), old, objects, &mut warnings),
+            )
+            .await;
+        let (written, code) = match outcome {
+            Err(error)
+                if error.code == 404
+                    && target.sub.is_none()
+                    && CREATE_ON_UPDATE.contains(&(kind.group, kind.plural)) =>
+            {
+                let args = CreateArgs {
+                    kind,
+                    version: target.version,
+                    namespace: &call.info.namespace,
+                    user: &call.user,
+                    dry_run: call.options.dry_run,
+                    options: &options,
+                };
+                let entry = self.create_object(&args, object, &mut warnings).await?;
+                (Written { entry, removed: false }, 201)
+            }
+            other => (other?, 200),
+        };
+        warnings.dedup();
+        respond::bytes(
+            code,
+            view.media_type(),
+            view.entry(&written.entry, written.entry.mod_revision)?,
+            &warnings,
+            false,
+        )
+    }
+
+    /// Checks a proposed object (storage version) against the stored one, runs
+    /// strategy, admission and validation, and says what to write.
+    pub(crate) fn updated(
+        &self,
+        args: &UpdateArgs<'_>,
+        mut new: Value,
+        old: &Value,
+        objects: &StoreObjects<'_>,
+        warnings: &mut Vec<String>,
+    ) -> Result<Change, ApiError> {
+        let kind = args.target.kind;
+        check_version(args, &new, old)?;
+        let errors = changed_identity(&new, old);
+        if !errors.is_empty() {
+            return Err(ApiError::invalid(kind.group, kind.kind, args.name, &errors));
+        }
+        let sub = args.target.sub_name();
+        update_metadata(&mut new, old)?;
+        kind.strategy.default(&mut new);
+        self.admit(args, Operation::Update, &mut new, old, objects, warnings, true)?;
+        kind.strategy.prepare_update(sub, &mut new, old);
+        kind.strategy.default(&mut new);
+        let mut errors = if sub == "status" {
+            Vec::new()
+        } else {
+            kind.strategy.validate(&new)
+        };
+        errors.extend(kind.strategy.validate_update(sub, &new, old));
+        if !errors.is_empty() {
+            return Err(ApiError::invalid(kind.group, kind.kind, args.name, &errors));
+        }
+        for warning in kind.strategy.warnings(&new) {
+            if sub.is_empty() && !warnings.contains(&warning) {
+                warnings.push(warning);
+            }
+        }
+        self.admit(args, Operation::Update, &mut new, old, objects, warnings, false)?;
+        if finished(kind, &new) && sub != "status" {
+            let (_, ops) = self.companions(kind, Some(old), None, objects)?;
+            return Ok(Change::Remove(new, ops));
+        }
+        let (compare, ops) = if sub.is_empty() {
+            self.companions(kind, Some(old), Some(&mut new), objects)?
+        } else {
+            (Vec::new(), Vec::new())
+        };
+        Ok(Change::WriteWith(new, compare, ops))
+    }
+
+    /// One admission chain: mutating or validating.
+    pub(crate) fn admit(
+        &self,
+        args: &UpdateArgs<'_>,
+        operation: Operation,
+        object: &mut Value,
+        old: &Value,
+        objects: &StoreObjects<'_>,
+        warnings: &mut Vec<String>,
+        mutate: bool,
+    ) -> Result<(), ApiError> {
+        let kind = args.target.kind;
+        let mut request = AdmissionRequest {
+            operation,
+            user: args.user,
+            group: kind.group,
+            version: args.target.version,
+            kind: kind.kind,
+            resource: kind.plural,
+            subresource: args.target.sub_name(),
+            namespace: admission_namespace(kind, args.namespace, args.name),
+            name: args.name,
+            dry_run: args.dry_run,
+            object,
+            old_object: Some(old),
+            options: args.options,
+            warnings: Vec::new(),
+        };
+        let outcome = if mutate {
+            self.access.mutate(&mut request, objects)
+        } else {
+            self.access.validate(&mut request, objects)
+        };
+        warnings.append(&mut request.warnings);
+        outcome
+    }
+}
+
+fn check_version(args: &UpdateArgs<'_>, new: &Value, old: &Value) -> Result<(), ApiError> {
+    let kind = args.target.kind;
+    let asked = text_at(new, &["metadata", "resourceVersion"]);
+    if matches!(asked, "" | "0") {
+        if !args.patch && CONDITIONAL_UPDATE.contains(&(kind.group, kind.plural)) {
+            let error = FieldError {
+                field: "metadata.resourceVersion".into(),
+                kind: skiff_api::FieldErrorKind::Invalid,
+                detail: "Invalid value: 0: must be specified for an update".into(),
+            };
+            return Err(ApiError::invalid(kind.group, kind.kind, args.name, &[error]));
+        }
+    } else if asked.parse::<u64>().is_err() {
+        let error = FieldError::invalid(
+            "metadata.resourceVersion",
+            &asked.into(),
+            "must be a number that the server gave",
+        );
+        return Err(ApiError::invalid(kind.group, kind.kind, args.name, &[error]));
+    } else if asked != text_at(old, &["metadata", "resourceVersion"]) {
+        return Err(ApiError::modified(kind.group, kind.plural, args.name));
+    }
+    let uid = new["metadata"]["uid"].as_str();
+    check_preconditions(kind, args.name, old, uid, None)
+}
+
+/// Fields of the metadata that an update names and may not change.
+fn changed_identity(new: &Value, old: &Value) -> Vec<FieldError> {
+    let mut errors = Vec::new();
+    for key in ["name", "namespace"] {
+        let (new, old) = (text_at(new, &["metadata", key]), text_at(old, &["metadata", key]));
+        if !new.is_empty() && new != old {
+            errors.push(FieldError::invalid(
+                format!("metadata.{key}"),
+                &new.into(),
+                "field is immutable",
+            ));
+        }
+    }
+    errors
+}

@@ -1,0 +1,20 @@
+//! How objects lie in the store: which kind is served where, keys, records,
+//! and cached reads of decoded objects. No HTTP.
+
+mod catalog;
+mod filter;
+mod key;
+mod label_selector;
+mod meta;
+mod objects;
+mod record;
+
+pub use catalog::{Catalog, subresource};
+pub use filter::Filter;
+pub use key::{key_of, prefix_of, split_key};
+pub use meta::{
+    check_preconditions, deletion_timestamp, finalizers, finished, generate_name, new_metadata, text_at,
+    update_metadata,
+};
+pub use objects::{DecodeCache, StoreObjects};
+pub use record::{decode, encode, list_item, spliced, type_prefix};

@@ -1,0 +1,346 @@
+//! Responses: objects and lists in the asked version, shape and encoding, and
+//! errors as `Status`.
+
+use crate::body::ApiBody;
+use crate::codec;
+use crate::registry::{decode, list_item, spliced, type_prefix};
+use crate::request::{Encoding, Form, Negotiated, negotiate};
+use crate::server::ApiServer;
+use bytes::Bytes;
+use http::{HeaderValue, Response, header};
+use serde_json::{Value, json};
+use skiff_api::ApiError;
+use skiff_kinds::Kind;
+use skiff_store::{Entry, Revision, StoreError};
+use std::io::Write;
+use std::sync::Arc;
+
+/// Answers from here on are compressed when the client asks, as upstream.
+const GZIP_BYTES_MIN: usize = 128 * 1024;
+/// Longest text of one `Warning` header, as upstream.
+const WARNING_BYTES_MAX: usize = 256;
+/// Size of the pieces that a long list is sent in.
+const PIECE_BYTES: usize = 256 * 1024;
+/// Member of an error's details that carries a continue token to the Status' metadata.
+pub(crate) const CONTINUE_DETAIL: &str = "skiff.continue";
+
+/// How one request wants its objects.
+pub(crate) struct View<'a> {
+    pub server: &'a ApiServer,
+    pub kind: &'static Kind,
+    pub version: &'a str,
+    pub negotiated: Negotiated,
+    pub include_object: &'a str,
+}
+
+/// Metadata of a list.
+#[derive(Debug, Default, Clone)]
+pub(crate) struct ListMeta {
+    pub revision: Revision,
+    pub continue_token: String,
+    pub remaining: Option<usize>,
+}
+
+impl ListMeta {
+    fn to_value(&self) -> Value {
+        let mut metadata = json!({"resourceVersion": self.revision.to_string()});
+        if !self.continue_token.is_empty() {
+            metadata["continue"] = self.continue_token.clone().into();
+            if let Some(remaining) = self.remaining {
+                metadata["remainingItemCount"] = remaining.into();
+            }
+        }
+        metadata
+    }
+}
+
+impl View<'_> {
+    pub fn media_type(&self) -> &'static str {
+        self.negotiated.encoding.media_type()
+    }
+
+    /// The stored bytes are what is asked for, but for the revision.
+    pub fn is_stored_form(&self, entry: &Entry) -> bool {
+        self.negotiated.encoding == Encoding::Json
+            && self.negotiated.form == Form::Object
+            && entry
+                .record
+                .body
+                .starts_with(type_prefix(self.kind.group, self.version, self.kind.kind).as_bytes())
+    }
+
+    pub fn entry(&self, entry: &Entry, revision: Revision) -> Result<Bytes, ApiError> {
+        if self.is_stored_form(entry) {
+            let mut out = Vec::new();
+            spliced(&mut out, entry, revision);
+            out.push(b'\n');
+            return Ok(Bytes::from(out));
+        }
+        self.encode(&self.shaped(entry, revision)?)
+    }
+
+    /// The entry as a tree in the asked version and shape.
+    pub fn shaped(&self, entry: &Entry, revision: Revision) -> Result<Value, ApiError> {
+        let mut value = decode(entry, revision)?;
+        match self.negotiated.form {
+            Form::Table => {
+                let row = self.row(value)?;
+                Ok(self.table(vec![row], json!({"resourceVersion": revision.to_string()})))
+            }
+            Form::Metadata => Ok(partial(&mut value, self.meta_version())),
+            _ => Ok(codec::to_version(value, self.kind, self.version)),
+        }
+    }
+
+    pub fn encode(&self, value: &Value) -> Result<Bytes, ApiError> {
+        codec::encode(self.negotiated.encoding, value)
+    }
+
+    /// A list in pieces.
+    pub fn list(&self, entries: &[Arc<Entry>], meta: &ListMeta) -> Result<Vec<Bytes>, ApiError> {
+        if self.negotiated.form == Form::Object && self.negotiated.encoding == Encoding::Json {
+            return self.json_list(entries, meta);
+        }
+        let metadata = meta.to_value();
+        let list = match self.negotiated.form {
+            Form::Table => {
+                let rows = entries
+                    .iter()
+                    .map(|e| self.row(decode(e, e.mod_revision)?))
+                    .collect::<Result<_, _>>()?;
+                self.table(rows, metadata)
+            }
+            Form::Metadata => {
+                let items: Vec<Value> = entries
+                    .iter()
+                    .map(|e| decode(e, e.mod_revision).map(|mut v| partial(&mut v, self.meta_version())))
+                    .collect::<Result<_, _>>()?;
+                json!({"kind": "PartialObjectMetadataList", "apiVersion": self.meta_version(), "metadata": metadata, "items": items})
+            }
+            _ => {
+                let items: Vec<Value> = entries.iter().map(|e| self.item(e)).collect::<Result<_, _>>()?;
+                json!({"kind": self.kind.list_kind, "apiVersion": codec::api_version(self.kind.group, self.version), "metadata": metadata, "items": items})
+            }
+        };
+        Ok(vec![self.encode(&list)?])
+    }
+
+    fn item(&self, entry: &Entry) -> Result<Value, ApiError> {
+        let mut value = codec::to_version(decode(entry, entry.mod_revision)?, self.kind, self.version);
+        if let Some(map) = value.as_object_mut() {
+            map.retain(|key, _| key != "apiVersion" && key != "kind");
+        }
+        Ok(value)
+    }
+
+    fn json_list(&self, entries: &[Arc<Entry>], meta: &ListMeta) -> Result<Vec<Bytes>, ApiError> {
+        let mut pieces = Vec::new();
+        let total: usize = entries.iter().map(|e| e.record.body.len()).sum();
+        let mut out = Vec::with_capacity((total + 256).min(PIECE_BYTES + 4096));
+        let api_version = codec::api_version(self.kind.group, self.version);
+        write!(
+            out,
+            "{{\"kind\":\"{}\",\"apiVersion\":\"{api_version}\",\"metadata\":{},\"items\":[",
+            self.kind.list_kind,
+            meta.to_value()
+        )
+        .map_err(ApiError::internal)?;
+        for (i, entry) in entries.iter().enumerate() {
+            if i > 0 {
+                out.push(b',');
+            }
+            if self.is_stored_form(entry) {
+                list_item(&mut out, entry);
+            } else {
+                serde_json::to_writer(&mut out, &self.item(entry)?).map_err(ApiError::internal)?;
+            }
+            if out.len() >= PIECE_BYTES {
+                pieces.push(Bytes::from(std::mem::replace(
+                    &mut out,
+                    Vec::with_capacity(PIECE_BYTES),
+                )));
+            }
+        }
+        out.extend_from_slice(b"]}\n");
+        pieces.push(Bytes::from(out));
+        Ok(pieces)
+    }
+
+    fn meta_version(&self) -> &'static str {
+        if self.negotiated.beta {
+            "meta.k8s.io/v1beta1"
+        } else {
+            "meta.k8s.io/v1"
+        }
+    }
+
+    fn row(&self, mut value: Value) -> Result<Value, ApiError> {
+        let cells = self.kind.strategy.row(&value, jiff::Timestamp::now());
+        let object = match self.include_object {
+            "None" => return Ok(json!({"cells": cells})),
+            "Object" => codec::to_version(value, self.kind, self.version),
+            _ => partial(&mut value, self.meta_version()),
+        };
+        Ok(json!({"cells": cells, "object": object}))
+    }
+
+    fn table(&self, rows: Vec<Value>, metadata: Value) -> Value {
+        let columns: Vec<Value> = self
+            .kind
+            .columns
+            .iter()
+            .map(|c| json!({"name": c.name, "type": c.kind, "format": c.format, "description": c.description, "priority": c.priority}))
+            .collect();
+        json!({"kind": "Table", "apiVersion": self.meta_version(), "metadata": metadata, "columnDefinitions": columns, "rows": rows})
+    }
+}
+
+fn partial(value: &mut Value, api_version: &str) -> Value {
+    json!({"kind": "PartialObjectMetadata", "apiVersion": api_version, "metadata": value["metadata"].take()})
+}
+
+/// A finished answer with these bytes.
+pub(crate) fn bytes(
+    code: u16,
+    media_type: &str,
+    body: Bytes,
+    warnings: &[String],
+    gzip: bool,
+) -> Result<Response<ApiBody>, ApiError> {
+    let mut builder = Response::builder()
+        .status(code)
+        .header(header::CONTENT_TYPE, media_type);
+    let body = if gzip && body.len() >= GZIP_BYTES_MIN {
+        builder = builder
+            .header(header::CONTENT_ENCODING, "gzip")
+            .header(header::VARY, "Accept-Encoding");
+        compressed(&[body])?
+    } else {
+        body
+    };
+    let mut response = builder.body(ApiBody::full(body)).map_err(ApiError::internal)?;
+    add_warnings(&mut response, warnings);
+    Ok(response)
+}
+
+pub(crate) fn parts(media_type: &str, parts: Vec<Bytes>, gzip: bool) -> Result<Response<ApiBody>, ApiError> {
+    let builder = Response::builder().status(200).header(header::CONTENT_TYPE, media_type);
+    let total: usize = parts.iter().map(Bytes::len).sum();
+    if gzip && total >= GZIP_BYTES_MIN {
+        let builder = builder
+            .header(header::CONTENT_ENCODING, "gzip")
+            .header(header::VARY, "Accept-Encoding");
+        return builder
+            .body(ApiBody::full(compressed(&parts)?))
+            .map_err(ApiError::internal);
+    }
+    builder.body(ApiBody::parts(parts)).map_err(ApiError::internal)
+}
+
+fn compressed(parts: &[Bytes]) -> Result<Bytes, ApiError> {
+    let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    for part in parts {
+        encoder.write_all(part).map_err(ApiError::internal)?;
+    }
+    encoder.finish().map(Bytes::from).map_err(ApiError::internal)
+}
+
+/// A tree as the answer, in the view's encoding.
+pub(crate) fn value(
+    code: u16,
+    view: &View<'_>,
+    value: &Value,
+    warnings: &[String],
+) -> Result<Response<ApiBody>, ApiError> {
+    bytes(code, view.media_type(), view.encode(value)?, warnings, false)
+}
+
+/// A tree as the answer to a request that has no kind's view (documents, reviews).
+pub(crate) fn plain(code: u16, accept: &str, value: &Value) -> Result<Response<ApiBody>, ApiError> {
+    let encoding = negotiate(accept, &[]).unwrap_or_default().encoding;
+    match codec::encode(encoding, value) {
+        Ok(body) => bytes(code, encoding.media_type(), body, &[], false),
+        Err(_) => bytes(
+            code,
+            Encoding::Json.media_type(),
+            codec::encode(Encoding::Json, value)?,
+            &[],
+            false,
+        ),
+    }
+}
+
+fn add_warnings(response: &mut Response<ApiBody>, warnings: &[String]) {
+    for warning in warnings {
+        let mut text: String = warning.chars().filter(|c| !c.is_control()).collect();
+        if text.len() > WARNING_BYTES_MAX {
+            let cut = (0..=WARNING_BYTES_MAX)
+                .rev()
+                .find(|i| text.is_char_boundary(*i))
+                .unwrap_or(0);
+            text.truncate(cut);
+        }
+        let quoted = text.replace('\\', "\\\\").replace('"', "\\\"");
+        if let Ok(value) = HeaderValue::from_str(&format!("299 - \"{quoted}\"")) {
+            response.headers_mut().append(header::WARNING, value);
+        }
+    }
+}
+
+/// The `Status` object of an error.
+pub(crate) fn status(error: &ApiError) -> Value {
+    let mut status = error.to_value();
+    if let Some(token) = status["details"]
+        .as_object_mut()
+        .and_then(|d| d.remove(CONTINUE_DETAIL))
+    {
+        status["metadata"]["continue"] = token;
+    }
+    status
+}
+
+pub(crate) fn error(error: &ApiError, accept: &str) -> Response<ApiBody> {
+    let mut response = plain(error.code, accept, &status(error)).unwrap_or_else(|_| {
+        let mut response = Response::new(ApiBody::full(error.message.clone()));
+        *response.status_mut() = http::StatusCode::INTERNAL_SERVER_ERROR;
+        response
+    });
+    let retry = error.details.as_ref().and_then(|d| d["retryAfterSeconds"].as_u64());
+    if let Some(seconds) = retry {
+        response
+            .headers_mut()
+            .insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+    }
+    response
+}
+
+/// What the store could not do, as clients understand it.
+pub(crate) fn store_error(error: StoreError) -> ApiError {
+    match error {
+        StoreError::Compacted { asked, oldest } => ApiError::expired(format!(
+            "The resourceVersion for the provided list is too old: {asked} (oldest kept: {oldest})"
+        )),
+        StoreError::FutureRevision { asked, current } => {
+            let mut error = ApiError::timeout(format!("Too large resource version: {asked}, current: {current}"), 1);
+            if let Some(details) = &mut error.details {
+                details["causes"] =
+                    json!([{"reason": "ResourceVersionTooLarge", "message": "Too large resource version"}]);
+            }
+            error
+        }
+        StoreError::TooLarge { bytes, max } => {
+            ApiError::too_large(format!("the object is too large: {bytes} bytes, at most {max}"))
+        }
+        StoreError::NoLeader | StoreError::Closed | StoreError::ReadOnly(_) => ApiError::unavailable(error.to_string()),
+        other => ApiError::internal(other),
+    }
+}
+
+/// A time as `metadata` carries it: whole seconds, UTC.
+pub(crate) fn time_text(time: jiff::Timestamp) -> String {
+    time.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
+}
+
+pub(crate) fn now_text() -> String {
+    time_text(jiff::Timestamp::now())
+}

@@ -1,0 +1,192 @@
+//! The network face: TLS and HTTP/1.1 or HTTP/2 towards clients.
+//!
+//! ```text
+//! accept loop -> task per connection: TLS handshake -> hyper -> handler
+//! ```
+//!
+//! Handshakes never hold up the accept loop, and connections that send nothing
+//! are closed.
+
+use crate::body::ApiBody;
+use crate::handler::Peer;
+use crate::respond;
+use crate::server::{ApiServer, ServerError};
+use bytes::Bytes;
+use http::{Request, Response, header};
+use http_body::Body;
+use http_body_util::{BodyExt, Limited};
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::conn::auto;
+use hyper_util::server::graceful::GracefulShutdown;
+use skiff_api::ApiError;
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::net::{TcpListener, TcpStream};
+use tokio_rustls::TlsAcceptor;
+use tokio_util::sync::CancellationToken;
+
+/// Largest request body, as upstream.
+const BODY_BYTES_MAX: usize = 3 << 20;
+/// Largest request head: impersonation and long selectors fit, abuse does not.
+const HEADER_BYTES_MAX: usize = 64 * 1024;
+/// A client that cannot finish its handshake within this is gone.
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
+/// Connections at once; each costs some 30 kB, and a cluster of 1000 nodes needs a few thousand.
+const CONNECTIONS_MAX: usize = 16_384;
+/// Requests in flight get this long to end when the server stops.
+const SHUTDOWN_GRACE: Duration = Duration::from_secs(5);
+/// Streams per HTTP/2 connection, as Go's server.
+const HTTP2_STREAMS_MAX: u32 = 250;
+
+impl ApiServer {
+    /// Serves until `shutdown`; then ends watches and waits shortly for the rest.
+    pub async fn serve(
+        self: Arc<Self>,
+        listener: TcpListener,
+        tls: Arc<rustls::ServerConfig>,
+        shutdown: CancellationToken,
+    ) -> Result<(), ServerError> {
+        let acceptor = TlsAcceptor::from(tls);
+        let graceful = Arc::new(GracefulShutdown::new());
+        let slots = Arc::new(tokio::sync::Semaphore::new(CONNECTIONS_MAX));
+        loop {
+            let accepted = tokio::select! {
+                () = shutdown.cancelled() => break,
+                accepted = listener.accept() => accepted,
+            };
+            let stream = match accepted {
+                Ok((stream, _)) => stream,
+                Err(error) if is_transient(&error) => {
+                    tracing::warn!(%error, "cannot accept a connection; going on");
+                    tokio::time::sleep(Duration::from_millis(50)).await;
+                    continue;
+                }
+                Err(error) => return Err(ServerError::Accept(error)),
+            };
+            let Ok(slot) = slots.clone().try_acquire_owned() else {
+                tracing::warn!("too many connections; one was refused");
+                continue;
+            };
+            let (server, acceptor, graceful) = (self.clone(), acceptor.clone(), graceful.clone());
+            tokio::spawn(async move {
+                if let Err(error) = connection(server, acceptor, stream, &graceful).await {
+                    tracing::debug!(error, "a connection ended early");
+                }
+                drop(slot);
+            });
+        }
+        self.closing.cancel();
+        drop(listener);
+        if let Some(graceful) = Arc::into_inner(graceful) {
+            let _ = tokio::time::timeout(SHUTDOWN_GRACE, graceful.shutdown()).await;
+        } else {
+            // Connections still hold it; they were told through `closing`.
+            wait_for_connections(&slots).await;
+        }
+        Ok(())
+    }
+}
+
+async fn wait_for_connections(slots: &tokio::sync::Semaphore) {
+    let all = u32::try_from(CONNECTIONS_MAX).unwrap_or(u32::MAX);
+    let _ = tokio::time::timeout(SHUTDOWN_GRACE, slots.acquire_many(all)).await;
+}
+
+/// Errors of `accept` that pass: the peer is gone, or descriptors ran out for now.
+fn is_transient(error: &std::io::Error) -> bool {
+    use std::io::ErrorKind as K;
+    matches!(
+        error.kind(),
+        K::ConnectionAborted | K::ConnectionReset | K::Interrupted | K::WouldBlock
+    ) || matches!(error.raw_os_error(), Some(23 | 24 | 12 | 105))
+}
+
+async fn connection(
+    server: Arc<ApiServer>,
+    acceptor: TlsAcceptor,
+    stream: TcpStream,
+    graceful: &GracefulShutdown,
+) -> Result<(), String> {
+    let _ = stream.set_nodelay(true);
+    let tls = tokio::time::timeout(HANDSHAKE_TIMEOUT, acceptor.accept(stream))
+        .await
+        .map_err(|_| "no TLS handshake in time".to_string())?
+        .map_err(|e| format!("TLS handshake: {e}"))?;
+    let certificate = tls
+        .get_ref()
+        .1
+        .peer_certificates()
+        .and_then(|c| c.first())
+        .map(|c| Bytes::copy_from_slice(c));
+    let peer = Peer::Network { certificate };
+    let closing = server.closing.clone();
+    let service = service_fn(move |request| {
+        let (server, peer) = (server.clone(), peer.clone());
+        async move { Ok::<_, Infallible>(respond(&server, request, peer).await) }
+    });
+    let mut builder = auto::Builder::new(TokioExecutor::new());
+    builder
+        .http1()
+        .timer(TokioTimer::new())
+        .header_read_timeout(Duration::from_secs(90))
+        .max_buf_size(HEADER_BYTES_MAX * 2);
+    builder
+        .http2()
+        .timer(TokioTimer::new())
+        .max_concurrent_streams(HTTP2_STREAMS_MAX)
+        .max_header_list_size(HEADER_BYTES_MAX as u32)
+        .keep_alive_interval(Some(Duration::from_secs(45)))
+        .keep_alive_timeout(Duration::from_secs(30));
+    let connection = builder.serve_connection_with_upgrades(TokioIo::new(tls), service);
+    let watched = graceful.watcher().watch(connection.into_owned());
+    tokio::pin!(watched);
+    let _ = closing;
+    watched.await.map_err(|e| e.to_string())
+}
+
+/// Reads the body, within limits, and has the handler answer.
+pub(crate) async fn respond<B>(server: &Arc<ApiServer>, request: Request<B>, peer: Peer) -> Response<ApiBody>
+where
+    B: Body<Data = Bytes> + Send,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    let (parts, body) = request.into_parts();
+    let announced = body.size_hint().lower();
+    let body = if announced > BODY_BYTES_MAX as u64 {
+        Err(())
+    } else {
+        collect(body).await
+    };
+    match body {
+        Ok(body) => Box::pin(server.answer(parts, body, peer)).await,
+        Err(()) => {
+            let accept = parts
+                .headers
+                .get(header::ACCEPT)
+                .and_then(|v| v.to_str().ok())
+                .unwrap_or("");
+            respond::error(
+                &ApiError::too_large(format!("limit is {BODY_BYTES_MAX} bytes of request body")),
+                accept,
+            )
+        }
+    }
+}
+
+async fn collect<B>(body: B) -> Result<Bytes, ()>
+where
+    B: Body<Data = Bytes> + Send,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    if body.is_end_stream() {
+        return Ok(Bytes::new());
+    }
+    let limited = Box::pin(Limited::new(body, BODY_BYTES_MAX));
+    limited
+        .collect()
+        .await
+        .map(http_body_util::Collected::to_bytes)
+        .map_err(|_| ())
+}

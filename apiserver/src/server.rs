@@ -1,0 +1,172 @@
+//! The server's state, and what it writes when it starts.
+
+use crate::config::Config;
+use crate::documents::{Documents, Metrics};
+use crate::events::EventCache;
+use crate::handler::{CreateArgs, Target};
+use crate::registry::{Catalog, DecodeCache, StoreObjects, encode, key_of, text_at};
+use crate::respond;
+use serde_json::Value;
+use skiff_access::{Access, UserInfo};
+use skiff_api::ApiError;
+use skiff_store::{Compare, Op, Snapshot, Store, StoreError, Txn};
+use std::sync::Arc;
+use tokio_util::sync::CancellationToken;
+
+#[derive(Debug, thiserror::Error)]
+pub enum ServerError {
+    #[error("cannot write the objects that every cluster has: {0}")]
+    Bootstrap(ApiError),
+    #[error("cannot read or write the store: {0}")]
+    Store(#[from] StoreError),
+    #[error("cannot accept connections")]
+    Accept(#[source] std::io::Error),
+}
+
+impl From<ApiError> for ServerError {
+    fn from(error: ApiError) -> Self {
+        Self::Bootstrap(error)
+    }
+}
+
+/// One API server over a store.
+pub struct ApiServer {
+    pub(crate) config: Config,
+    pub(crate) store: Arc<dyn Store>,
+    pub(crate) access: Access,
+    pub(crate) catalog: Catalog,
+    pub(crate) decoded: DecodeCache,
+    pub(crate) events: EventCache,
+    pub(crate) documents: Documents,
+    pub(crate) metrics: Metrics,
+    pub(crate) closing: CancellationToken,
+}
+
+/// Writes in one batch at start: few transactions, each well under the store's limit.
+const BOOTSTRAP_BATCH: usize = 100;
+
+impl ApiServer {
+    /// Builds the server and writes what every cluster has; idempotent.
+    pub async fn new(config: Config, store: Arc<dyn Store>, access: Access) -> Result<Arc<Self>, ServerError> {
+        let server = Arc::new(Self {
+            config,
+            store,
+            access,
+            catalog: Catalog::new(skiff_kinds::kinds()),
+            decoded: DecodeCache::default(),
+            events: EventCache::default(),
+            documents: Documents::default(),
+            metrics: Metrics::default(),
+            closing: CancellationToken::new(),
+        });
+        server.bootstrap().await?;
+        Ok(server)
+    }
+
+    pub(crate) fn objects(&self, snapshot: Arc<dyn Snapshot>) -> StoreObjects<'_> {
+        StoreObjects {
+            snapshot,
+            catalog: &self.catalog,
+            cache: &self.decoded,
+        }
+    }
+
+    /// The server itself, as a user.
+    pub(crate) fn own_user() -> UserInfo {
+        UserInfo {
+            name: "system:apiserver".into(),
+            groups: vec!["system:authenticated".into(), "system:masters".into()],
+            ..UserInfo::default()
+        }
+    }
+
+    async fn bootstrap(&self) -> Result<(), ServerError> {
+        self.write_missing(self.access.bootstrap_objects()).await?;
+        self.bootstrap_services().await?;
+        Ok(())
+    }
+
+    /// Writes those of these objects that are not there, in as few transactions as can be.
+    async fn write_missing(&self, objects: Vec<Value>) -> Result<(), ServerError> {
+        let snapshot = self.store.snapshot_linearizable().await?;
+        let now = respond::now_text();
+        let mut missing = Vec::new();
+        for mut object in objects {
+            let (group, _) = text_at(&object, &["apiVersion"]).split_once('/').unwrap_or(("", ""));
+            let Some(kind) = skiff_kinds::find_kind(group, text_at(&object, &["kind"])) else {
+                return Err(ApiError::internal(format!(
+                    "bootstrap object of unknown kind {}",
+                    text_at(&object, &["kind"])
+                ))
+                .into());
+            };
+            let key = key_of(
+                kind,
+                text_at(&object, &["metadata", "namespace"]),
+                text_at(&object, &["metadata", "name"]),
+            );
+            if snapshot.get(&key).is_some() {
+                continue;
+            }
+            object["metadata"]["uid"] = uuid::Uuid::new_v4().to_string().into();
+            object["metadata"]["creationTimestamp"] = now.clone().into();
+            kind.strategy.default(&mut object);
+            kind.strategy.prepare_create(&mut object);
+            missing.push((key, encode(kind, &object)?));
+        }
+        for batch in missing.chunks(BOOTSTRAP_BATCH) {
+            let txn = Txn {
+                compare: batch
+                    .iter()
+                    .map(|(key, _)| Compare::ModRevision(key.clone(), 0))
+                    .collect(),
+                then: batch
+                    .iter()
+                    .map(|(key, record)| Op::Put {
+                        key: key.clone(),
+                        record: record.clone(),
+                    })
+                    .collect(),
+                ..Txn::default()
+            };
+            // Another server may have been faster: then there is nothing to do.
+            self.store.txn(txn).await?;
+        }
+        Ok(())
+    }
+
+    /// Creates an object as the server itself, through the same checks as
+    /// everybody; one that is there already is left alone.
+    pub(crate) async fn ensure(
+        &self,
+        group: &str,
+        plural: &str,
+        namespace: &str,
+        object: Value,
+    ) -> Result<(), ServerError> {
+        let kind = self
+            .catalog
+            .resource(group, plural)
+            .ok_or_else(|| ApiError::internal(format!("unknown resource {plural}")))?;
+        let target = Target {
+            kind,
+            version: kind.storage_version,
+            sub: None,
+        };
+        let user = Self::own_user();
+        let options = serde_json::json!({});
+        let args = CreateArgs {
+            kind,
+            version: target.version,
+            namespace,
+            user: &user,
+            dry_run: false,
+            options: &options,
+        };
+        match self.create_object(&args, object, &mut Vec::new()).await {
+            Ok(_) => Ok(()),
+            Err(error) if error.reason == "AlreadyExists" => Ok(()),
+            Err(error) => Err(error.into()),
+        }
+    }
+}

@@ -1,0 +1,115 @@
+//! Subresources and kinds that are not plain objects in the store: scale,
+//! binding, eviction, tokens, reviews. Which path goes where is decided here.
+
+mod pods;
+mod reviews;
+mod scale;
+mod token;
+
+use crate::body::ApiBody;
+use crate::codec;
+use crate::handler::{ServerCall, Target};
+use crate::respond;
+use crate::server::ApiServer;
+use http::Response;
+use serde_json::{Value, json};
+use skiff_api::ApiError;
+use skiff_kinds::Subresource;
+use std::sync::Arc;
+
+impl ApiServer {
+    pub(crate) async fn special(
+        self: &Arc<Self>,
+        call: ServerCall,
+        target: Target,
+        sub: &'static Subresource,
+    ) -> Result<Response<ApiBody>, ApiError> {
+        let kind = target.kind;
+        let verb = call.info.verb;
+        let passed_on = matches!(sub.name, "exec" | "attach" | "portforward" | "proxy" | "log");
+        if !sub.verbs.contains(&verb) && !(passed_on && sub.name != "log") {
+            return Err(ApiError::method_not_supported(
+                kind.group,
+                &format!("{}/{}", kind.plural, sub.name),
+                verb,
+            ));
+        }
+        if passed_on {
+            return Box::pin(self.proxy(call, target, sub.name)).await;
+        }
+        match (kind.plural, sub.name, verb) {
+            ("pods", "binding", "create") => self.bind_pod(&call, &call.info.name).await,
+            ("pods", "eviction", "create") => self.evict_pod(&call, target).await,
+            ("serviceaccounts", "token", "create") => self.token_request(&call).await,
+            (_, "scale", "get") => self.get_scale(&call, target).await,
+            (_, "scale", "update" | "patch") => self.write_scale(&call, target).await,
+            (_, _, "get") => self.get(&call, target).await,
+            (_, _, "update") => self.update(&call, target).await,
+            (_, _, "patch") => self.patch(&call, target).await,
+            _ => Err(ApiError::method_not_supported(
+                kind.group,
+                &format!("{}/{}", kind.plural, sub.name),
+                verb,
+            )),
+        }
+    }
+
+    /// Kinds that are never stored; `None` for all others.
+    pub(crate) async fn virtual_kind(
+        self: &Arc<Self>,
+        call: &ServerCall,
+        target: Target,
+    ) -> Option<Result<Response<ApiBody>, ApiError>> {
+        let kind = target.kind;
+        match (kind.group, kind.plural) {
+            ("", "bindings") if call.info.verb == "create" => Some(self.bind_pod(call, "").await),
+            ("", "componentstatuses") => Some(self.component_statuses(call)),
+            ("authentication.k8s.io" | "authorization.k8s.io", _) if call.info.verb == "create" => {
+                Some(self.review(call, target))
+            }
+            _ => None,
+        }
+    }
+
+    /// Upstream's scheduler, controller manager and etcd run in this process:
+    /// they are as healthy as this answer.
+    fn component_statuses(&self, call: &ServerCall) -> Result<Response<ApiBody>, ApiError> {
+        let item = |name: &str, message: &str| {
+            json!({"kind": "ComponentStatus", "apiVersion": "v1", "metadata": {"name": name, "creationTimestamp": null},
+                "conditions": [{"type": "Healthy", "status": "True", "message": message}]})
+        };
+        let items = [("controller-manager", "ok"), ("etcd-0", "ok"), ("scheduler", "ok")];
+        let value = match call.info.verb {
+            "list" => {
+                let items: Vec<Value> = items.iter().map(|(name, message)| item(name, message)).collect();
+                json!({"kind": "ComponentStatusList", "apiVersion": "v1", "metadata": {}, "items": items})
+            }
+            "get" => {
+                let name = &call.info.name;
+                let found = items.iter().find(|(n, _)| n == name);
+                let (name, message) = found.ok_or_else(|| ApiError::not_found("", "componentstatuses", name))?;
+                item(name, message)
+            }
+            verb => return Err(ApiError::method_not_supported("", "componentstatuses", verb)),
+        };
+        respond::plain(200, call.header(http::header::ACCEPT), &value)
+    }
+}
+
+/// The body of a subresource, whose type differs from the kind's.
+pub(crate) fn body_of(call: &ServerCall, gvk: (&str, &str, &str)) -> Result<Value, ApiError> {
+    let value = codec::decode_plain(call.header(http::header::CONTENT_TYPE), &call.body, gvk)?;
+    let (group, version, kind) = gvk;
+    let given = (
+        value["apiVersion"].as_str().unwrap_or(""),
+        value["kind"].as_str().unwrap_or(""),
+    );
+    let expected = codec::api_version(group, version);
+    if !given.1.is_empty() && given != (expected.as_str(), kind) {
+        return Err(ApiError::bad_request(format!(
+            "the object in the body is a {} of {:?}; expected a {kind} of {expected:?}",
+            given.1, given.0
+        )));
+    }
+    Ok(value)
+}

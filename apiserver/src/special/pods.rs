@@ -1,0 +1,205 @@
+//! pods/binding and pods/eviction.
+
+use super::body_of;
+use crate::body::ApiBody;
+use crate::handler::{Change, ServerCall, Target};
+use crate::registry::{Filter, StoreObjects, check_preconditions, deletion_timestamp, text_at};
+use crate::respond;
+use crate::server::ApiServer;
+use http::Response;
+use serde_json::{Value, json};
+use skiff_access::Objects;
+use skiff_api::ApiError;
+
+impl ApiServer {
+    /// Assigns a pod to a node; `name` is empty for the old `bindings` resource.
+    pub(super) async fn bind_pod(&self, call: &ServerCall, name: &str) -> Result<Response<ApiBody>, ApiError> {
+        let binding = body_of(call, ("", "v1", "Binding"))?;
+        let given = text_at(&binding, &["metadata", "name"]);
+        let name = if name.is_empty() { given } else { name };
+        if !given.is_empty() && given != name {
+            return Err(ApiError::bad_request(format!(
+                "name in URL does not match name in Binding object: {name} {given}"
+            )));
+        }
+        let kind = self
+            .catalog
+            .resource("", "pods")
+            .ok_or_else(|| ApiError::internal("pods are not served"))?;
+        let now = respond::now_text();
+        self.modify(kind, &call.info.namespace, name, call.options.dry_run, |pod, _| {
+            let meta = &binding["metadata"];
+            check_preconditions(kind, name, pod, meta["uid"].as_str(), meta["resourceVersion"].as_str())?;
+            bound(pod, &binding, &now).map(Change::Write)
+        })
+        .await?;
+        respond::plain(201, call.header(http::header::ACCEPT), &success())
+    }
+
+    /// Deletes a pod unless a disruption budget forbids it.
+    pub(super) async fn evict_pod(&self, call: &ServerCall, target: Target) -> Result<Response<ApiBody>, ApiError> {
+        let eviction = body_of(call, ("policy", "v1", "Eviction"))?;
+        let mut options = crate::handler::DeleteOptions {
+            dry_run: call.options.dry_run,
+            ..Default::default()
+        };
+        if eviction["deleteOptions"].is_object() {
+            crate::handler::merge_body(&mut options, &eviction["deleteOptions"])?;
+        }
+        let snapshot = self.read_snapshot("").await?;
+        let entry = self.entry(target, &*snapshot, &call.info.namespace, &call.info.name)?;
+        let objects = self.objects(snapshot);
+        self.check_budgets(&entry, &call.info.namespace, &objects)?;
+        drop(objects);
+        self.delete_object(
+            call,
+            target,
+            &call.info.namespace,
+            &call.info.name,
+            &options,
+            &mut Vec::new(),
+        )
+        .await?;
+        respond::plain(201, call.header(http::header::ACCEPT), &success())
+    }
+
+    fn check_budgets(
+        &self,
+        pod: &skiff_store::Entry,
+        namespace: &str,
+        objects: &StoreObjects<'_>,
+    ) -> Result<(), ApiError> {
+        let Some(pod_value) = self.decoded.get(pod) else {
+            return Ok(());
+        };
+        let finished = matches!(
+            text_at(&pod_value, &["status", "phase"]),
+            "Succeeded" | "Failed" | "Pending"
+        );
+        if finished || deletion_timestamp(&pod_value).is_some() {
+            return Ok(());
+        }
+        let Some(pods) = self.catalog.resource("", "pods") else {
+            return Ok(());
+        };
+        for budget in objects.list("policy", "poddisruptionbudgets", namespace) {
+            let selector = selector_text(&budget["spec"]["selector"]);
+            let Some(selector) = selector else { continue };
+            if !Filter::parse(pods, &selector, "")?.matches(pod) {
+                continue;
+            }
+            if budget["status"]["disruptionsAllowed"].as_i64().unwrap_or(0) <= 0 {
+                let name = text_at(&budget, &["metadata", "name"]);
+                let mut error =
+                    ApiError::too_many_requests("Cannot evict pod as it would violate the pod's disruption budget.", 0);
+                error.details = Some(json!({"causes": [{"reason": "DisruptionBudget", "message": format!(
+                    "The disruption budget {name} needs {} healthy pods and has {} currently",
+                    budget["status"]["desiredHealthy"].as_i64().unwrap_or(0), budget["status"]["currentHealthy"].as_i64().unwrap_or(0))}]}));
+                return Err(error);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A LabelSelector as the text of a `labelSelector` parameter; `None` selects nothing.
+pub(super) fn selector_text(selector: &Value) -> Option<String> {
+    let map = selector.as_object()?;
+    let mut terms: Vec<String> = map
+        .get("matchLabels")
+        .and_then(Value::as_object)
+        .into_iter()
+        .flatten()
+        .map(|(k, v)| format!("{k}={}", v.as_str().unwrap_or("")))
+        .collect();
+    for expression in map
+        .get("matchExpressions")
+        .and_then(Value::as_array)
+        .into_iter()
+        .flatten()
+    {
+        let key = expression["key"].as_str()?;
+        let values: Vec<&str> = expression["values"]
+            .as_array()
+            .into_iter()
+            .flatten()
+            .filter_map(Value::as_str)
+            .collect();
+        terms.push(match expression["operator"].as_str()? {
+            "In" => format!("{key} in ({})", values.join(",")),
+            "NotIn" => format!("{key} notin ({})", values.join(",")),
+            "Exists" => key.to_string(),
+            "DoesNotExist" => format!("!{key}"),
+            _ => return None,
+        });
+    }
+    Some(terms.join(","))
+}
+
+/// The pod as bound, or why it cannot be.
+fn bound(pod: &Value, binding: &Value, now: &str) -> Result<Value, ApiError> {
+    let name = text_at(pod, &["metadata", "name"]);
+    let node = text_at(binding, &["target", "name"]);
+    let refuse = |why: &str| Err(ApiError::conflict("", "pods/binding", name, why));
+    if node.is_empty() {
+        return Err(ApiError::bad_request("target.name of the binding must name a node"));
+    }
+    if !matches!(text_at(binding, &["target", "kind"]), "" | "Node") {
+        return Err(ApiError::bad_request("target.kind of the binding must be Node"));
+    }
+    if deletion_timestamp(pod).is_some() {
+        return refuse(&format!("pod {name} is being deleted, cannot be assigned to a host"));
+    }
+    let current = text_at(pod, &["spec", "nodeName"]);
+    if !current.is_empty() {
+        return refuse(&format!("pod {name} is already assigned to node {current:?}"));
+    }
+    if pod["spec"]["schedulingGates"].as_array().is_some_and(|g| !g.is_empty()) {
+        return refuse(&format!("pod {name} has non-empty .spec.schedulingGates"));
+    }
+    let mut pod = pod.clone();
+    pod["spec"]["nodeName"] = node.into();
+    for key in ["annotations", "labels"] {
+        for (name, value) in binding["metadata"][key].as_object().into_iter().flatten() {
+            pod["metadata"][key][name] = value.clone();
+        }
+    }
+    let conditions = match pod["status"].get_mut("conditions").and_then(Value::as_array_mut) {
+        Some(conditions) => conditions,
+        None => {
+            pod["status"]["conditions"] = json!([]);
+            pod["status"]["conditions"]
+                .as_array_mut()
+                .ok_or_else(|| ApiError::internal("conditions is no list"))?
+        }
+    };
+    let condition = json!({"type": "PodScheduled", "status": "True", "lastProbeTime": null, "lastTransitionTime": now});
+    match conditions.iter_mut().find(|c| c["type"] == "PodScheduled") {
+        Some(old) if old["status"] == "True" => {}
+        Some(old) => *old = condition,
+        None => conditions.push(condition),
+    }
+    Ok(pod)
+}
+
+pub(super) fn success() -> Value {
+    json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "code": 201})
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pod_is_bound_once() {
+        let pod = json!({"metadata": {"name": "p"}, "spec": {}, "status": {"phase": "Pending",
+            "conditions": [{"type": "PodScheduled", "status": "False", "reason": "Unschedulable"}]}});
+        let binding =
+            json!({"metadata": {"name": "p", "annotations": {"a": "b"}}, "target": {"kind": "Node", "name": "n"}});
+        let done = bound(&pod, &binding, "2026-01-01T00:00:00Z").unwrap();
+        assert_eq!(done["spec"]["nodeName"], "n");
+        assert_eq!(done["metadata"]["annotations"]["a"], "b");
+        assert_eq!(done["status"]["conditions"][0]["status"], "True");
+        assert_eq!(bound(&done, &binding, "x").unwrap_err().code, 409);
+    }
+}

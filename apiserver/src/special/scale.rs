@@ -1,0 +1,137 @@
+//! The scale subresource: an autoscaling/v1 Scale seen through a workload.
+
+use super::body_of;
+use crate::body::ApiBody;
+use crate::codec::{self, Patch};
+use crate::handler::{ServerCall, Target, UpdateArgs};
+use crate::registry::text_at;
+use crate::respond;
+use crate::server::ApiServer;
+use http::Response;
+use serde_json::{Value, json};
+use skiff_api::{ApiError, FieldError};
+
+impl ApiServer {
+    pub(super) async fn get_scale(&self, call: &ServerCall, target: Target) -> Result<Response<ApiBody>, ApiError> {
+        let snapshot = self.read_snapshot(&call.options.resource_version).await?;
+        let entry = self.entry(target, &*snapshot, &call.info.namespace, &call.info.name)?;
+        let object = codec::stored(&entry)?;
+        respond::plain(200, call.header(http::header::ACCEPT), &scale_of(&object))
+    }
+
+    pub(super) async fn write_scale(&self, call: &ServerCall, target: Target) -> Result<Response<ApiBody>, ApiError> {
+        let kind = target.kind;
+        let options = json!({});
+        let args = UpdateArgs {
+            target: Target { sub: None, ..target },
+            namespace: &call.info.namespace,
+            name: &call.info.name,
+            user: &call.user,
+            dry_run: call.options.dry_run,
+            options: &options,
+            patch: true,
+        };
+        let patch = if call.info.verb == "patch" {
+            Some(Patch::read(call.header(http::header::CONTENT_TYPE), &call.body)?)
+        } else {
+            None
+        };
+        let sent = if patch.is_none() {
+            body_of(call, ("autoscaling", "v1", "Scale"))?
+        } else {
+            Value::Null
+        };
+        let mut warnings = Vec::new();
+        let written = self
+            .modify(
+                kind,
+                &call.info.namespace,
+                &call.info.name,
+                call.options.dry_run,
+                |old, objects| {
+                    let scale = match &patch {
+                        None => sent.clone(),
+                        Some(patch) => {
+                            let mut scale = scale_of(old);
+                            patch.apply_as(("autoscaling", "v1", "Scale"), &mut scale)?;
+                            scale
+                        }
+                    };
+                    let mut new = old.clone();
+                    new["spec"]["replicas"] = replicas(&scale, &call.info.name)?.into();
+                    match text_at(&scale, &["metadata", "resourceVersion"]) {
+                        "" => {}
+                        asked => new["metadata"]["resourceVersion"] = asked.into(),
+                    }
+                    self.updated(&args, new, old, objects, &mut warnings)
+                },
+            )
+            .await?;
+        let object = codec::stored(&written.entry)?;
+        respond::plain(200, call.header(http::header::ACCEPT), &scale_of(&object))
+    }
+}
+
+fn replicas(scale: &Value, name: &str) -> Result<i64, ApiError> {
+    let replicas = &scale["spec"]["replicas"];
+    match replicas.as_i64() {
+        Some(n) if n >= 0 => Ok(n),
+        None if replicas.is_null() => Ok(0),
+        _ => {
+            let error = FieldError::invalid("spec.replicas", replicas, "must be greater than or equal to 0");
+            Err(ApiError::invalid("autoscaling", "Scale", name, &[error]))
+        }
+    }
+}
+
+fn scale_of(object: &Value) -> Value {
+    let mut metadata = json!({});
+    for key in ["name", "namespace", "uid", "resourceVersion", "creationTimestamp"] {
+        if let Some(value) = object["metadata"].get(key) {
+            metadata[key] = value.clone();
+        }
+    }
+    let mut status = json!({"replicas": object["status"]["replicas"].as_i64().unwrap_or(0)});
+    let selector = selector_text(&object["spec"]["selector"]);
+    if !selector.is_empty() {
+        status["selector"] = selector.into();
+    }
+    json!({"kind": "Scale", "apiVersion": "autoscaling/v1", "metadata": metadata,
+        "spec": {"replicas": object["spec"]["replicas"].as_i64().unwrap_or(0)}, "status": status})
+}
+
+/// A LabelSelector, or a ReplicationController's plain map, as text.
+fn selector_text(selector: &Value) -> String {
+    let Some(map) = selector.as_object() else {
+        return String::new();
+    };
+    if map.contains_key("matchLabels") || map.contains_key("matchExpressions") {
+        return super::pods::selector_text(selector).unwrap_or_default();
+    }
+    let terms: Vec<String> = map
+        .iter()
+        .filter_map(|(k, v)| Some(format!("{k}={}", v.as_str()?)))
+        .collect();
+    terms.join(",")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn scale_shows_the_selector_as_text() {
+        let deployment = json!({"metadata": {"name": "web", "namespace": "d"}, "spec": {"replicas": 3,
+            "selector": {"matchLabels": {"app": "web"}, "matchExpressions": [{"key": "t", "operator": "In", "values": ["a", "b"]}]}},
+            "status": {"replicas": 2}});
+        let scale = scale_of(&deployment);
+        assert_eq!(
+            scale["status"],
+            json!({"replicas": 2, "selector": "app=web,t in (a,b)"})
+        );
+        assert_eq!(
+            scale_of(&json!({"metadata": {}, "spec": {"selector": {"x": "y"}}}))["status"]["selector"],
+            "x=y"
+        );
+    }
+}
