@@ -3,6 +3,7 @@
 
 pub mod codec;
 pub mod duration;
+pub mod patch;
 pub mod quantity;
 pub mod schema;
 pub mod status;

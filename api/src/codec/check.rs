@@ -210,7 +210,12 @@ impl Walk {
                     Value::Null => {}
                     Value::Array(items) => self.items(owner, field, items)?,
                     other => {
-                        return Err(self.mismatch(owner, field, &format!("[]{}", field.kind.go_name()), go_word(other)));
+                        return Err(self.mismatch(
+                            owner,
+                            field,
+                            &format!("[]{}", field.kind.go_name()),
+                            go_word(other),
+                        ));
                     }
                 }
             } else {
