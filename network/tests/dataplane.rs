@@ -82,7 +82,7 @@ impl Namespace {
         let listener = self.run(|| TcpListener::bind(address).unwrap());
         std::thread::spawn(move || {
             while let Ok((mut stream, client)) = listener.accept() {
-                let _ = write!(stream, "{name} {}", client.ip());
+                let _ = stream.write_all(format!("{name} {}", client.ip()).as_bytes());
                 // Stays open until the client goes, to watch connections survive.
                 std::thread::spawn(move || {
                     let mut byte = [0];
@@ -186,11 +186,6 @@ impl Node {
         self.ns.ip(&format!("link set skv{name} up"));
         pod.ip(&format!("addr add {address}/32 dev eth0"));
         pod.ip("link set eth0 up");
-        let mac = self
-            .ns
-            .run(|| std::fs::read_to_string(format!("/sys/class/net/skv{name}/address")));
-        // /sys shows the namespace it was mounted in: ask ip instead.
-        drop(mac);
         let link = self.ns.output("ip", &format!("-o link show skv{name}"));
         let mac = link
             .split("link/ether ")
