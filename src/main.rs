@@ -1,1 +1,99 @@
-fn main() {}
+//! The `skiff` program: reads the command line and the configuration, then
+//! wires the parts together. Nothing is decided here that a part could decide.
+
+mod address;
+mod agent;
+mod check;
+mod cli;
+mod client;
+mod config;
+mod duration;
+mod files;
+mod join;
+mod logging;
+mod node;
+mod paths;
+mod reset;
+mod server;
+mod signals;
+mod status;
+mod token;
+
+use anyhow::Result;
+use clap::Parser;
+use std::ffi::OsString;
+use std::process::ExitCode;
+
+/// As `skiff version` prints it.
+const VERSION: &str = concat!("v", env!("CARGO_PKG_VERSION"), " (Kubernetes v1.36.0)");
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+fn main() -> ExitCode {
+    match run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            // One line: the whole chain, so that the cause is not lost.
+            eprintln!("skiff: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run() -> Result<()> {
+    let typed: Vec<OsString> = std::env::args_os().collect();
+    // A missing file matters only to those who named it.
+    let first = cli::Cli::parse_from(&typed);
+    let cli = match &first.command {
+        cli::Command::Server(cli::ServerArgs { common, .. }) | cli::Command::Agent(cli::AgentArgs { common, .. }) => {
+            let named = std::env::var_os("SKIFF_CONFIG").is_some()
+                || typed
+                    .iter()
+                    .any(|argument| argument.to_string_lossy().starts_with("--config"));
+            let merged = config::with_file(typed.clone(), first.command.name(), &common.config, !named)?;
+            cli::Cli::parse_from(merged)
+        }
+        _ => first,
+    };
+    match cli.command {
+        cli::Command::Version => {
+            println!("skiff {VERSION}");
+            Ok(())
+        }
+        cli::Command::Check(args) => check_command(&args),
+        cli::Command::Server(args) => {
+            logging::start(&args.common.log_level, &args.common.log_format)?;
+            runtime()?.block_on(server::run(args))
+        }
+        cli::Command::Agent(args) => {
+            logging::start(&args.common.log_level, &args.common.log_format)?;
+            runtime()?.block_on(agent::run(args))
+        }
+        cli::Command::Token(args) => runtime()?.block_on(token::run(args)),
+        cli::Command::Status(args) => runtime()?.block_on(status::run(args)),
+        cli::Command::Reset(args) => runtime()?.block_on(reset::run(args)),
+    }
+}
+
+fn check_command(args: &cli::CheckArgs) -> Result<()> {
+    let plan = check::Plan {
+        data_dir: args.data_dir.clone(),
+        containerd: Some(args.containerd.clone()),
+        ports: vec![
+            (args.https_listen_port, "--https-listen-port"),
+            (args.kubelet_port, "--kubelet-port"),
+        ],
+        node: true,
+        thorough: true,
+    };
+    if !check::print(&plan) {
+        std::process::exit(1);
+    }
+    Ok(())
+}
+
+fn runtime() -> Result<tokio::runtime::Runtime> {
+    rustls::crypto::ring::default_provider().install_default().ok();
+    Ok(tokio::runtime::Builder::new_multi_thread().enable_all().build()?)
+}

@@ -1,0 +1,56 @@
+//! `skiff agent`: a node of its own. It joins with a token once, and from then
+//! on uses the certificate that it was given.
+
+use crate::cli::AgentArgs;
+use crate::files::{self, PidFile};
+use crate::{check, join, node, paths, signals};
+use anyhow::{Context, Result, bail};
+use tokio_util::sync::CancellationToken;
+
+pub async fn run(args: AgentArgs) -> Result<()> {
+    let data_dir = &args.common.data_dir;
+    let obstacles = check::obstacles(&check::Plan {
+        data_dir: data_dir.clone(),
+        containerd: Some(args.node.containerd.clone()),
+        ports: Vec::new(),
+        node: true,
+        thorough: false,
+    });
+    if !obstacles.is_empty() {
+        bail!("{} (`skiff check` looks at everything)", obstacles.join("; "));
+    }
+    files::private_directory(data_dir)?;
+    let tls_dir = data_dir.join(paths::AGENT_TLS);
+    files::private_directory(&tls_dir)?;
+    let config = node::config(&args.node, &args.cluster, data_dir)?;
+    let shutdown = CancellationToken::new();
+    signals::watch(shutdown.clone())?;
+    let _pid = PidFile::write(&data_dir.join(paths::PID))?;
+
+    let token = token(&args)?;
+    let joined = join::open(
+        &tls_dir,
+        args.server.as_deref(),
+        token.as_deref(),
+        &config.node_name,
+        config.node_ip,
+    )
+    .await?;
+    tracing::info!(node = config.node_name, server = joined.server, "joined");
+    skiff_agent::run(config, joined.client, joined.credentials, shutdown)
+        .await
+        .context("the node agent failed")
+}
+
+fn token(args: &AgentArgs) -> Result<Option<String>> {
+    match (&args.token, &args.token_file) {
+        (Some(_), Some(_)) => bail!("give --token or --token-file, not both"),
+        (Some(token), None) => Ok(Some(token.trim().to_string())),
+        (None, Some(file)) => {
+            let text = std::fs::read_to_string(file)
+                .with_context(|| format!("cannot read the token file {}", file.display()))?;
+            Ok(Some(text.trim().to_string()))
+        }
+        (None, None) => Ok(None),
+    }
+}

@@ -1,0 +1,282 @@
+//! The command line: what can be asked of the `skiff` program. Every flag of
+//! `server` and `agent` can also be given as `SKIFF_<FLAG>` in the environment
+//! or as a key of the configuration file; see `config.rs` for which one wins.
+
+use clap::{Args, Parser, Subcommand};
+use std::net::IpAddr;
+use std::path::PathBuf;
+
+#[derive(Debug, Parser)]
+#[command(name = "skiff", version = crate::VERSION, about = "A Kubernetes-compatible container cluster in one binary")]
+#[command(args_override_self = true)]
+pub struct Cli {
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Run the control plane and, unless --disable-agent is given, a node
+    Server(ServerArgs),
+    /// Run a node that joins a server
+    Agent(AgentArgs),
+    /// Create, list or delete the tokens that nodes join with
+    Token(TokenArgs),
+    /// Wait until the cluster's nodes are ready, and say how it is
+    Status(StatusArgs),
+    /// Look whether this machine can run Skiff, and say how to mend what cannot
+    Check(CheckArgs),
+    /// Stop this machine's pods and remove all that Skiff put here
+    Reset(ResetArgs),
+    /// Print the version
+    Version,
+}
+
+impl Command {
+    /// Name of the subcommand as typed.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Server(_) => "server",
+            Self::Agent(_) => "agent",
+            Self::Token(_) => "token",
+            Self::Status(_) => "status",
+            Self::Check(_) => "check",
+            Self::Reset(_) => "reset",
+            Self::Version => "version",
+        }
+    }
+}
+
+/// Where things are and how much is said; shared by all that run.
+#[derive(Debug, Clone, Args)]
+pub struct Common {
+    /// Configuration file; its keys are the flags' names
+    #[arg(
+        long,
+        env = "SKIFF_CONFIG",
+        default_value = "/etc/skiff/config.yaml",
+        value_name = "FILE"
+    )]
+    pub config: PathBuf,
+    /// Directory of everything that Skiff keeps
+    #[arg(long, env = "SKIFF_DATA_DIR", default_value = "/var/lib/skiff", value_name = "DIR")]
+    pub data_dir: PathBuf,
+    /// Least severe messages to log: error, warn, info, debug, trace, or a filter such as skiff_agent=debug
+    #[arg(long, env = "SKIFF_LOG_LEVEL", default_value = "info", value_name = "LEVEL")]
+    pub log_level: String,
+    /// How log lines look: text or json
+    #[arg(long, env = "SKIFF_LOG_FORMAT", default_value = "text", value_parser = ["text", "json"])]
+    pub log_format: String,
+}
+
+/// What a node needs to know, whether in a server or alone.
+#[derive(Debug, Clone, Args)]
+pub struct NodeArgs {
+    /// Name of this node [default: the host name in lower case]
+    #[arg(long, env = "SKIFF_NODE_NAME")]
+    pub node_name: Option<String>,
+    /// Address of this node [default: that of the default route's interface]
+    #[arg(long, env = "SKIFF_NODE_IP")]
+    pub node_ip: Option<IpAddr>,
+    /// Labels of this node, key=value, separated by commas
+    #[arg(long, env = "SKIFF_NODE_LABELS", value_delimiter = ',', value_name = "KEY=VALUE")]
+    pub node_labels: Vec<String>,
+    /// Taints of this node, key=value:effect, separated by commas
+    #[arg(
+        long,
+        env = "SKIFF_NODE_TAINTS",
+        value_delimiter = ',',
+        value_name = "KEY=VALUE:EFFECT"
+    )]
+    pub node_taints: Vec<String>,
+    /// Port of the node's own endpoint (logs, exec, attach, port-forward)
+    #[arg(long, env = "SKIFF_KUBELET_PORT", default_value_t = 10250)]
+    pub kubelet_port: u16,
+    /// containerd's executable
+    #[arg(long, env = "SKIFF_CONTAINERD", default_value = "containerd", value_name = "FILE")]
+    pub containerd: PathBuf,
+    /// The CNI plugin's executable [default: skiff-cni beside this program]
+    #[arg(long, env = "SKIFF_CNI_PLUGIN", value_name = "FILE")]
+    pub cni_plugin: Option<PathBuf>,
+    /// Image that holds a pod's namespaces
+    #[arg(long, env = "SKIFF_PAUSE_IMAGE", default_value = concat!("skiff.local/pause:", env!("CARGO_PKG_VERSION")))]
+    pub pause_image: String,
+    /// How pods of two nodes reach each other: auto, vxlan or direct
+    #[arg(long, env = "SKIFF_NETWORK_BACKEND", default_value = "auto", value_parser = ["auto", "vxlan", "direct"])]
+    pub network_backend: String,
+    /// Where the resolvers for names outside the cluster stand
+    #[arg(
+        long,
+        env = "SKIFF_RESOLV_CONF",
+        default_value = "/etc/resolv.conf",
+        value_name = "FILE"
+    )]
+    pub resolv_conf: PathBuf,
+}
+
+/// Addresses that all nodes and servers of a cluster agree on.
+#[derive(Debug, Clone, Args)]
+pub struct ClusterArgs {
+    /// Addresses of pods
+    #[arg(
+        long,
+        env = "SKIFF_CLUSTER_CIDR",
+        default_value = "10.42.0.0/16",
+        value_name = "CIDR"
+    )]
+    pub cluster_cidr: String,
+    /// Addresses of services
+    #[arg(
+        long,
+        env = "SKIFF_SERVICE_CIDR",
+        default_value = "10.43.0.0/16",
+        value_name = "CIDR"
+    )]
+    pub service_cidr: String,
+    /// Address of the cluster's DNS; inside the service addresses
+    #[arg(long, env = "SKIFF_CLUSTER_DNS", default_value = "10.43.0.10")]
+    pub cluster_dns: IpAddr,
+    /// Domain of the cluster's names
+    #[arg(long, env = "SKIFF_CLUSTER_DOMAIN", default_value = "cluster.local")]
+    pub cluster_domain: String,
+}
+
+#[derive(Debug, Clone, Args)]
+pub struct ServerArgs {
+    #[command(flatten)]
+    pub common: Common,
+    #[command(flatten)]
+    pub cluster: ClusterArgs,
+    #[command(flatten)]
+    pub node: NodeArgs,
+    /// Address to listen on [default: all]
+    #[arg(long, env = "SKIFF_BIND_ADDRESS", default_value = "::")]
+    pub bind_address: IpAddr,
+    /// Port of the Kubernetes API
+    #[arg(long, env = "SKIFF_HTTPS_LISTEN_PORT", default_value_t = 6443)]
+    pub https_listen_port: u16,
+    /// Address that nodes and pods reach this server at [default: the node's]
+    #[arg(long, env = "SKIFF_ADVERTISE_ADDRESS")]
+    pub advertise_address: Option<IpAddr>,
+    /// Further names and addresses in the server's certificate, separated by commas
+    #[arg(long, env = "SKIFF_TLS_SAN", value_delimiter = ',', value_name = "NAME")]
+    pub tls_san: Vec<String>,
+    /// Run no node in this process
+    #[arg(long, env = "SKIFF_DISABLE_AGENT")]
+    pub disable_agent: bool,
+    /// Where to write the administrator's kubeconfig [default: <data-dir>/admin.kubeconfig]
+    #[arg(long, env = "SKIFF_WRITE_KUBECONFIG", value_name = "FILE")]
+    pub write_kubeconfig: Option<PathBuf>,
+    /// Ports that NodePort services are given
+    #[arg(
+        long,
+        env = "SKIFF_SERVICE_NODE_PORT_RANGE",
+        default_value = "30000-32767",
+        value_name = "FIRST-LAST"
+    )]
+    pub service_node_port_range: String,
+}
+
+#[derive(Debug, Clone, Args)]
+pub struct AgentArgs {
+    #[command(flatten)]
+    pub common: Common,
+    #[command(flatten)]
+    pub cluster: ClusterArgs,
+    #[command(flatten)]
+    pub node: NodeArgs,
+    /// The server to join, https://host:6443
+    #[arg(long, env = "SKIFF_SERVER", value_name = "URL")]
+    pub server: Option<String>,
+    /// Token to join with, from `skiff token create` on the server
+    #[arg(long, env = "SKIFF_TOKEN", hide_env_values = true)]
+    pub token: Option<String>,
+    /// File that holds the token
+    #[arg(long, env = "SKIFF_TOKEN_FILE", value_name = "FILE")]
+    pub token_file: Option<PathBuf>,
+}
+
+/// How the commands that ask the cluster find it.
+#[derive(Debug, Clone, Args)]
+pub struct Access {
+    /// Directory of everything that Skiff keeps
+    #[arg(long, env = "SKIFF_DATA_DIR", default_value = "/var/lib/skiff", value_name = "DIR")]
+    pub data_dir: PathBuf,
+    /// kubeconfig to use [default: <data-dir>/admin.kubeconfig]
+    #[arg(long, env = "KUBECONFIG", value_name = "FILE")]
+    pub kubeconfig: Option<PathBuf>,
+}
+
+impl Access {
+    pub fn kubeconfig(&self) -> PathBuf {
+        self.kubeconfig
+            .clone()
+            .unwrap_or_else(|| self.data_dir.join(crate::paths::ADMIN_KUBECONFIG))
+    }
+}
+
+#[derive(Debug, Clone, Args)]
+pub struct TokenArgs {
+    #[command(flatten)]
+    pub access: Access,
+    #[command(subcommand)]
+    pub action: TokenAction,
+}
+
+#[derive(Debug, Clone, Subcommand)]
+pub enum TokenAction {
+    /// Create a token and print it
+    Create {
+        /// How long it can be used: 30m, 24h, 7d; 0 for ever
+        #[arg(long, default_value = "24h")]
+        ttl: String,
+        /// A word on what it is for
+        #[arg(long, default_value = "")]
+        description: String,
+    },
+    /// List the tokens, without their secrets
+    List,
+    /// Delete a token by its id (or the whole token)
+    Delete { id: String },
+}
+
+#[derive(Debug, Clone, Args)]
+pub struct StatusArgs {
+    #[command(flatten)]
+    pub access: Access,
+    /// Wait at most this long (30s, 2m) for the nodes to be ready
+    #[arg(long, value_name = "DURATION")]
+    pub wait: Option<String>,
+    /// How many ready nodes to wait for
+    #[arg(long, default_value_t = 1)]
+    pub nodes: usize,
+}
+
+#[derive(Debug, Clone, Args)]
+pub struct CheckArgs {
+    /// Directory of everything that Skiff keeps
+    #[arg(long, env = "SKIFF_DATA_DIR", default_value = "/var/lib/skiff", value_name = "DIR")]
+    pub data_dir: PathBuf,
+    /// containerd's executable
+    #[arg(long, env = "SKIFF_CONTAINERD", default_value = "containerd", value_name = "FILE")]
+    pub containerd: PathBuf,
+    /// Port of the Kubernetes API
+    #[arg(long, env = "SKIFF_HTTPS_LISTEN_PORT", default_value_t = 6443)]
+    pub https_listen_port: u16,
+    /// Port of the node's own endpoint
+    #[arg(long, env = "SKIFF_KUBELET_PORT", default_value_t = 10250)]
+    pub kubelet_port: u16,
+}
+
+#[derive(Debug, Clone, Args)]
+pub struct ResetArgs {
+    /// Directory of everything that Skiff keeps
+    #[arg(long, env = "SKIFF_DATA_DIR", default_value = "/var/lib/skiff", value_name = "DIR")]
+    pub data_dir: PathBuf,
+    /// Do not ask
+    #[arg(long)]
+    pub yes: bool,
+    /// Stop the pods and clear the network, but keep the cluster's data
+    #[arg(long)]
+    pub keep_data: bool,
+}

@@ -1,0 +1,109 @@
+//! What a node is told, from the command line; the same in a server and alone.
+
+use crate::cli::{ClusterArgs, NodeArgs};
+use crate::paths;
+use anyhow::{Context, Result, bail};
+use ipnet::IpNet;
+use k8s_openapi::api::core::v1::Taint;
+use std::path::{Path, PathBuf};
+
+pub fn name(args: &NodeArgs) -> Result<String> {
+    let name = match &args.node_name {
+        Some(name) => name.clone(),
+        None => crate::address::host_name()?,
+    };
+    let errors = skiff_api::names::dns1123_subdomain(&name);
+    if let Some(error) = errors.first() {
+        bail!("{name:?} cannot be a node's name ({error}); give another with --node-name");
+    }
+    Ok(name)
+}
+
+pub fn cidrs(text: &str, flag: &str) -> Result<Vec<IpNet>> {
+    text.split(',')
+        .map(|part| {
+            part.trim()
+                .parse::<IpNet>()
+                .with_context(|| format!("{flag}: {part:?} is no network such as 10.42.0.0/16"))
+        })
+        .collect()
+}
+
+pub fn config(args: &NodeArgs, cluster: &ClusterArgs, data_dir: &Path) -> Result<skiff_agent::Config> {
+    let agent_dir = data_dir.join(paths::AGENT);
+    let mut config = skiff_agent::Config::new(&name(args)?, &agent_dir);
+    config.node_ip = Some(args.node_ip.unwrap_or_else(crate::address::node_address));
+    config.cluster_dns = cluster.cluster_dns;
+    config.cluster_domain = cluster.cluster_domain.clone();
+    config.service_cidrs = cidrs(&cluster.service_cidr, "--service-cidr")?;
+    config.cluster_cidrs = cidrs(&cluster.cluster_cidr, "--cluster-cidr")?;
+    config.containerd_binary = args.containerd.clone();
+    config.cni_binary = Some(cni_plugin(args)?);
+    config.images_dir = data_dir.join(paths::IMAGES);
+    config.pause_image = args.pause_image.clone();
+    config.kubelet_port = args.kubelet_port;
+    for label in &args.node_labels {
+        let Some((key, value)) = label.split_once('=') else {
+            bail!("--node-labels: {label:?} is not key=value")
+        };
+        config.labels.insert(key.to_string(), value.to_string());
+    }
+    config.taints = args.node_taints.iter().map(|text| taint(text)).collect::<Result<_>>()?;
+    Ok(config)
+}
+
+fn taint(text: &str) -> Result<Taint> {
+    let wrong = || format!("--node-taints: {text:?} is not key=value:effect or key:effect");
+    let (left, effect) = text.rsplit_once(':').with_context(wrong)?;
+    if !["NoSchedule", "PreferNoSchedule", "NoExecute"].contains(&effect) {
+        bail!("--node-taints: the effect {effect:?} is none of NoSchedule, PreferNoSchedule, NoExecute");
+    }
+    let (key, value) = left
+        .split_once('=')
+        .map_or((left, None), |(key, value)| (key, Some(value)));
+    Ok(Taint {
+        key: key.into(),
+        value: value.map(str::to_string),
+        effect: effect.into(),
+        ..Taint::default()
+    })
+}
+
+/// `skiff-cni` beside this program, unless told otherwise.
+fn cni_plugin(args: &NodeArgs) -> Result<PathBuf> {
+    let path = match &args.cni_plugin {
+        Some(path) => path.clone(),
+        None => std::env::current_exe()
+            .context("cannot find this program's own path")?
+            .with_file_name("skiff-cni"),
+    };
+    if !path.is_file() {
+        bail!(
+            "the CNI plugin {} is missing; install it beside the skiff program or give --cni-plugin",
+            path.display()
+        );
+    }
+    Ok(path)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn taints_are_read_as_kubectl_writes_them() {
+        let with = taint("dedicated=db:NoSchedule").expect("a taint");
+        assert_eq!(
+            (with.key.as_str(), with.value.as_deref(), with.effect.as_str()),
+            ("dedicated", Some("db"), "NoSchedule")
+        );
+        assert_eq!(taint("spot:NoExecute").expect("a taint").value, None);
+        assert!(taint("spot").is_err());
+        assert!(
+            taint("spot:Sometimes")
+                .expect_err("no effect")
+                .to_string()
+                .contains("none of NoSchedule")
+        );
+    }
+}

@@ -1,0 +1,16 @@
+//! Where things lie below the data directory.
+
+/// The administrator's kubeconfig.
+pub const ADMIN_KUBECONFIG: &str = "admin.kubeconfig";
+/// Certificates and keys of the cluster, on servers.
+pub const SERVER_TLS: &str = "server/tls";
+/// The store, on servers.
+pub const SERVER_STORE: &str = "server/store";
+/// Certificates and keys of a joined node.
+pub const AGENT_TLS: &str = "agent/tls";
+/// Everything of the node.
+pub const AGENT: &str = "agent";
+/// Archives that the node loads at start.
+pub const IMAGES: &str = "images";
+/// Process id of the running server or agent.
+pub const PID: &str = "skiff.pid";

@@ -1,0 +1,323 @@
+//! `skiff server`: the store, the API server over it, and in the same process
+//! scheduler, controllers and a node, each under its own identity.
+//!
+//! ```text
+//! PKI, store --> API server --> TLS on :6443
+//!                    '-- in-process transport --> scheduler, controllers, agent
+//! ```
+
+use crate::cli::ServerArgs;
+use crate::files::{self, PidFile};
+use crate::{check, node, paths, signals};
+use anyhow::{Context, Result, bail};
+use skiff_access::pki::{self, Pki, PkiOptions};
+use skiff_access::{Access, AccessConfig, UserInfo};
+use skiff_apiserver::ApiServer;
+use skiff_controllers::CertificateSigner;
+use skiff_store::{RaftStore, Store, StoreConfig};
+use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::net::TcpListener;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+/// Parts that have not stopped by then are left behind.
+const STOP_MAX: Duration = Duration::from_secs(10);
+
+pub async fn run(args: ServerArgs) -> Result<()> {
+    let begun = std::time::Instant::now();
+    let data_dir = &args.common.data_dir;
+    let obstacles = check::obstacles(&check::Plan {
+        data_dir: data_dir.clone(),
+        containerd: Some(args.node.containerd.clone()),
+        ports: Vec::new(),
+        node: !args.disable_agent,
+        thorough: false,
+    });
+    if !obstacles.is_empty() {
+        bail!("{} (`skiff check` looks at everything)", obstacles.join("; "));
+    }
+    files::private_directory(data_dir)?;
+    let listener = listen(args.bind_address, args.https_listen_port)?;
+    let shutdown = CancellationToken::new();
+    signals::watch(shutdown.clone())?;
+
+    let node_ip = args.node.node_ip.unwrap_or_else(crate::address::node_address);
+    let advertise = args.advertise_address.unwrap_or(node_ip);
+    let pki = open_pki(&args, node_ip, advertise)?;
+    let store = RaftStore::open(StoreConfig::new(data_dir.join(paths::SERVER_STORE)))
+        .await
+        .context("cannot open the store")?;
+    let server = api_server(&args, &pki, store.clone(), advertise).await?;
+    let tls = Arc::new(pki::server_config(&pki.server, pki.ca.certificate_pem())?);
+
+    let mut tasks: JoinSet<(&'static str, Result<()>)> = JoinSet::new();
+    let serving = server.clone().serve(listener, tls, shutdown.clone());
+    tasks.spawn(async move { ("API server", serving.await.map_err(Into::into)) });
+    write_kubeconfig(&args, &pki)?;
+    let _pid = PidFile::write(&data_dir.join(paths::PID))?;
+    tracing::info!(
+        port = args.https_listen_port,
+        after_ms = begun.elapsed().as_millis(),
+        "the API is served"
+    );
+
+    if !args.disable_agent {
+        start_agent(&args, &pki, &server, node_ip, &shutdown, &mut tasks)?;
+    }
+    start_controllers(&args, &pki, &server, &shutdown, &mut tasks)?;
+    let scheduler = client(&server, component("system:kube-scheduler"));
+    let stop = shutdown.clone();
+    tasks.spawn(async move {
+        (
+            "scheduler",
+            skiff_scheduler::run(skiff_scheduler::Config::default(), scheduler, stop)
+                .await
+                .map_err(Into::into),
+        )
+    });
+
+    let result = supervise(tasks, shutdown).await;
+    store.shutdown().await;
+    result
+}
+
+/// Until a part ends; when one fails, all stop, and the failure is the result.
+async fn supervise(mut tasks: JoinSet<(&'static str, Result<()>)>, shutdown: CancellationToken) -> Result<()> {
+    let mut failure = None;
+    let deadline = async {
+        shutdown.cancelled().await;
+        tokio::time::sleep(STOP_MAX).await;
+    };
+    tokio::pin!(deadline);
+    loop {
+        let ended = tokio::select! {
+            ended = tasks.join_next() => ended,
+            () = &mut deadline => {
+                tracing::warn!("not everything stopped in time");
+                break;
+            }
+        };
+        match ended {
+            None => break,
+            Some(Ok((_, Ok(())))) if shutdown.is_cancelled() => {}
+            Some(Ok((part, Ok(())))) => {
+                failure.get_or_insert_with(|| anyhow::anyhow!("the {part} ended unexpectedly"));
+                shutdown.cancel();
+            }
+            Some(Ok((part, Err(error)))) => {
+                let error = error.context(format!("the {part} failed"));
+                tracing::error!("{error:#}");
+                failure.get_or_insert(error);
+                shutdown.cancel();
+            }
+            Some(Err(error)) => {
+                failure.get_or_insert_with(|| anyhow::anyhow!("a part panicked: {error}"));
+                shutdown.cancel();
+            }
+        }
+    }
+    failure.map_or(Ok(()), Err)
+}
+
+/// Both families where the kernel has IPv6.
+fn listen(address: IpAddr, port: u16) -> Result<TcpListener> {
+    let bind = |address: IpAddr| -> std::io::Result<TcpListener> {
+        let listener = std::net::TcpListener::bind(SocketAddr::new(address, port))?;
+        listener.set_nonblocking(true)?;
+        TcpListener::from_std(listener)
+    };
+    let result = bind(address).or_else(|error| match address {
+        IpAddr::V6(any) if any.is_unspecified() && error.kind() != std::io::ErrorKind::AddrInUse => {
+            bind(IpAddr::from([0, 0, 0, 0]))
+        }
+        _ => Err(error),
+    });
+    result.with_context(|| {
+        format!("cannot listen on port {port}: stop what uses it (ss -ltnp 'sport = :{port}'), or choose another with --https-listen-port")
+    })
+}
+
+fn open_pki(args: &ServerArgs, node_ip: IpAddr, advertise: IpAddr) -> Result<Pki> {
+    let services = node::cidrs(&args.cluster.service_cidr, "--service-cidr")?;
+    let options = PkiOptions {
+        dir: args.common.data_dir.join(paths::SERVER_TLS),
+        cluster_domain: args.cluster.cluster_domain.clone(),
+        host_name: crate::address::host_name().unwrap_or_default(),
+        node_ips: vec![node_ip, advertise],
+        service_ips: services.iter().filter_map(|network| network.hosts().next()).collect(),
+        extra_names: args.tls_san.clone(),
+    };
+    Pki::open(&options, jiff::Timestamp::now()).context("cannot open the cluster's certificates")
+}
+
+async fn api_server(args: &ServerArgs, pki: &Pki, store: Arc<RaftStore>, advertise: IpAddr) -> Result<Arc<ApiServer>> {
+    let domain = &args.cluster.cluster_domain;
+    let issuer = format!("https://kubernetes.default.svc.{domain}");
+    let access = Access::new(AccessConfig {
+        service_account_keys: vec![pki.service_account_key()?],
+        api_audiences: vec![issuer.clone()],
+        issuer,
+        client_ca_pem: pki.ca.certificate_pem().to_string(),
+    })?;
+    let config = skiff_apiserver::Config {
+        listen: SocketAddr::new(args.bind_address, args.https_listen_port),
+        advertise_address: advertise,
+        advertise_port: args.https_listen_port,
+        service_cidrs: node::cidrs(&args.cluster.service_cidr, "--service-cidr")?,
+        cluster_domain: domain.clone(),
+        node_port_range: port_range(&args.service_node_port_range)?,
+        kubelet_client: Some(Arc::new(pki::client_config(
+            pki.ca.certificate_pem(),
+            Some(&pki.kubelet_client),
+        )?)),
+        client_ca_pem: pki.ca.certificate_pem().to_string(),
+    };
+    let store: Arc<dyn Store> = store;
+    Ok(ApiServer::new(config, store, access).await?)
+}
+
+fn port_range(text: &str) -> Result<(u16, u16)> {
+    let parts = text
+        .split_once('-')
+        .and_then(|(first, last)| Some((first.parse::<u16>().ok()?, last.parse::<u16>().ok()?)));
+    match parts {
+        Some((first, last)) if first > 0 && first <= last => Ok((first, last)),
+        _ => bail!("--service-node-port-range: {text:?} is no range such as 30000-32767"),
+    }
+}
+
+fn write_kubeconfig(args: &ServerArgs, pki: &Pki) -> Result<()> {
+    let path = kubeconfig_path(args);
+    let server = format!("https://127.0.0.1:{}", args.https_listen_port);
+    let text = pki::kubeconfig(
+        "skiff",
+        "kubernetes-admin",
+        &server,
+        pki.ca.certificate_pem(),
+        &pki.admin,
+    );
+    files::write_private(&path, &text)
+}
+
+fn kubeconfig_path(args: &ServerArgs) -> PathBuf {
+    args.write_kubeconfig
+        .clone()
+        .unwrap_or_else(|| args.common.data_dir.join(paths::ADMIN_KUBECONFIG))
+}
+
+fn component(name: &str) -> UserInfo {
+    user(name, &[])
+}
+
+fn user(name: &str, groups: &[&str]) -> UserInfo {
+    let mut groups: Vec<String> = groups.iter().map(ToString::to_string).collect();
+    groups.push("system:authenticated".to_string());
+    groups.sort();
+    UserInfo {
+        name: name.to_string(),
+        uid: String::new(),
+        groups,
+        extra: BTreeMap::new(),
+    }
+}
+
+/// A controller's identity, as upstream's: a service account, but for those
+/// that watch for all.
+fn controller(name: &str) -> UserInfo {
+    if name == "kube-controller-manager" {
+        return component("system:kube-controller-manager");
+    }
+    user(
+        &format!("system:serviceaccount:kube-system:{name}"),
+        &["system:serviceaccounts", "system:serviceaccounts:kube-system"],
+    )
+}
+
+fn client(server: &Arc<ApiServer>, user: UserInfo) -> kube::Client {
+    kube::Client::new(server.in_process(user), "default")
+}
+
+fn start_controllers(
+    args: &ServerArgs,
+    pki: &Pki,
+    server: &Arc<ApiServer>,
+    shutdown: &CancellationToken,
+    tasks: &mut JoinSet<(&'static str, Result<()>)>,
+) -> Result<()> {
+    let root_ca = pki.ca.certificate_pem().to_string();
+    let signer = Signer(pki::Ca::load(&root_ca, pki.ca.key_pem())?);
+    let mut config = skiff_controllers::Config::new(root_ca, Arc::new(signer));
+    config.cluster_cidrs = args
+        .cluster
+        .cluster_cidr
+        .split(',')
+        .map(|part| part.trim().to_string())
+        .collect();
+    let (server, stop) = (server.clone(), shutdown.clone());
+    tasks.spawn(async move {
+        let client_for = move |name: &str| client(&server, controller(name));
+        (
+            "controllers",
+            skiff_controllers::run(config, client_for, stop)
+                .await
+                .map_err(Into::into),
+        )
+    });
+    Ok(())
+}
+
+/// Signs approved requests with the cluster's CA.
+struct Signer(pki::Ca);
+
+impl CertificateSigner for Signer {
+    fn sign(&self, csr_pem: &str, _signer_name: &str, usages: &[String], ttl: Duration) -> Result<String, String> {
+        let (der, _) = pki::parse_csr(csr_pem.as_bytes()).map_err(|error| error.to_string())?;
+        let leaf = self
+            .0
+            .sign_csr(&der, usages, ttl, jiff::Timestamp::now())
+            .map_err(|error| error.to_string())?;
+        Ok(leaf)
+    }
+}
+
+fn start_agent(
+    args: &ServerArgs,
+    pki: &Pki,
+    server: &Arc<ApiServer>,
+    node_ip: IpAddr,
+    shutdown: &CancellationToken,
+    tasks: &mut JoinSet<(&'static str, Result<()>)>,
+) -> Result<()> {
+    let config = node::config(&args.node, &args.cluster, &args.common.data_dir)?;
+    let name = config.node_name.clone();
+    let request = pki::CertificateRequest {
+        common_name: format!("system:node:{name}"),
+        organization: Some("system:nodes".to_string()),
+        names: vec![name.clone(), node_ip.to_string()],
+        usage: pki::Usage::Server,
+        lifetime: pki::CERTIFICATE_LIFETIME,
+    };
+    let dir = args.common.data_dir.join(paths::AGENT_TLS);
+    files::private_directory(&dir)?;
+    let serving = pki::read_or_issue(&dir, "kubelet-serving", &pki.ca, &request, jiff::Timestamp::now())?;
+    let credentials = skiff_agent::NodeCredentials {
+        serving_certificate_pem: serving.certificate_pem,
+        serving_key_pem: serving.key_pem,
+        cluster_ca_pem: pki.ca.certificate_pem().to_string(),
+    };
+    let client = client(server, user(&format!("system:node:{name}"), &["system:nodes"]));
+    let stop = shutdown.clone();
+    tasks.spawn(async move {
+        (
+            "node agent",
+            skiff_agent::run(config, client, credentials, stop)
+                .await
+                .map_err(Into::into),
+        )
+    });
+    Ok(())
+}
