@@ -375,12 +375,7 @@ fn services_by_every_way_in_and_nothing_left_behind() {
 
 /// One A question over UDP and one over TCP, by hand: the wire is what counts.
 fn dns_answers(client: &Namespace) {
-    let mut query = vec![0x12, 0x34, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0];
-    for label in ["Web", "default", "svc", "cluster", "local"] {
-        query.push(u8::try_from(label.len()).unwrap());
-        query.extend(label.as_bytes());
-    }
-    query.extend([0, 0, 1, 0, 1]);
+    let query = question("Web.default.svc.cluster.local", 1);
     let check = |answer: &[u8]| {
         assert_eq!(
             (&answer[..2], answer[3] & 0x0f, answer[7]),
@@ -527,4 +522,114 @@ fn pods_of_two_nodes_by_tunnel_and_by_route() {
         two.teardown();
         assert!(!two.ns.output("ip", "link").contains("skiff-vx"));
     }
+}
+
+/// A question's wire form, with the ID 0x1234.
+fn question(name: &str, kind: u16) -> Vec<u8> {
+    let mut query = vec![0x12, 0x34, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0];
+    for label in name.split('.') {
+        query.push(u8::try_from(label.len()).unwrap());
+        query.extend(label.as_bytes());
+    }
+    query.push(0);
+    query.extend(kind.to_be_bytes());
+    query.extend([0, 1]);
+    query
+}
+
+fn ask_udp(from: &Namespace, query: &[u8]) -> Vec<u8> {
+    from.run(|| {
+        let socket = UdpSocket::bind("0.0.0.0:0").unwrap();
+        socket.set_read_timeout(Some(DEADLINE)).unwrap();
+        socket.connect("10.43.0.10:53").unwrap();
+        socket.send(query).unwrap();
+        let mut buffer = vec![0; 4096];
+        let length = socket.recv(&mut buffer).unwrap();
+        buffer.truncate(length);
+        buffer
+    })
+}
+
+#[test]
+fn dns_forwards_caches_follows_aliases_and_truncates() {
+    let (mut node, outside) = (Node::new(1, Backend::Auto), Namespace::new("out"));
+    node.link_to(&outside, "192.0.2.9");
+    let pod = node.pod("10.42.1.5", "a");
+    // The host's name server: answers every question with 192.0.2.77, and counts.
+    let upstream = outside.run(|| UdpSocket::bind("192.0.2.9:53").unwrap());
+    let asked = Arc::new(AtomicU32::new(0));
+    let count = asked.clone();
+    std::thread::spawn(move || {
+        let mut buffer = [0; 512];
+        while let Ok((length, client)) = upstream.recv_from(&mut buffer) {
+            count.fetch_add(1, Ordering::Relaxed);
+            let mut answer = buffer[..length].to_vec();
+            answer[2] |= 0x80;
+            answer[7] = 1;
+            answer.extend([0xc0, 12, 0, 1, 0, 1, 0, 0, 0, 60, 0, 4, 192, 0, 2, 77]);
+            let _ = upstream.send_to(&answer, client);
+        }
+    });
+    // Ourselves first: a loop if it were followed.
+    std::fs::write(
+        &node.config.upstream_resolv_conf,
+        "nameserver 10.43.0.10\nnameserver 192.0.2.9\n",
+    )
+    .unwrap();
+    let mut view = ClusterView::default();
+    service(
+        &mut view,
+        "ext",
+        json!({"type": "ExternalName", "externalName": "www.example.com"}),
+    );
+    service(&mut view, "big", json!({"clusterIP": "None"}));
+    let many: Vec<String> = (1..200).map(|i| format!("10.42.1.{i}")).collect();
+    endpoints(
+        &mut view,
+        "big",
+        &many.iter().map(String::as_str).collect::<Vec<_>>(),
+        80,
+        "TCP",
+    );
+    node.view.send_replace(Arc::new(view));
+    node.start();
+
+    for expected in [1, 1] {
+        let answer = ask_udp(&pod, &question("www.example.com", 1));
+        assert_eq!(
+            (&answer[..2], answer[7], &answer[answer.len() - 4..]),
+            (&[0x12u8, 0x34][..], 1, &[192u8, 0, 2, 77][..])
+        );
+        assert_eq!(asked.load(Ordering::Relaxed), expected, "not answered from the cache");
+    }
+    // CNAME and A, the latter from the cache as well.
+    let answer = ask_udp(&pod, &question("ext.default.svc.cluster.local", 1));
+    assert_eq!(
+        (answer[3] & 0x0f, answer[7], &answer[answer.len() - 4..]),
+        (0, 2, &[192u8, 0, 2, 77][..])
+    );
+    assert_eq!(asked.load(Ordering::Relaxed), 1);
+    // Names of ours never leave the node; NXDOMAIN carries an SOA.
+    let answer = ask_udp(&pod, &question("nope.default.svc.cluster.local", 28));
+    assert_eq!((answer[3] & 0x0f, answer[7], answer[9]), (3, 0, 1));
+    assert_eq!(asked.load(Ordering::Relaxed), 1);
+    // Too long for a packet: says so, and TCP has it all.
+    let big = question("big.default.svc.cluster.local", 1);
+    let answer = ask_udp(&pod, &big);
+    assert_eq!((answer[2] & 0x02, answer[7]), (2, 0));
+    pod.run(|| {
+        let mut stream = TcpStream::connect("10.43.0.10:53").unwrap();
+        stream.set_read_timeout(Some(DEADLINE)).unwrap();
+        let length = u16::try_from(big.len()).unwrap().to_be_bytes();
+        stream.write_all(&[&length[..], &big].concat()).unwrap();
+        let mut header = [0; 2 + 12];
+        stream.read_exact(&mut header).unwrap();
+        assert_eq!((header[4] & 0x02, u16::from_be_bytes([header[8], header[9]])), (0, 199));
+    });
+    // Rubbish is answered or ignored, and does no harm.
+    assert_eq!(
+        ask_udp(&pod, &[0x12, 0x34, 1, 0, 0, 9, 0, 0, 0, 0, 0, 0, 99])[3] & 0x0f,
+        1
+    );
+    node.teardown();
 }
