@@ -54,10 +54,10 @@ impl Error {
     /// The namespace is going away, so the creation was refused and need not be tried again.
     pub fn is_namespace_terminating(&self) -> bool {
         self.status().is_some_and(|status| {
+            let mut causes = status.details.iter().flat_map(|details| &details.causes);
             status.code == 403
-                && (status.details.iter().flat_map(|details| &details.causes))
-                    .any(|cause| cause.reason == "NamespaceTerminating")
-                || status.code == 403 && status.message.contains("being terminated")
+                && (causes.any(|cause| cause.reason == "NamespaceTerminating")
+                    || status.message.contains("being terminated"))
         })
     }
 

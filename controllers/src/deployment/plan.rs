@@ -36,7 +36,7 @@ pub enum Action {
         set: Box<ReplicaSet>,
         from: i32,
     },
-    Delete(ObjectMeta),
+    Delete(Box<ObjectMeta>),
     /// Note the revision on the Deployment itself.
     SetRevision(String),
     SetStatus(Box<DeploymentStatus>),
@@ -456,7 +456,7 @@ impl Pass<'_> {
                 .unwrap_or(0);
             let pods = set.status.as_ref().map_or(0, |status| status.replicas);
             if pods == 0 && spec_replicas(set) == 0 && set.metadata.generation.unwrap_or(0) <= seen {
-                self.actions.push(Action::Delete(set.metadata.clone()));
+                self.actions.push(Action::Delete(Box::new(set.metadata.clone())));
             }
         }
     }

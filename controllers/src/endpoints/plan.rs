@@ -27,7 +27,7 @@ pub const SLICE_MAX: usize = 100;
 pub enum Action {
     Create(Box<EndpointSlice>),
     Update(Box<EndpointSlice>),
-    Delete(ObjectMeta),
+    Delete(Box<ObjectMeta>),
 }
 
 /// Endpoints that share an address family and a list of ports.
@@ -222,7 +222,7 @@ pub fn reconcile(
     let family_name = |ipv6: bool| if ipv6 { "IPv6" } else { "IPv4" };
     for slice in existing {
         if !families.iter().any(|ipv6| family_name(*ipv6) == slice.address_type) {
-            actions.push(Action::Delete(slice.metadata.clone()));
+            actions.push(Action::Delete(Box::new(slice.metadata.clone())));
         }
     }
     for ipv6 in families {
@@ -257,7 +257,7 @@ fn reconcile_family(
     for slice in existing {
         let key = ports_key(slice.ports.as_deref().unwrap_or_default());
         if !groups.contains_key(&key) {
-            actions.push(Action::Delete(slice.metadata.clone()));
+            actions.push(Action::Delete(Box::new(slice.metadata.clone())));
         }
     }
     for (key, (ports, endpoints)) in groups {
@@ -314,7 +314,7 @@ fn reconcile_group(
     let mut placeholder = wants_placeholder;
     for (slice, changed) in slices {
         if length(&slice) == 0 && !std::mem::take(&mut placeholder) {
-            actions.push(Action::Delete(slice.metadata));
+            actions.push(Action::Delete(Box::new(slice.metadata)));
         } else if changed {
             actions.push(Action::Update(Box::new(slice)));
         }
