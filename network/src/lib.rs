@@ -102,7 +102,7 @@ pub async fn start(
 /// and returns them all. `cluster_dns` and `data_dir` as they were configured.
 pub async fn teardown(cluster_dns: IpAddr, data_dir: &Path) -> Result<(), Vec<Error>> {
     let mut errors = Vec::new();
-    errors.extend(proxy::teardown().await.err());
+    errors.extend(proxy::teardown().await);
     match Kernel::open() {
         Ok(kernel) => {
             errors.extend(kernel.teardown().await);

@@ -633,3 +633,47 @@ fn dns_forwards_caches_follows_aliases_and_truncates() {
     );
     node.teardown();
 }
+
+#[test]
+fn another_firewall_that_drops_forwarding_lets_pods_through() {
+    let (mut node, outside) = (Node::new(1, Backend::Auto), Namespace::new("out"));
+    node.link_to(&outside, "192.0.2.9");
+    let (a, b) = (node.pod("10.42.1.5", "a"), node.pod("10.42.1.6", "b"));
+    b.greet("0.0.0.0:8080", "b");
+    // As Docker leaves it.
+    let path = node.config.upstream_resolv_conf.with_file_name("docker.nft");
+    let text = "table ip filter { chain DOCKER-USER { counter return; }
+        chain FORWARD { type filter hook forward priority filter; policy drop; jump DOCKER-USER;\n}\n}";
+    std::fs::write(&path, text).unwrap();
+    node.ns.output("nft", &format!("-f {}", path.display()));
+    node.ns
+        .run(|| std::fs::write("/proc/sys/net/ipv4/ip_forward", "1"))
+        .unwrap();
+    assert!(
+        a.connect("10.42.1.6:8080").is_err(),
+        "the other firewall does not drop: the test shows nothing"
+    );
+    let mut view = ClusterView::default();
+    service(
+        &mut view,
+        "web",
+        json!({"clusterIP": "10.43.0.100", "ports": [{"port": 80, "nodePort": 30080}]}),
+    );
+    endpoints(&mut view, "web", &["10.42.1.6"], 8080, "TCP");
+    node.view.send_replace(Arc::new(view));
+    for _ in 0..2 {
+        node.start();
+        a.expect("10.42.1.6:8080", Ok("b"));
+        outside.expect("192.0.2.1:30080", Ok("b"));
+        assert_eq!(
+            node.ns
+                .output("nft", "list chain ip filter DOCKER-USER")
+                .matches("skiff")
+                .count(),
+            1
+        );
+        node.stop();
+    }
+    node.teardown();
+    assert!(!node.ns.output("nft", "list ruleset").contains("skiff"));
+}

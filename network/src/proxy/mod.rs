@@ -6,9 +6,10 @@
 //! takes the same [`ruleset::Transaction`] later. After a restart the whole
 //! table is replaced in one transaction: nothing that is translated is dropped.
 //!
-//! Must not touch any table but its own.
+//! Must not touch any table but its own; `guest` is the one exception.
 
 mod flows;
+mod guest;
 pub mod model;
 mod nft;
 pub mod ruleset;
@@ -62,6 +63,7 @@ impl Proxy {
         let model = model::read(view, &self.node, self.cluster_dns);
         for (site, current) in &mut self.tables {
             let wanted = ruleset::desired(&model, site);
+            let whole = current.is_none();
             let transaction = match current.as_ref() {
                 Some(current) => ruleset::diff(current, &wanted),
                 None => ruleset::full(&wanted),
@@ -71,6 +73,13 @@ impl Proxy {
                 nft::apply(&ruleset::render(&transaction)).await?;
             }
             *current = Some(wanted);
+            if whole && let Err(error) = guest::ask_for_accept(site.family).await {
+                // Not fatal: the other table may well let our packets through.
+                tracing::warn!(
+                    error = &error as &dyn std::error::Error,
+                    "another firewall may drop pods' packets"
+                );
+            }
         }
         flows::forget(&flows::stale(&self.model, &model)).await;
         self.model = model;
@@ -78,8 +87,13 @@ impl Proxy {
     }
 }
 
-/// Removes our tables; fine when there are none.
-pub async fn teardown() -> Result<(), Error> {
+/// Removes our tables and our rule in others'; fine when there are none.
+pub async fn teardown() -> Vec<Error> {
     let table = |family: Family| format!("add table {0} skiff\ndelete table {0} skiff\n", family.keyword());
-    nft::apply(&(table(Family::V4) + &table(Family::V6))).await
+    let mut errors = Vec::new();
+    for family in [Family::V4, Family::V6] {
+        errors.extend(guest::withdraw(family).await.err());
+        errors.extend(nft::apply(&table(family)).await.err());
+    }
+    errors
 }

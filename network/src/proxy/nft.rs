@@ -36,3 +36,18 @@ pub async fn apply(text: &str) -> Result<(), Error> {
         .collect();
     Err(Error::Ruleset { message })
 }
+
+/// What nft prints; none when it has nothing of the kind.
+pub async fn list(arguments: &[&str]) -> Option<String> {
+    let output = Command::new("nft")
+        .args(arguments)
+        .stdin(Stdio::null())
+        .kill_on_drop(true)
+        .output()
+        .await
+        .ok()?;
+    output
+        .status
+        .success()
+        .then(|| String::from_utf8_lossy(&output.stdout).into_owned())
+}

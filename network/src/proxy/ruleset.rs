@@ -22,6 +22,8 @@ use std::net::IpAddr;
 
 /// The bit of the packet mark that asks postrouting for masquerade: kube-proxy's.
 pub const MASQUERADE_MARK: u32 = 0x4000;
+/// The bit by which a table of somebody else may know the cluster's forwarded packets.
+pub const FORWARD_MARK: u32 = 0x8000;
 /// Clients remembered per backend of a Service with affinity; the kernel drops
 /// new ones beyond, which then are merely balanced anew.
 const AFFINITY_CLIENTS_MAX: u32 = 65535;
@@ -342,6 +344,12 @@ fn fixed(site: &Site) -> String {
     let mut inside = site.of_family(&site.cluster_cidrs);
     inside.push(site.family.multicast().to_owned());
     let inside = inside.join(", ");
+    let pods = site.of_family(&site.cluster_cidrs).join(", ");
+    let known: String = ["saddr", "daddr"]
+        .iter()
+        .filter(|_| !pods.is_empty())
+        .map(|side| format!("    {k} {side} {{ {pods} }} meta mark set meta mark | {FORWARD_MARK:#x}\n"))
+        .collect();
     let services = site.of_family(&site.service_cidrs).join(", ");
     let dns = site
         .cluster_dns
@@ -400,8 +408,8 @@ fn fixed(site: &Site) -> String {
     ct status dnat {k} saddr {loopback} masquerade fully-random
 {leave}  }}
   chain forward {{
-    type filter hook forward priority filter; policy accept;
-    ct state established,related accept
+    type filter hook forward priority filter - 1; policy accept;
+{known}    ct state established,related accept
     jump refuse_services
   }}
   chain input {{
