@@ -1,7 +1,8 @@
 //! Built-in admission, in upstream's order; each plugin is a module of pure
 //! functions over the request and the objects at one revision. The first
 //! refusal ends the chain. Webhooks and policies are the API server's, between
-//! `mutate` and `validate`. Quota and pod security levels are not here yet.
+//! `mutate` and `validate`. Quota is not here yet: it needs to
+//! write the usage it counts.
 //! Source: <https://kubernetes.io/docs/reference/access-authn-authz/admission-controllers/>.
 
 mod certificates;
@@ -10,6 +11,7 @@ mod escalation;
 mod limit_ranger;
 mod namespace;
 mod node_restriction;
+mod pod_security;
 mod priority;
 mod quantity;
 mod runtime_class;
@@ -45,6 +47,7 @@ pub fn validate(r: &mut AdmissionRequest, objects: &dyn Objects, authorizers: &A
     limit_ranger::validate(r, objects)?;
     service_account::validate(r)?;
     node_restriction::validate(r, objects)?;
+    pod_security::validate(r, objects)?;
     priority::validate(r, objects)?;
     storage::resize(r, objects)?;
     runtime_class::validate(r, objects)?;

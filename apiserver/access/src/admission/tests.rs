@@ -788,3 +788,94 @@ fn a_binding_carries_the_nodes_zone() {
     .unwrap();
     assert_eq!(made["metadata"]["labels"], json!({"topology.kubernetes.io/zone": "z"}));
 }
+
+#[test]
+fn pod_security_levels() {
+    let namespace = |name: &str, enforce: &str, warn: &str| {
+        json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": {
+            "pod-security.kubernetes.io/enforce": enforce, "pod-security.kubernetes.io/warn": warn}}})
+    };
+    let objects = cluster(vec![
+        namespace("base", "baseline", "privileged"),
+        namespace("strict", "restricted", "restricted"),
+        namespace("told", "privileged", "restricted"),
+    ]);
+    let ann = user("ann", &[]);
+    let strict = json!({"name": "c", "securityContext": {"allowPrivilegeEscalation": false, "runAsNonRoot": true,
+        "capabilities": {"drop": ["ALL"]}, "seccompProfile": {"type": "RuntimeDefault"}}});
+    for (space, spec, words) in [
+        ("base", json!({}), ""),
+        (
+            "base",
+            json!({"hostNetwork": true}),
+            "violates PodSecurity \"baseline:latest\": host namespaces (hostNetwork=true)",
+        ),
+        (
+            "base",
+            json!({"containers": [{"name": "c", "securityContext": {"privileged": true}}]}),
+            "privileged (container \"c\" must not set securityContext.privileged=true)",
+        ),
+        (
+            "base",
+            json!({"volumes": [{"name": "v", "hostPath": {}}]}),
+            "hostPath volumes (volume \"v\")",
+        ),
+        (
+            "base",
+            json!({"containers": [{"name": "c", "securityContext": {"capabilities": {"add": ["NET_ADMIN", "CHOWN"]}}}]}),
+            "non-default capabilities (container \"c\" must not include \"NET_ADMIN\" in securityContext.capabilities.add)",
+        ),
+        (
+            "base",
+            json!({"containers": [{"name": "c", "ports": [{"hostPort": 80}]}]}),
+            "hostPort (container \"c\" uses hostPort 80)",
+        ),
+        (
+            "strict",
+            json!({}),
+            "pods \"web\" is forbidden: violates PodSecurity \"restricted:latest\": \
+          allowPrivilegeEscalation != false (container \"c\" must set securityContext.allowPrivilegeEscalation=false), \
+          unrestricted capabilities (container \"c\" must set securityContext.capabilities.drop=[\"ALL\"]), \
+          runAsNonRoot != true (pod or container \"c\" must set securityContext.runAsNonRoot=true), \
+          seccompProfile (pod or container \"c\" must set securityContext.seccompProfile.type to \"RuntimeDefault\" or \"Localhost\")",
+        ),
+        ("strict", json!({"containers": [strict]}), ""),
+        (
+            "strict",
+            json!({"containers": [strict], "volumes": [{"name": "v", "hostPath": {}}]}),
+            "restricted volume types (volume \"v\" uses restricted volume type \"hostPath\")",
+        ),
+        ("told", json!({"hostPID": true}), ""),
+    ] {
+        let result = validated(
+            &ann,
+            &objects,
+            Operation::Create,
+            "/pods",
+            space,
+            "web",
+            pod(spec.clone()),
+            None,
+        );
+        match words {
+            "" => assert_eq!(result, Ok(()), "{spec}"),
+            words => refused(result, 403, words),
+        }
+    }
+    let mut deployment =
+        json!({"metadata": {"name": "d"}, "spec": {"template": {"spec": {"hostPID": true, "containers": []}}}});
+    let mut r = request(
+        &ann,
+        Operation::Create,
+        "apps/deployments",
+        "told",
+        "d",
+        &mut deployment,
+        None,
+    );
+    validate(&mut r, &objects, &Authorizers::default()).unwrap();
+    assert_eq!(
+        r.warnings,
+        ["would violate PodSecurity \"restricted:latest\": host namespaces (hostPID=true)"]
+    );
+}

@@ -15,7 +15,6 @@ mod ca;
 mod csr;
 mod files;
 mod kubeconfig;
-mod signer;
 mod tls;
 
 pub use ca::{
@@ -25,7 +24,6 @@ pub use ca::{
 pub use csr::{CsrInfo, new_csr, parse_csr};
 pub use files::{Pki, PkiOptions, read_or_issue, write_private, write_public};
 pub use kubeconfig::kubeconfig;
-pub use signer::fits_signer;
 pub use tls::{client_config, join_config, server_config, server_config_without_clients};
 
 use jiff::Timestamp;
