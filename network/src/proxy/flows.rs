@@ -2,20 +2,11 @@
 //!
 //! A UDP client keeps its port, so its flow keeps its translation for as long as
 //! it sends. When a backend leaves, its flows are forgotten and the next packet
-//! is balanced anew. (TCP ends by itself.) Forgetting goes through the
-//! `conntrack` program; without it such clients wait for the kernel's timeout,
-//! which is said once in the log.
+//! is balanced anew. (TCP ends by itself.)
 
 use super::model::{Model, Protocol};
 use std::collections::BTreeSet;
 use std::net::IpAddr;
-use std::process::Stdio;
-use std::sync::atomic::{AtomicBool, Ordering};
-use tokio::process::Command;
-
-/// More than this at once and one pass over everything UDP of the backends
-/// would be cheaper; the rest times out.
-const FLOWS_MAX: usize = 256;
 
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Flow {
@@ -66,35 +57,16 @@ pub fn stale(old: &Model, new: &Model) -> BTreeSet<Flow> {
     flows
 }
 
-pub async fn forget(flows: &BTreeSet<Flow>) {
-    static WARNED: AtomicBool = AtomicBool::new(false);
-    for flow in flows.iter().take(FLOWS_MAX) {
-        let mut command = Command::new("conntrack");
-        command.args([
-            "-D",
-            "-p",
-            "udp",
-            "--dport",
-            &flow.port.to_string(),
-            "--dst-nat",
-            &flow.backend.to_string(),
-        ]);
-        command.args(["-f", if flow.backend.is_ipv4() { "ipv4" } else { "ipv6" }]);
-        if let Some(ip) = flow.frontend {
-            command.args(["--orig-dst", &ip.to_string()]);
-        }
-        // Exit code 1 only says that no flow matched.
-        let status = command
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .status()
-            .await;
-        if let Err(error) = status {
-            if !WARNED.swap(true, Ordering::Relaxed) {
-                tracing::warn!(%error, "install conntrack so that UDP clients leave removed backends at once");
-            }
-            return;
-        }
+/// Best effort: what cannot be forgotten now, the kernel forgets after its
+/// timeout, and the next change tries again for its own.
+pub async fn forget(flows: BTreeSet<Flow>) {
+    if flows.is_empty() {
+        return;
+    }
+    match tokio::task::spawn_blocking(move || super::conntrack::forget(&flows)).await {
+        Ok(Ok(count)) => tracing::debug!(count, "forgot UDP flows of removed backends"),
+        Ok(Err(error)) => tracing::warn!(%error, "UDP clients stay with removed backends until their flows time out"),
+        // Cancelled with the runtime.
+        Err(_) => {}
     }
 }

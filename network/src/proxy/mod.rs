@@ -8,6 +8,7 @@
 //!
 //! Must not touch any table but its own; `guest` is the one exception.
 
+mod conntrack;
 mod flows;
 mod guest;
 pub mod model;
@@ -81,7 +82,7 @@ impl Proxy {
                 );
             }
         }
-        flows::forget(&flows::stale(&self.model, &model)).await;
+        flows::forget(flows::stale(&self.model, &model)).await;
         self.model = model;
         Ok(())
     }
