@@ -3,6 +3,7 @@
 
 use crate::admission;
 use crate::authentication::service_account::{self, LEGACY_ISSUER};
+use crate::authentication::x509::CertificateUser;
 use crate::authentication::{ServiceAccountKey, bootstrap_token, jwt, x509};
 use crate::authorization::Authorizers;
 use crate::contract::{AdmissionRequest, Admitted, Attributes, Credentials, Decision, Objects, UserInfo};
@@ -13,12 +14,14 @@ use ring::digest;
 use serde_json::{Value, json};
 use skiff_api::ApiError;
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 pub use crate::authentication::service_account::TokenIssue;
 
 /// Verified tokens remembered: one per pod of a large node, at about 1 kB each.
 const VERIFIED_TOKENS_MAX: usize = 4096;
+/// Client certificates remembered: one per node and a few people.
+const CERTIFICATES_MAX: usize = 4096;
 
 #[derive(Debug, Default)]
 pub struct AccessConfig {
@@ -43,7 +46,9 @@ pub struct Access {
     config: AccessConfig,
     authorizers: Authorizers,
     /// Claims by SHA-256 of the token: spares an ECDSA verification per request.
-    verified: Mutex<HashMap<[u8; 32], Arc<Value>>>,
+    verified: Cache<Value>,
+    /// Users by SHA-256 of the certificate: spares parsing it per request.
+    certificates: Cache<CertificateUser>,
 }
 
 impl Access {
@@ -59,6 +64,7 @@ impl Access {
             config,
             authorizers: Authorizers::new(node_rules),
             verified: Mutex::default(),
+            certificates: Mutex::default(),
         })
     }
 
@@ -69,8 +75,16 @@ impl Access {
         objects: &dyn Objects,
         now: Timestamp,
     ) -> Result<Option<UserInfo>, ApiError> {
-        if let Some(user) = c.peer_certificate.and_then(x509::user_of) {
-            return Ok(Some(user));
+        if let Some(certificate) = c.peer_certificate.and_then(|der| self.certificate_user(der)) {
+            // TLS checked this when the connection began, which may be long ago.
+            if now.as_second() > certificate.not_after {
+                tracing::debug!(
+                    user = certificate.user.name,
+                    "client certificate expired while connected"
+                );
+                return Err(ApiError::unauthorized());
+            }
+            return Ok(Some(certificate.user.clone()));
         }
         let Some(token) = c.bearer_token else {
             // A certificate that TLS accepted but that names no user is no proof of anything.
@@ -213,22 +227,48 @@ impl Access {
         Ok((service_account::check_objects(&claims, objects, now)?, audiences))
     }
 
+    fn certificate_user(&self, der: &[u8]) -> Option<Arc<CertificateUser>> {
+        let key = sha256(der);
+        if let Some(user) = lock(&self.certificates).get(&key) {
+            return Some(Arc::clone(user));
+        }
+        let user = Arc::new(x509::parse(der, &key)?);
+        remember(&self.certificates, key, Arc::clone(&user), CERTIFICATES_MAX);
+        Some(user)
+    }
+
     /// Claims of a token one of our keys signed; time and objects are checked every time.
     fn verified_claims(&self, token: &str) -> Option<Arc<Value>> {
-        let mut key = [0; 32];
-        key.copy_from_slice(digest::digest(&digest::SHA256, token.as_bytes()).as_ref());
-        let cache = || self.verified.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(claims) = cache().get(&key) {
+        let key = sha256(token.as_bytes());
+        if let Some(claims) = lock(&self.verified).get(&key) {
             return Some(Arc::clone(claims));
         }
         let claims = Arc::new(jwt::verify(token, &self.config.service_account_keys)?);
-        let mut cache = cache();
-        if cache.len() >= VERIFIED_TOKENS_MAX {
-            cache.clear();
-        }
-        cache.insert(key, Arc::clone(&claims));
+        remember(&self.verified, key, Arc::clone(&claims), VERIFIED_TOKENS_MAX);
         Some(claims)
     }
+}
+
+type Cache<T> = Mutex<HashMap<[u8; 32], Arc<T>>>;
+
+fn lock<T>(cache: &Cache<T>) -> MutexGuard<'_, HashMap<[u8; 32], Arc<T>>> {
+    // What is in the cache is true whoever panicked while holding it.
+    cache.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// A full cache is emptied: that is rare, and cheap beside keeping an order of use.
+fn remember<T>(cache: &Cache<T>, key: [u8; 32], value: Arc<T>, max: usize) {
+    let mut cache = lock(cache);
+    if cache.len() >= max {
+        cache.clear();
+    }
+    cache.insert(key, value);
+}
+
+fn sha256(bytes: &[u8]) -> [u8; 32] {
+    let mut key = [0; 32];
+    key.copy_from_slice(digest::digest(&digest::SHA256, bytes).as_ref());
+    key
 }
 
 /// A user as TokenReview and SelfSubjectReview show it.

@@ -7,8 +7,24 @@ use ring::digest;
 use std::collections::BTreeMap;
 use x509_parser::prelude::{FromDer, X509Certificate};
 
+/// The user of a certificate, until its last second.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CertificateUser {
+    pub user: UserInfo,
+    pub not_after: i64,
+}
+
 /// `None`: not a certificate that names a user.
 pub fn user_of(certificate_der: &[u8]) -> Option<UserInfo> {
+    parse(
+        certificate_der,
+        digest::digest(&digest::SHA256, certificate_der).as_ref(),
+    )
+    .map(|parsed| parsed.user)
+}
+
+/// As `user_of`, for callers that know the certificate's SHA-256.
+pub fn parse(certificate_der: &[u8], fingerprint: &[u8]) -> Option<CertificateUser> {
     let (_, certificate) = X509Certificate::from_der(certificate_der).ok()?;
     let client_auth = certificate
         .extended_key_usage()
@@ -27,8 +43,11 @@ pub fn user_of(certificate_der: &[u8]) -> Option<UserInfo> {
         .map(|o| o.as_str().map(str::to_string))
         .collect::<Result<Vec<_>, _>>()
         .ok()?;
-    let fingerprint = digest::digest(&digest::SHA256, certificate_der);
-    let hex: String = fingerprint.as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
+    let hex: String = fingerprint.iter().map(|byte| format!("{byte:02x}")).collect();
     let extra = BTreeMap::from([(CREDENTIAL_ID.to_string(), vec![format!("X509SHA256={hex}")])]);
-    Some(authenticated(name, "", groups, extra))
+    let not_after = certificate.validity().not_after.timestamp();
+    Some(CertificateUser {
+        user: authenticated(name, "", groups, extra),
+        not_after,
+    })
 }

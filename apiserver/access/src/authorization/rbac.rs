@@ -20,13 +20,12 @@ struct Grant {
     rules: Arc<Vec<Rule>>,
 }
 
-#[derive(PartialEq, Eq, Hash)]
-enum Subject {
-    User(String),
-    Group(String),
+/// Grants by subject; service accounts are users.
+#[derive(Default)]
+struct Grants {
+    users: HashMap<String, Vec<Grant>>,
+    groups: HashMap<String, Vec<Grant>>,
 }
-
-type Grants = HashMap<Subject, Vec<Grant>>;
 
 pub struct Index {
     pub generations: [u64; 4],
@@ -61,7 +60,7 @@ impl Index {
             .collect();
         let mut index = Self {
             generations,
-            cluster: HashMap::new(),
+            cluster: Grants::default(),
             namespaces: HashMap::new(),
             cluster_roles,
             roles,
@@ -119,20 +118,14 @@ impl Index {
     }
 
     fn grants<'a>(&'a self, user: &'a UserInfo, namespace: &str) -> impl Iterator<Item = &'a Grant> {
-        let maps = [
-            Some(&self.cluster),
-            self.namespaces.get(namespace).filter(|_| !namespace.is_empty()),
-        ];
-        let subjects: Vec<Subject> = std::iter::once(Subject::User(user.name.clone()))
-            .chain(user.groups.iter().cloned().map(Subject::Group))
-            .collect();
-        maps.into_iter().flatten().flat_map(move |map| {
-            subjects
-                .iter()
-                .filter_map(|subject| map.get(subject))
-                .flatten()
-                .collect::<Vec<_>>()
-        })
+        let scoped = self.namespaces.get(namespace).filter(|_| !namespace.is_empty());
+        [Some(&self.cluster), scoped]
+            .into_iter()
+            .flatten()
+            .flat_map(move |grants| {
+                let of_groups = user.groups.iter().filter_map(|group| grants.groups.get(group));
+                grants.users.get(&user.name).into_iter().chain(of_groups).flatten()
+            })
     }
 }
 
@@ -186,9 +179,9 @@ fn shown_role(binding: &Value) -> String {
 fn add(grants: &mut Grants, binding: &Value, binding_namespace: &str, by: &str, rules: &Arc<Vec<Rule>>) {
     for subject in items(binding, "/subjects") {
         let name = text(subject, "/name");
-        let (key, shown) = match text(subject, "/kind") {
-            "User" => (Subject::User(name.to_string()), format!("User {name:?}")),
-            "Group" => (Subject::Group(name.to_string()), format!("Group {name:?}")),
+        let (by_subject, key, shown) = match text(subject, "/kind") {
+            "User" => (&mut grants.users, name.to_string(), format!("User {name:?}")),
+            "Group" => (&mut grants.groups, name.to_string(), format!("Group {name:?}")),
             "ServiceAccount" => {
                 let namespace = match text(subject, "/namespace") {
                     "" => binding_namespace,
@@ -198,12 +191,12 @@ fn add(grants: &mut Grants, binding: &Value, binding_namespace: &str, by: &str, 
                     continue;
                 }
                 let shown = format!("ServiceAccount {:?}", format!("{name}/{namespace}"));
-                (Subject::User(service_account::user_name(namespace, name)), shown)
+                (&mut grants.users, service_account::user_name(namespace, name), shown)
             }
             _ => continue,
         };
         let reason = format!("RBAC: allowed by {by} to {shown}");
-        grants.entry(key).or_default().push(Grant {
+        by_subject.entry(key).or_default().push(Grant {
             reason,
             rules: Arc::clone(rules),
         });

@@ -300,3 +300,42 @@ fn kubeconfig_text() {
         assert!(text.lines().any(|l| l == line), "{line}\n{text}");
     }
 }
+
+#[test]
+fn an_expired_certificate_is_refused_on_an_old_connection() {
+    let ca = Ca::create("ca", now()).unwrap();
+    let request = CertificateRequest {
+        common_name: "ann".into(),
+        organization: None,
+        names: Vec::new(),
+        usage: Usage::Client,
+        lifetime: Duration::from_secs(3600),
+    };
+    let der = ca.issue(&request, now()).unwrap().chain().unwrap()[0].to_vec();
+    let key = rcgen::KeyPair::generate().unwrap().serialize_pem();
+    let access = crate::Access::new(crate::AccessConfig {
+        service_account_keys: vec![crate::ServiceAccountKey::from_pem(&key).unwrap()],
+        api_audiences: vec!["x".into()],
+        ..Default::default()
+    })
+    .unwrap();
+    let credentials = crate::Credentials {
+        peer_certificate: Some(&der),
+        bearer_token: None,
+    };
+    let objects = crate::fake::Fake::default();
+    for _ in 0..2 {
+        assert_eq!(
+            access
+                .authenticate(&credentials, &objects, now())
+                .unwrap()
+                .unwrap()
+                .name,
+            "ann"
+        );
+    }
+    assert_eq!(
+        access.authenticate(&credentials, &objects, later(1)).unwrap_err().code,
+        401
+    );
+}
