@@ -11,6 +11,7 @@
 //! restarted; `teardown` is what removes it. Works in the network namespace of
 //! the thread that calls `start`; the runtime's threads must share it.
 
+mod cni;
 pub mod config;
 pub mod dns;
 mod error;
@@ -19,6 +20,7 @@ pub mod routes;
 mod sysctl;
 pub mod view;
 
+pub use cni::install_cni;
 pub use config::{Backend, NetworkConfig, cni_config};
 pub use error::Error;
 pub use view::{ClusterView, Key};
@@ -98,7 +100,8 @@ pub async fn start(
     Ok(Network { pod_mtu, tasks })
 }
 
-/// Removes everything this crate ever put on the host; carries on over failures
+/// Removes everything this crate ever put on the host, and what is left of pods'
+/// links, so pods must be stopped before; carries on over failures
 /// and returns them all. `cluster_dns` and `data_dir` as they were configured.
 pub async fn teardown(cluster_dns: IpAddr, data_dir: &Path) -> Result<(), Vec<Error>> {
     let mut errors = Vec::new();

@@ -362,6 +362,7 @@ fn services_by_every_way_in_and_nothing_left_behind() {
     node.teardown();
     assert_eq!(node.ns.output("nft", "list tables"), "");
     assert_eq!(node.ns.output("ip", "route show proto 83"), "");
+    assert!(!node.ns.output("ip", "link").contains("skv"));
     assert!(!node.ns.output("ip", "addr show dev lo").contains("10.43"));
     assert_eq!(
         node.ns

@@ -8,7 +8,7 @@ use futures::TryStreamExt;
 use ipnet::IpNet;
 use rtnetlink::packet_route::AddressFamily;
 use rtnetlink::packet_route::address::{AddressAttribute, AddressScope};
-use rtnetlink::packet_route::link::LinkAttribute;
+use rtnetlink::packet_route::link::{LinkAttribute, LinkMessage};
 use rtnetlink::packet_route::neighbour::{NeighbourAddress, NeighbourAttribute, NeighbourFlags, NeighbourMessage};
 use rtnetlink::packet_route::route::{RouteAddress, RouteAttribute, RouteMessage, RouteProtocol, RouteScope};
 use rtnetlink::{Handle, LinkUnspec, LinkVxlan, RouteMessageBuilder};
@@ -17,6 +17,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 /// The loopback link's index in every namespace.
 pub const LO: u32 = 1;
+/// What the CNI plugin calls the host ends of pods' links.
+const POD_LINK_PREFIX: &str = "skv";
 const TABLE_MAIN: u8 = 254;
 
 pub struct Kernel {
@@ -87,7 +89,7 @@ impl Kernel {
         Ok(found)
     }
 
-    async fn link(&self, name: &str) -> Option<rtnetlink::packet_route::link::LinkMessage> {
+    async fn link(&self, name: &str) -> Option<LinkMessage> {
         self.handle
             .link()
             .get()
@@ -357,6 +359,30 @@ impl Kernel {
             Err(error) => errors.push(error),
         }
         errors.extend(self.remove_tunnel().await.err());
+        errors.extend(self.remove_pod_links().await);
+        errors
+    }
+
+    /// Links of pods that went without the plugin being told.
+    async fn remove_pod_links(&self) -> Vec<Error> {
+        let links: Vec<LinkMessage> = match self.handle.link().get().execute().try_collect().await {
+            Ok(links) => links,
+            Err(error) => return vec![failed("list links")(error)],
+        };
+        let mut errors = Vec::new();
+        for link in links {
+            let name = link.attributes.iter().find_map(|a| match a {
+                LinkAttribute::IfName(name) if name.starts_with(POD_LINK_PREFIX) => Some(name.clone()),
+                _ => None,
+            });
+            let Some(name) = name else { continue };
+            let removed = self.handle.link().del(link.header.index).execute().await;
+            errors.extend(
+                unless(removed, &[libc::ENODEV])
+                    .map_err(failed(format!("delete {name}")))
+                    .err(),
+            );
+        }
         errors
     }
 }
