@@ -9,9 +9,21 @@ pub mod contract;
 pub mod mvcc;
 
 mod applied;
+mod codec;
 mod hub;
+mod log;
+mod machine;
 mod memory;
+mod raft_network;
+mod raft_store;
+mod raft_types;
+mod snapshot;
+mod state_db;
 
 pub use contract::*;
 pub use hub::FEED_EVENTS_MAX;
 pub use memory::MemoryStore;
+pub use raft_store::{RaftStore, StoreConfig};
+
+#[cfg(test)]
+mod conformance_test;

@@ -10,6 +10,7 @@ mod tree;
 
 pub use tree::{Tree, prefix_end};
 
+use crate::codec::Change;
 use crate::contract::*;
 use bytes::Bytes;
 use imbl::{OrdMap, Vector};
@@ -123,6 +124,19 @@ fn own(key: &Bytes, body: &Bytes) -> (Bytes, Bytes) {
     (key_bytes, body)
 }
 
+/// An entry that shares no memory with what it was read from.
+pub fn owned_entry(entry: Entry) -> Entry {
+    let (key, body) = own(&entry.key, &entry.record.body);
+    Entry {
+        key,
+        record: Record {
+            header: entry.record.header,
+            body,
+        },
+        ..entry
+    }
+}
+
 impl State {
     pub fn new() -> Self {
         State {
@@ -134,20 +148,42 @@ impl State {
         }
     }
 
-    /// Puts a state back together from what was stored: the live entries, the events
-    /// after `compacted` in order, and the deletion marks.
+    /// Puts a state back together from what was stored: the live entries, the changes
+    /// after `compacted` in order, and the deletion marks. What a change led to is what
+    /// the next change of its key found, or what is there now: the changes are undone,
+    /// newest first, to meet it.
     pub fn restore(
         revision: Revision,
         compacted: Revision,
         entries: impl IntoIterator<Item = Arc<Entry>>,
-        history: impl IntoIterator<Item = Arc<Event>>,
+        changes: Vec<Change>,
         marks: impl IntoIterator<Item = (Bytes, Revision)>,
     ) -> Self {
         let mut tree = Tree::default();
         for entry in entries {
             tree.insert(entry);
         }
-        let (history, marks) = (history.into_iter().collect(), marks.into_iter().collect());
+        let mut past = tree.clone();
+        let mut history = Vec::with_capacity(changes.len());
+        for Change {
+            revision,
+            key,
+            previous,
+        } in changes.into_iter().rev()
+        {
+            let entry = match &previous {
+                Some(p) => past.insert(p.clone()),
+                None => past.remove(&key),
+            };
+            let key = entry.as_ref().or(previous.as_ref()).map_or(key, |e| e.key.clone());
+            history.push(Arc::new(Event {
+                revision,
+                key,
+                entry,
+                previous,
+            }));
+        }
+        let (history, marks) = (history.into_iter().rev().collect(), marks.into_iter().collect());
         State {
             revision,
             compacted,

@@ -1,0 +1,434 @@
+//! The binary form of transactions, entries and Raft's own records, as they lie in
+//! the log, in snapshots and in the state database. FORMAT.md describes it; a change
+//! of shape takes a new version number there and here, and old ones stay readable.
+//!
+//! Pure. Integers are LEB128 varints unless said otherwise, byte strings are their
+//! length and their bytes. Decoding takes slices of its input, and never trusts a length.
+
+use crate::contract::*;
+use crate::raft_types::{Command, LogId, Membership, StoredMembership, Vote};
+use bytes::Bytes;
+use openraft::BasicNode;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+/// Version of the encodings in this file, first byte of every command.
+pub const CODEC_VERSION: u8 = 1;
+
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+pub enum CodecError {
+    #[error("the data ends in the middle of {0}")]
+    Short(&'static str),
+    #[error("{what} has the unknown tag {tag}")]
+    Tag { what: &'static str, tag: u8 },
+    #[error(
+        "written in format {found}; this release reads up to {CODEC_VERSION}: use the release that wrote it, or newer"
+    )]
+    Version { found: u8 },
+    #[error("{0} is not valid")]
+    Invalid(&'static str),
+}
+
+/// What happens to bodies on their way to a disk and back: the place where
+/// encryption at rest comes in. The key says which rule applies.
+pub trait Seal: Send + Sync + 'static {
+    fn seal(&self, key: &[u8], body: &Bytes) -> Bytes;
+    fn open(&self, key: &[u8], body: Bytes) -> Result<Bytes, CodecError>;
+}
+
+/// Bodies as they are.
+pub struct Plain;
+
+impl Seal for Plain {
+    fn seal(&self, _key: &[u8], body: &Bytes) -> Bytes {
+        body.clone()
+    }
+
+    fn open(&self, _key: &[u8], body: Bytes) -> Result<Bytes, CodecError> {
+        Ok(body)
+    }
+}
+
+pub fn put_u64(out: &mut Vec<u8>, mut value: u64) {
+    while value >= 0x80 {
+        out.push(value as u8 | 0x80);
+        value >>= 7;
+    }
+    out.push(value as u8);
+}
+
+pub fn put_bytes(out: &mut Vec<u8>, bytes: &[u8]) {
+    put_u64(out, bytes.len() as u64);
+    out.extend_from_slice(bytes);
+}
+
+/// A cursor over bytes that were read.
+pub struct Reader {
+    rest: Bytes,
+}
+
+impl Reader {
+    pub fn new(bytes: Bytes) -> Self {
+        Reader { rest: bytes }
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.rest.is_empty()
+    }
+
+    /// What was not read yet.
+    pub fn rest(self) -> Bytes {
+        self.rest
+    }
+
+    pub fn u8(&mut self, what: &'static str) -> Result<u8, CodecError> {
+        if self.rest.is_empty() {
+            return Err(CodecError::Short(what));
+        }
+        Ok(self.rest.split_to(1)[0])
+    }
+
+    pub fn u64(&mut self, what: &'static str) -> Result<u64, CodecError> {
+        let mut value = 0u64;
+        for shift in (0..70).step_by(7) {
+            let byte = self.u8(what)?;
+            let bits = u64::from(byte & 0x7f);
+            if shift == 63 && bits > 1 {
+                return Err(CodecError::Invalid(what));
+            }
+            value |= bits << shift;
+            if byte & 0x80 == 0 {
+                return Ok(value);
+            }
+        }
+        Err(CodecError::Invalid(what))
+    }
+
+    pub fn bytes(&mut self, what: &'static str) -> Result<Bytes, CodecError> {
+        let len = self.u64(what)?;
+        if len > self.rest.len() as u64 {
+            return Err(CodecError::Short(what));
+        }
+        Ok(self.rest.split_to(len as usize))
+    }
+
+    pub fn text(&mut self, what: &'static str) -> Result<Box<str>, CodecError> {
+        let bytes = self.bytes(what)?;
+        std::str::from_utf8(&bytes)
+            .map(Box::from)
+            .map_err(|_| CodecError::Invalid(what))
+    }
+
+    /// A number of items that each take at least a byte.
+    pub fn count(&mut self, what: &'static str) -> Result<usize, CodecError> {
+        let count = self.u64(what)?;
+        if count > self.rest.len() as u64 {
+            return Err(CodecError::Short(what));
+        }
+        Ok(count as usize)
+    }
+}
+
+fn put_pairs(out: &mut Vec<u8>, pairs: &[(Box<str>, Box<str>)]) {
+    put_u64(out, pairs.len() as u64);
+    for (k, v) in pairs {
+        put_bytes(out, k.as_bytes());
+        put_bytes(out, v.as_bytes());
+    }
+}
+
+fn read_pairs(r: &mut Reader, what: &'static str) -> Result<Vec<(Box<str>, Box<str>)>, CodecError> {
+    (0..r.count(what)?)
+        .map(|_| Ok((r.text(what)?, r.text(what)?)))
+        .collect()
+}
+
+pub fn put_record(out: &mut Vec<u8>, key: &[u8], record: &Record, seal: &dyn Seal) {
+    put_u64(out, u64::from(record.header.rv_offset));
+    put_pairs(out, &record.header.labels);
+    put_pairs(out, &record.header.fields);
+    put_bytes(out, &seal.seal(key, &record.body));
+}
+
+pub fn read_record(r: &mut Reader, key: &[u8], seal: &dyn Seal) -> Result<Record, CodecError> {
+    let rv_offset = u32::try_from(r.u64("rv offset")?).map_err(|_| CodecError::Invalid("rv offset"))?;
+    let labels = read_pairs(r, "labels")?;
+    let fields = read_pairs(r, "fields")?;
+    let body = seal.open(key, r.bytes("body")?)?;
+    Ok(Record {
+        header: Arc::new(Header {
+            labels,
+            fields,
+            rv_offset,
+        }),
+        body,
+    })
+}
+
+/// An entry without its key, which lies beside it.
+pub fn put_entry(out: &mut Vec<u8>, entry: &Entry, seal: &dyn Seal) {
+    put_u64(out, entry.create_revision);
+    put_u64(out, entry.mod_revision);
+    put_u64(out, entry.version);
+    put_record(out, &entry.key, &entry.record, seal);
+}
+
+pub fn read_entry(r: &mut Reader, key: Bytes, seal: &dyn Seal) -> Result<Entry, CodecError> {
+    let create_revision = r.u64("create revision")?;
+    let mod_revision = r.u64("mod revision")?;
+    let version = r.u64("version")?;
+    let record = read_record(r, &key, seal)?;
+    Ok(crate::mvcc::owned_entry(Entry {
+        key,
+        record,
+        create_revision,
+        mod_revision,
+        version,
+    }))
+}
+
+/// One step of history as it is stored: what a key held before. What it held after
+/// is the next step's, or the present's.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Change {
+    pub revision: Revision,
+    pub key: Bytes,
+    pub previous: Option<Arc<Entry>>,
+}
+
+pub fn put_change(out: &mut Vec<u8>, event: &Event, seal: &dyn Seal) {
+    put_u64(out, event.revision);
+    put_bytes(out, &event.key);
+    match &event.previous {
+        None => out.push(0),
+        Some(entry) => {
+            out.push(1);
+            put_entry(out, entry, seal);
+        }
+    }
+}
+
+pub fn read_change(r: &mut Reader, seal: &dyn Seal) -> Result<Change, CodecError> {
+    let revision = r.u64("revision")?;
+    let key = Bytes::copy_from_slice(&r.bytes("key")?);
+    let previous = match r.u8("previous")? {
+        0 => None,
+        1 => Some(Arc::new(read_entry(r, key.clone(), seal)?)),
+        tag => return Err(CodecError::Tag { what: "a change", tag }),
+    };
+    Ok(Change {
+        revision,
+        key,
+        previous,
+    })
+}
+
+fn put_op(out: &mut Vec<u8>, op: &Op, seal: &dyn Seal) {
+    let (tag, key) = match op {
+        Op::Put { key, .. } => (0, key),
+        Op::Delete { key } => (1, key),
+        Op::DeletePrefix { prefix } => (2, prefix),
+        Op::Get { key } => (3, key),
+    };
+    out.push(tag);
+    put_bytes(out, key);
+    if let Op::Put { key, record } = op {
+        put_record(out, key, record, seal);
+    }
+}
+
+fn read_op(r: &mut Reader, seal: &dyn Seal) -> Result<Op, CodecError> {
+    let tag = r.u8("operation")?;
+    let key = r.bytes("key")?;
+    Ok(match tag {
+        0 => {
+            let record = read_record(r, &key, seal)?;
+            Op::Put { key, record }
+        }
+        1 => Op::Delete { key },
+        2 => Op::DeletePrefix { prefix: key },
+        3 => Op::Get { key },
+        tag => {
+            return Err(CodecError::Tag {
+                what: "an operation",
+                tag,
+            });
+        }
+    })
+}
+
+fn put_compare(out: &mut Vec<u8>, compare: &Compare, seal: &dyn Seal) {
+    let (tag, key) = match compare {
+        Compare::ModRevision(key, _) => (0, key),
+        Compare::CreateRevision(key, _) => (1, key),
+        Compare::Version(key, _) => (2, key),
+        Compare::Body(key, _) => (3, key),
+    };
+    out.push(tag);
+    put_bytes(out, key);
+    match compare {
+        Compare::ModRevision(_, n) | Compare::CreateRevision(_, n) | Compare::Version(_, n) => put_u64(out, *n),
+        Compare::Body(key, body) => put_bytes(out, &seal.seal(key, body)),
+    }
+}
+
+fn read_compare(r: &mut Reader, seal: &dyn Seal) -> Result<Compare, CodecError> {
+    let tag = r.u8("comparison")?;
+    let key = r.bytes("key")?;
+    Ok(match tag {
+        0 => Compare::ModRevision(key, r.u64("mod revision")?),
+        1 => Compare::CreateRevision(key, r.u64("create revision")?),
+        2 => Compare::Version(key, r.u64("version")?),
+        3 => {
+            let body = seal.open(&key, r.bytes("body")?)?;
+            Compare::Body(key, body)
+        }
+        tag => {
+            return Err(CodecError::Tag {
+                what: "a comparison",
+                tag,
+            });
+        }
+    })
+}
+
+pub fn put_command(out: &mut Vec<u8>, command: &Command, seal: &dyn Seal) {
+    out.push(CODEC_VERSION);
+    match command {
+        Command::Txn(txn) => {
+            out.push(0);
+            put_u64(out, txn.compare.len() as u64);
+            txn.compare.iter().for_each(|c| put_compare(out, c, seal));
+            for ops in [&txn.then, &txn.or_else] {
+                put_u64(out, ops.len() as u64);
+                ops.iter().for_each(|op| put_op(out, op, seal));
+            }
+        }
+        Command::Compact(revision) => {
+            out.push(1);
+            put_u64(out, *revision);
+        }
+    }
+}
+
+pub fn read_command(bytes: Bytes, seal: &dyn Seal) -> Result<Command, CodecError> {
+    let mut r = Reader::new(bytes);
+    let found = r.u8("version")?;
+    if found != CODEC_VERSION {
+        return Err(CodecError::Version { found });
+    }
+    let command = match r.u8("command")? {
+        0 => {
+            let compare = (0..r.count("comparisons")?)
+                .map(|_| read_compare(&mut r, seal))
+                .collect::<Result<_, _>>()?;
+            let then = (0..r.count("operations")?)
+                .map(|_| read_op(&mut r, seal))
+                .collect::<Result<_, _>>()?;
+            let or_else = (0..r.count("operations")?)
+                .map(|_| read_op(&mut r, seal))
+                .collect::<Result<_, _>>()?;
+            Command::Txn(Arc::new(Txn { compare, then, or_else }))
+        }
+        1 => Command::Compact(r.u64("revision")?),
+        tag => return Err(CodecError::Tag { what: "a command", tag }),
+    };
+    match r.is_empty() {
+        true => Ok(command),
+        false => Err(CodecError::Invalid("what follows the command")),
+    }
+}
+
+pub fn put_log_id(out: &mut Vec<u8>, id: &LogId) {
+    put_u64(out, id.leader_id.term);
+    put_u64(out, id.leader_id.node_id);
+    put_u64(out, id.index);
+}
+
+pub fn read_log_id(r: &mut Reader) -> Result<LogId, CodecError> {
+    let term = r.u64("term")?;
+    let node_id = r.u64("node")?;
+    let index = r.u64("index")?;
+    Ok(LogId::new(
+        openraft::impls::leader_id_adv::LeaderId { term, node_id },
+        index,
+    ))
+}
+
+pub fn put_log_id_option(out: &mut Vec<u8>, id: &Option<LogId>) {
+    out.push(u8::from(id.is_some()));
+    if let Some(id) = id {
+        put_log_id(out, id);
+    }
+}
+
+pub fn read_log_id_option(r: &mut Reader) -> Result<Option<LogId>, CodecError> {
+    match r.u8("log id")? {
+        0 => Ok(None),
+        1 => Ok(Some(read_log_id(r)?)),
+        tag => Err(CodecError::Tag { what: "a log id", tag }),
+    }
+}
+
+pub fn put_vote(out: &mut Vec<u8>, vote: &Vote) {
+    put_u64(out, vote.leader_id.term);
+    put_u64(out, vote.leader_id.node_id);
+    out.push(u8::from(vote.committed));
+}
+
+pub fn read_vote(r: &mut Reader) -> Result<Vote, CodecError> {
+    let (term, node) = (r.u64("term")?, r.u64("node")?);
+    Ok(match r.u8("committed")? {
+        0 => Vote::new(term, node),
+        _ => Vote::new_committed(term, node),
+    })
+}
+
+pub fn put_membership(out: &mut Vec<u8>, membership: &Membership) {
+    let configs = membership.get_joint_config();
+    put_u64(out, configs.len() as u64);
+    for config in configs {
+        put_u64(out, config.len() as u64);
+        config.iter().for_each(|id| put_u64(out, *id));
+    }
+    let nodes: Vec<_> = membership.nodes().collect();
+    put_u64(out, nodes.len() as u64);
+    for (id, node) in nodes {
+        put_u64(out, *id);
+        put_bytes(out, node.addr.as_bytes());
+    }
+}
+
+pub fn read_membership(r: &mut Reader) -> Result<Membership, CodecError> {
+    let mut configs = Vec::new();
+    for _ in 0..r.count("configurations")? {
+        let config = (0..r.count("voters")?)
+            .map(|_| r.u64("voter"))
+            .collect::<Result<BTreeSet<u64>, _>>()?;
+        configs.push(config);
+    }
+    let mut nodes = BTreeMap::new();
+    for _ in 0..r.count("nodes")? {
+        let id = r.u64("node")?;
+        nodes.insert(
+            id,
+            BasicNode {
+                addr: r.text("address")?.into(),
+            },
+        );
+    }
+    if configs.is_empty() && nodes.is_empty() {
+        return Ok(Membership::default());
+    }
+    Membership::new(configs, nodes).map_err(|_| CodecError::Invalid("membership"))
+}
+
+pub fn put_stored_membership(out: &mut Vec<u8>, stored: &StoredMembership) {
+    put_log_id_option(out, stored.log_id());
+    put_membership(out, stored.membership());
+}
+
+pub fn read_stored_membership(r: &mut Reader) -> Result<StoredMembership, CodecError> {
+    let id = read_log_id_option(r)?;
+    Ok(StoredMembership::new(id, read_membership(r)?))
+}

@@ -1,0 +1,30 @@
+//! openraft's own storage suite against our log and state machine.
+
+use crate::applied::AppliedState;
+use crate::codec::Plain;
+use crate::log::Log;
+use crate::machine::{Machine, Snapshots};
+use crate::raft_types::Types;
+use crate::snapshot::Point;
+use openraft::StorageError;
+use openraft::testing::log::{StoreBuilder, Suite};
+use std::sync::Arc;
+
+struct Builder;
+
+impl StoreBuilder<Types, Log, Machine, tempfile::TempDir> for Builder {
+    async fn build(&self) -> Result<(tempfile::TempDir, Log, Machine), StorageError<Types>> {
+        let dir = tempfile::tempdir().expect("temporary directory");
+        let point = Point::default();
+        let log = Log::open(dir.path(), Arc::new(Plain)).expect("log");
+        let snapshots = Snapshots::open(dir.path(), point.clone()).expect("snapshots");
+        let applied = Arc::new(AppliedState::new(point.state));
+        let machine = Machine::new(applied, log.clone(), Arc::new(Plain), None, snapshots);
+        Ok((dir, log, machine))
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn openraft_storage_suite() {
+    Suite::test_all(Builder).await.expect("the suite passes");
+}

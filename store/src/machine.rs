@@ -1,0 +1,236 @@
+//! openraft's state machine: hands committed commands to `mvcc`, publishes the result,
+//! then answers. Owns the order of these three, and the snapshots' directory.
+
+use crate::applied::AppliedState;
+use crate::codec::Seal;
+use crate::contract::*;
+use crate::log::Log;
+use crate::raft_types::*;
+use crate::snapshot::{self, Point, SnapshotFile};
+use crate::state_db::Persister;
+use futures::{Stream, StreamExt};
+use openraft::entry::RaftEntry as _;
+use openraft::storage::{EntryResponder, RaftSnapshotBuilder, RaftStateMachine, Snapshot as RaftSnapshot};
+use openraft::{EntryPayload, OptionalSend};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+/// Entries applied and published at once. Large enough that publishing costs nothing
+/// by the entry, small enough that the first of them need not wait long.
+const APPLY_ENTRIES_MAX: usize = 1024;
+
+type Snap = RaftSnapshot<LeaderId, u64, openraft::BasicNode, SnapshotFile>;
+
+#[derive(Clone)]
+pub struct Machine {
+    applied: Arc<AppliedState>,
+    log: Log,
+    seal: Arc<dyn Seal>,
+    persister: Option<Arc<Persister>>,
+    snapshots: Arc<Snapshots>,
+}
+
+pub struct Snapshots {
+    dir: PathBuf,
+    point: Mutex<Point>,
+    current: Mutex<Option<(SnapshotMeta, PathBuf)>>,
+    /// The current one was taken for openraft's next request.
+    prepared: AtomicBool,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Snapshots {
+    pub fn open(dir: &Path, point: Point) -> Result<Arc<Self>, StoreError> {
+        let current = match snapshot::newest(dir)? {
+            Some(path) => Some((snapshot::read_meta(&path)?, path)),
+            None => None,
+        };
+        Ok(Arc::new(Snapshots {
+            dir: dir.into(),
+            point: Mutex::new(point),
+            current: Mutex::new(current),
+            prepared: AtomicBool::new(false),
+        }))
+    }
+
+    pub fn last(&self) -> Option<LogId> {
+        lock(&self.current).as_ref().and_then(|(meta, _)| meta.last_log_id)
+    }
+
+    pub fn point(&self) -> Point {
+        lock(&self.point).clone()
+    }
+
+    /// Like `take`; openraft's next request for a snapshot is answered with it.
+    pub fn prepare(&self, seal: &dyn Seal) -> Result<u64, StoreError> {
+        let bytes = self.take(seal)?;
+        self.prepared.store(true, Ordering::Release);
+        Ok(bytes)
+    }
+
+    /// Writes a snapshot of what is applied now, syncs it and reads it back. Blocking.
+    /// Returns its size; 0 if there was nothing new.
+    pub fn take(&self, seal: &dyn Seal) -> Result<u64, StoreError> {
+        let point = self.point();
+        if lock(&self.current)
+            .as_ref()
+            .is_some_and(|(meta, _)| meta.last_log_id == point.last)
+        {
+            return Ok(0);
+        }
+        let (path, bytes) = snapshot::write(&self.dir, &point, seal)?;
+        snapshot::verify(&path)?;
+        let meta = SnapshotMeta {
+            last_log_id: point.last,
+            last_membership: point.membership,
+        };
+        *lock(&self.current) = Some((meta, path.clone()));
+        snapshot::remove_others(&self.dir, &path);
+        Ok(bytes)
+    }
+
+    fn current(&self) -> Option<Snap> {
+        let current = lock(&self.current);
+        let (meta, path) = current.as_ref()?;
+        Some(Snap {
+            meta: meta.clone(),
+            snapshot: SnapshotFile { path: path.clone() },
+        })
+    }
+}
+
+impl Machine {
+    pub fn new(
+        applied: Arc<AppliedState>,
+        log: Log,
+        seal: Arc<dyn Seal>,
+        persister: Option<Arc<Persister>>,
+        snapshots: Arc<Snapshots>,
+    ) -> Self {
+        Machine {
+            applied,
+            log,
+            seal,
+            persister,
+            snapshots,
+        }
+    }
+
+    fn apply_group(&self, group: Vec<EntryResponder<Types>>) {
+        let mut answers = Vec::with_capacity(group.len());
+        let mut point = self.snapshots.point();
+        let events = self.applied.apply(|state, events| {
+            for (entry, responder) in group {
+                point.last = Some(entry.log_id());
+                let mut response = Response::default();
+                match entry.payload {
+                    EntryPayload::Blank => {}
+                    EntryPayload::Normal(Command::Txn(txn)) => {
+                        let applied = state.apply(&txn);
+                        events.extend(applied.events);
+                        response = Response(Some(applied.result));
+                    }
+                    EntryPayload::Normal(Command::Compact(revision)) => {
+                        state.compact(revision);
+                    }
+                    EntryPayload::Membership(membership) => {
+                        point.membership = StoredMembership::new(Some(entry.log_id), membership);
+                    }
+                }
+                if let Some(responder) = responder {
+                    answers.push((responder, response));
+                }
+            }
+            point.state = state.clone();
+            match self.persister {
+                Some(_) => events.clone(),
+                None => Vec::new(),
+            }
+        });
+        if let Some(last) = point.last {
+            self.log.applied(last.index);
+        }
+        *lock(&self.snapshots.point) = point.clone();
+        if let Some(persister) = &self.persister {
+            persister.push(events, point);
+        }
+        for (responder, response) in answers {
+            responder.send(response);
+        }
+    }
+}
+
+impl RaftSnapshotBuilder<Types> for Machine {
+    type SnapshotData = SnapshotFile;
+
+    async fn build_snapshot(&mut self) -> Result<Snap, io::Error> {
+        // The driver takes a snapshot ahead of asking for one, where failing harms
+        // nobody; only when openraft needs one by itself is it written here.
+        if !self.snapshots.prepared.swap(false, Ordering::AcqRel) {
+            let (snapshots, seal) = (self.snapshots.clone(), self.seal.clone());
+            let taken = tokio::task::spawn_blocking(move || snapshots.take(&*seal)).await;
+            if let Err(error) = taken.map_err(io::Error::other)? {
+                // An error returned from here would end Raft; an older snapshot serves as well.
+                tracing::warn!(%error, "could not take a snapshot");
+            }
+        }
+        self.snapshots
+            .current()
+            .ok_or_else(|| io::Error::other("no snapshot could be written"))
+    }
+}
+
+impl RaftStateMachine<Types> for Machine {
+    type SnapshotData = SnapshotFile;
+    type SnapshotBuilder = Machine;
+
+    async fn applied_state(&mut self) -> Result<(Option<LogId>, StoredMembership), io::Error> {
+        let point = lock(&self.snapshots.point);
+        Ok((point.last, point.membership.clone()))
+    }
+
+    async fn apply<Strm>(&mut self, entries: Strm) -> Result<(), io::Error>
+    where
+        Strm: Stream<Item = Result<EntryResponder<Types>, io::Error>> + Unpin + OptionalSend,
+    {
+        let mut groups = entries.ready_chunks(APPLY_ENTRIES_MAX);
+        while let Some(group) = groups.next().await {
+            self.apply_group(group.into_iter().collect::<Result<_, _>>()?);
+        }
+        Ok(())
+    }
+
+    async fn get_snapshot_builder(&mut self) -> Machine {
+        self.clone()
+    }
+
+    async fn install_snapshot(&mut self, meta: &SnapshotMeta, file: SnapshotFile) -> Result<(), io::Error> {
+        let (seal, dir) = (self.seal.clone(), self.snapshots.dir.clone());
+        let installed = tokio::task::spawn_blocking(move || -> Result<(Point, PathBuf), StoreError> {
+            let point = snapshot::read(&file.path, &*seal)?;
+            let path = match file.path.parent() == Some(&*dir) {
+                true => file.path,
+                false => snapshot::write(&dir, &point, &*seal)?.0,
+            };
+            Ok((point, path))
+        });
+        let (point, path) = installed.await.map_err(io::Error::other)?.map_err(io::Error::other)?;
+        self.applied.replace(point.state.clone());
+        *lock(&self.snapshots.point) = point.clone();
+        *lock(&self.snapshots.current) = Some((meta.clone(), path.clone()));
+        snapshot::remove_others(&self.snapshots.dir, &path);
+        if let Some(persister) = &self.persister {
+            persister.replace(point);
+        }
+        Ok(())
+    }
+
+    async fn get_current_snapshot(&mut self) -> Result<Option<Snap>, io::Error> {
+        Ok(self.snapshots.current())
+    }
+}

@@ -1,0 +1,44 @@
+//! openraft's types as this store fills them in: the only place that chooses them.
+
+use crate::contract::{Revision, Txn, TxnResult};
+use std::fmt;
+use std::sync::Arc;
+
+/// What a log entry asks the state machine to do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Command {
+    Txn(Arc<Txn>),
+    /// Forget history before this revision.
+    Compact(Revision),
+}
+
+impl fmt::Display for Command {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Command::Txn(txn) => write!(f, "txn of {} operations", txn.then.len() + txn.or_else.len()),
+            Command::Compact(revision) => write!(f, "compact to {revision}"),
+        }
+    }
+}
+
+/// What the state machine answers; `None` for all but transactions.
+#[derive(Debug, Clone, Default)]
+pub struct Response(pub Option<TxnResult>);
+
+openraft::declare_raft_types!(
+    /// The store's Raft.
+    pub Types:
+        D = Command,
+        R = Response,
+        NodeId = u64,
+        Node = openraft::BasicNode,
+);
+
+pub type LeaderId = openraft::impls::leader_id_adv::LeaderId<u64, u64>;
+pub type LogId = openraft::LogId<LeaderId>;
+pub type Vote = openraft::Vote<LeaderId>;
+pub type Payload = openraft::EntryPayload<Command, u64, openraft::BasicNode>;
+pub type RaftEntry = openraft::Entry<LeaderId, Payload>;
+pub type Membership = openraft::Membership<u64, openraft::BasicNode>;
+pub type StoredMembership = openraft::StoredMembership<LeaderId, u64, openraft::BasicNode>;
+pub type SnapshotMeta = openraft::SnapshotMeta<LeaderId, u64, openraft::BasicNode>;

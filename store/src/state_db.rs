@@ -1,0 +1,423 @@
+//! The applied state in sled, with the log position it stands for in the same batch,
+//! so that a start need not replay the log. A copy of convenience: what must not be
+//! lost is in the log and the snapshots.
+//!
+//! sled's `flush` starts writing but does not wait for the disk. So whatever is read
+//! from it is checked against the counts and the sum of checksums that lie in the same
+//! batch, and is thrown away if they do not match. Nothing is purged on its account.
+//!
+//! A thread of its own writes what has changed, at most once a second, and sleeps when
+//! nothing does. A key written often in that second costs one write.
+
+use crate::codec::{self, CodecError, Plain, Reader, Seal};
+use crate::contract::*;
+use crate::mvcc::State;
+use crate::snapshot::Point;
+use bytes::Bytes;
+use std::collections::BTreeSet;
+use std::path::Path;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+/// sled only writes here after it was loaded: a small cache does.
+const CACHE_BYTES: u64 = 4 << 20;
+
+/// How long changes gather. A crash loses none of them: the log has them.
+const GATHER: Duration = Duration::from_secs(1);
+
+/// Changes that gather at most. With more, the next write compares the states instead.
+const EVENTS_MAX: usize = 65_536;
+
+/// Items in one of the batches of a full rewrite.
+const REWRITE_ITEMS: usize = 1024;
+
+const META: &[u8] = b"m";
+const FORMAT: u8 = 1;
+
+fn live_key(key: &[u8]) -> Vec<u8> {
+    [b"e", key].concat()
+}
+
+/// Events of one revision are told apart by their key.
+fn history_key(event: &Event) -> Vec<u8> {
+    [b"h", &event.revision.to_be_bytes()[..], &event.key[..]].concat()
+}
+
+/// Count and order-independent sum of the checksums of a set of items.
+#[derive(Default, Clone, Copy, PartialEq, Eq, Debug)]
+struct Sum {
+    count: u64,
+    sum: u64,
+}
+
+fn mix(bytes: &[u8]) -> u64 {
+    let crc = u64::from(crc32c::crc32c(bytes)) | (bytes.len() as u64) << 32;
+    let mixed = crc.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    mixed ^ (mixed >> 29)
+}
+
+impl Sum {
+    fn add(&mut self, hash: u64) {
+        self.count = self.count.wrapping_add(1);
+        self.sum = self.sum.wrapping_add(hash);
+    }
+
+    fn take(&mut self, hash: u64) {
+        self.count = self.count.wrapping_sub(1);
+        self.sum = self.sum.wrapping_sub(hash);
+    }
+}
+
+fn entry_hash(entry: &Entry, scratch: &mut Vec<u8>) -> u64 {
+    scratch.clear();
+    codec::put_bytes(scratch, &entry.key);
+    codec::put_entry(scratch, entry, &Plain);
+    mix(scratch)
+}
+
+fn event_hash(event: &Event, scratch: &mut Vec<u8>) -> u64 {
+    scratch.clear();
+    codec::put_change(scratch, event, &Plain);
+    mix(scratch)
+}
+
+#[derive(Default, Clone, Copy, PartialEq, Eq, Debug)]
+struct Sums {
+    live: Sum,
+    history: Sum,
+}
+
+/// The database open, with what it holds.
+pub struct StateDb {
+    db: sled::Db,
+    held: Point,
+    sums: Sums,
+    seal: Arc<dyn Seal>,
+}
+
+fn put_meta(point: &Point, sums: &Sums) -> Vec<u8> {
+    let mut out = vec![FORMAT];
+    codec::put_log_id_option(&mut out, &point.last);
+    codec::put_stored_membership(&mut out, &point.membership);
+    let numbers = [point.state.revision(), point.state.compacted()];
+    let sums = [sums.live.count, sums.live.sum, sums.history.count, sums.history.sum];
+    numbers
+        .into_iter()
+        .chain(sums)
+        .for_each(|n| codec::put_u64(&mut out, n));
+    codec::put_u64(&mut out, point.state.marks().len() as u64);
+    for (key, revision) in point.state.marks() {
+        codec::put_bytes(&mut out, key);
+        codec::put_u64(&mut out, *revision);
+    }
+    let crc = crc32c::crc32c(&out);
+    out.extend_from_slice(&crc.to_le_bytes());
+    out
+}
+
+#[derive(Debug, thiserror::Error)]
+enum Broken {
+    #[error("sled: {0}")]
+    Sled(#[from] sled::Error),
+    #[error("{0}")]
+    Codec(#[from] CodecError),
+    #[error("{0}")]
+    Content(&'static str),
+}
+
+fn load(db: &sled::Db, seal: &dyn Seal) -> Result<(Point, Sums), Broken> {
+    let Some(meta) = db.get(META)? else {
+        return match db.iter().next() {
+            None => Ok((Point::default(), Sums::default())),
+            Some(_) => Err(Broken::Content("it was not written to the end")),
+        };
+    };
+    let (body, crc) = meta.split_at(meta.len().saturating_sub(4));
+    if crc32c::crc32c(body).to_le_bytes() != *crc {
+        return Err(Broken::Content("its description is damaged"));
+    }
+    let mut r = Reader::new(Bytes::copy_from_slice(body));
+    let found = r.u8("format")?;
+    if found != FORMAT {
+        return Err(CodecError::Version { found }.into());
+    }
+    let last = codec::read_log_id_option(&mut r)?;
+    let membership = codec::read_stored_membership(&mut r)?;
+    let (revision, compacted) = (r.u64("revision")?, r.u64("compacted")?);
+    let live = Sum {
+        count: r.u64("count")?,
+        sum: r.u64("sum")?,
+    };
+    let history = Sum {
+        count: r.u64("count")?,
+        sum: r.u64("sum")?,
+    };
+    let marks = (0..r.count("marks")?)
+        .map(|_| Ok((Bytes::copy_from_slice(&r.bytes("mark")?), r.u64("mark")?)))
+        .collect::<Result<Vec<_>, CodecError>>()?;
+    let (mut entries, mut changes) = (Vec::new(), Vec::new());
+    for item in db.scan_prefix(b"e") {
+        let (key, value) = item?;
+        let mut r = Reader::new(Bytes::copy_from_slice(&value));
+        entries.push(Arc::new(codec::read_entry(
+            &mut r,
+            Bytes::copy_from_slice(&key[1..]),
+            seal,
+        )?));
+    }
+    for item in db.scan_prefix(b"h") {
+        changes.push(codec::read_change(
+            &mut Reader::new(Bytes::copy_from_slice(&item?.1)),
+            seal,
+        )?);
+    }
+    let state = State::restore(revision, compacted, entries, changes, marks);
+    let found = sums_of(&state);
+    if found != (Sums { live, history }) {
+        return Err(Broken::Content("its content does not match its checksum"));
+    }
+    Ok((
+        Point {
+            state,
+            last,
+            membership,
+        },
+        found,
+    ))
+}
+
+fn sums_of(state: &State) -> Sums {
+    let (mut sums, mut scratch) = (Sums::default(), Vec::new());
+    state
+        .tree()
+        .iter_from(b"")
+        .for_each(|e| sums.live.add(entry_hash(e, &mut scratch)));
+    state
+        .history()
+        .iter()
+        .for_each(|e| sums.history.add(event_hash(e, &mut scratch)));
+    sums
+}
+
+fn open_sled(dir: &Path) -> Result<sled::Db, sled::Error> {
+    sled::Config::new()
+        .path(dir)
+        .cache_capacity(CACHE_BYTES)
+        // Our thread flushes; sled's own would wake twice a second, also when idle.
+        .flush_every_ms(None)
+        .open()
+}
+
+impl StateDb {
+    /// Opens the database and loads and verifies what it holds. One that is broken is
+    /// made anew, empty: the caller has the snapshot and the log.
+    pub fn open(dir: &Path, seal: Arc<dyn Seal>) -> Result<StateDb, StoreError> {
+        // sled panics on some kinds of damage.
+        let opened = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| -> Result<_, Broken> {
+            let db = open_sled(dir)?;
+            let (held, sums) = load(&db, &*seal)?;
+            Ok((db, held, sums))
+        }));
+        let why = match opened {
+            Ok(Ok((db, held, sums))) => return Ok(StateDb { db, held, sums, seal }),
+            Ok(Err(broken)) => broken.to_string(),
+            Err(_) => "sled gave up on it".to_string(),
+        };
+        tracing::warn!(dir = %dir.display(), why, "the state database is not usable; rebuilding it from the snapshot and the log");
+        let io = |source| StoreError::Io {
+            action: format!("rebuilding {}", dir.display()),
+            source,
+        };
+        std::fs::remove_dir_all(dir).map_err(io)?;
+        let db = open_sled(dir).map_err(|e| io(std::io::Error::other(e)))?;
+        Ok(StateDb {
+            db,
+            held: Point::default(),
+            sums: Sums::default(),
+            seal,
+        })
+    }
+
+    pub fn point(&self) -> &Point {
+        &self.held
+    }
+
+    fn put(&self, batch: &mut sled::Batch, entry: &Entry) {
+        let mut value = Vec::with_capacity(entry.record.body.len() + 64);
+        codec::put_entry(&mut value, entry, &*self.seal);
+        batch.insert(live_key(&entry.key), value);
+    }
+
+    fn put_history(&self, batch: &mut sled::Batch, event: &Event) {
+        let mut value = Vec::new();
+        codec::put_change(&mut value, event, &*self.seal);
+        batch.insert(history_key(event), value);
+    }
+
+    /// Makes the database hold `point`, given the keys that may differ.
+    fn advance(&mut self, keys: BTreeSet<Bytes>, point: Point) -> Result<(), sled::Error> {
+        let (old, new) = (&self.held.state, &point.state);
+        let (mut batch, mut sums, mut scratch) = (sled::Batch::default(), self.sums, Vec::new());
+        for key in &keys {
+            let (before, after) = (old.tree().get(key), new.tree().get(key));
+            if let Some(entry) = before {
+                sums.live.take(entry_hash(entry, &mut scratch));
+            }
+            match after {
+                Some(entry) => {
+                    sums.live.add(entry_hash(entry, &mut scratch));
+                    self.put(&mut batch, entry);
+                }
+                None if before.is_some() => batch.remove(live_key(key)),
+                None => {}
+            }
+        }
+        for event in old.history().iter().take_while(|e| e.revision <= new.compacted()) {
+            sums.history.take(event_hash(event, &mut scratch));
+            batch.remove(history_key(event));
+        }
+        let known = old.revision().max(new.compacted());
+        for event in new.history().iter().rev().take_while(|e| e.revision > known) {
+            sums.history.add(event_hash(event, &mut scratch));
+            self.put_history(&mut batch, event);
+        }
+        batch.insert(META, put_meta(&point, &sums));
+        self.db.apply_batch(batch)?;
+        self.db.flush()?;
+        (self.held, self.sums) = (point, sums);
+        Ok(())
+    }
+
+    /// Writes `point` into an emptied database, its description last.
+    fn rewrite(&mut self, point: Point) -> Result<(), sled::Error> {
+        self.db.clear()?;
+        let mut items = 0;
+        let mut batch = sled::Batch::default();
+        let entries = point.state.tree().iter_from(b"").map(Ok);
+        for item in entries.chain(point.state.history().iter().map(Err)) {
+            match item {
+                Ok(entry) => self.put(&mut batch, entry),
+                Err(event) => self.put_history(&mut batch, event),
+            }
+            items += 1;
+            if items % REWRITE_ITEMS == 0 {
+                self.db.apply_batch(std::mem::take(&mut batch))?;
+            }
+        }
+        let sums = sums_of(&point.state);
+        batch.insert(META, put_meta(&point, &sums));
+        self.db.apply_batch(batch)?;
+        self.db.flush()?;
+        (self.held, self.sums) = (point, sums);
+        Ok(())
+    }
+}
+
+#[derive(Default)]
+struct Pending {
+    keys: BTreeSet<Bytes>,
+    point: Option<Point>,
+    /// The keys are not all that may have changed.
+    rewrite: bool,
+    closing: bool,
+}
+
+/// Writes behind, on its own thread.
+pub struct Persister {
+    shared: Arc<(Mutex<Pending>, Condvar)>,
+    thread: Mutex<Option<JoinHandle<()>>>,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Persister {
+    pub fn spawn(db: StateDb) -> Result<Arc<Persister>, StoreError> {
+        let shared = Arc::new((Mutex::new(Pending::default()), Condvar::new()));
+        let theirs = shared.clone();
+        let thread = std::thread::Builder::new()
+            .name("state-db".into())
+            .spawn(move || run(db, &theirs))
+            .map_err(|source| StoreError::Io {
+                action: "starting the state database's writer".into(),
+                source,
+            })?;
+        Ok(Arc::new(Persister {
+            shared,
+            thread: Mutex::new(Some(thread)),
+        }))
+    }
+
+    pub fn push(&self, events: Vec<Arc<Event>>, point: Point) {
+        let mut pending = lock(&self.shared.0);
+        let wake = pending.point.is_none();
+        if pending.keys.len() + events.len() > EVENTS_MAX {
+            pending.rewrite = true;
+            pending.keys.clear();
+        }
+        if !pending.rewrite {
+            pending.keys.extend(events.iter().map(|e| e.key.clone()));
+        }
+        pending.point = Some(point);
+        drop(pending);
+        if wake {
+            self.shared.1.notify_all();
+        }
+    }
+
+    /// The state was replaced as a whole.
+    pub fn replace(&self, point: Point) {
+        let mut pending = lock(&self.shared.0);
+        (pending.rewrite, pending.point) = (true, Some(point));
+        pending.keys.clear();
+        drop(pending);
+        self.shared.1.notify_all();
+    }
+
+    /// Writes what is pending, and ends. Blocking.
+    pub fn close(&self) {
+        lock(&self.shared.0).closing = true;
+        self.shared.1.notify_all();
+        if let Some(thread) = lock(&self.thread).take() {
+            // A panic in there has been logged by the panic hook, and costs a replay.
+            let _ = thread.join();
+        }
+    }
+}
+
+fn run(mut db: StateDb, shared: &(Mutex<Pending>, Condvar)) {
+    let (mutex, condvar) = shared;
+    let mut failing = false;
+    loop {
+        let mut pending = lock(mutex);
+        while pending.point.is_none() && !pending.closing {
+            pending = condvar.wait(pending).unwrap_or_else(PoisonError::into_inner);
+        }
+        if !pending.closing {
+            let gathered = condvar.wait_timeout_while(pending, GATHER, |p| !p.closing);
+            pending = gathered.unwrap_or_else(PoisonError::into_inner).0;
+        }
+        let work = std::mem::take(&mut *pending);
+        pending.closing = work.closing;
+        drop(pending);
+        if let Some(point) = work.point {
+            let result = match work.rewrite || failing {
+                true => db.rewrite(point),
+                false => db.advance(work.keys, point),
+            };
+            match result {
+                Ok(()) => failing = false,
+                Err(error) => {
+                    // The log and the snapshots have it all; the next change tries again.
+                    tracing::warn!(%error, "the state database could not be written; it is rebuilt with the next change");
+                    failing = true;
+                }
+            }
+        }
+        if work.closing {
+            return;
+        }
+    }
+}
