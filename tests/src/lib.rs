@@ -2,9 +2,11 @@
 //! PID, UTS, cgroup) on this machine, joined by links that can be cut. What
 //! runs there is the real thing: containerd, runc, nftables.
 
+pub mod cluster;
 pub mod host;
 pub mod init;
 pub mod network;
 
+pub use cluster::{Cluster, Programs, until};
 pub use host::Host;
 pub use network::Network;
