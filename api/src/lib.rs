@@ -3,9 +3,14 @@
 
 pub mod codec;
 pub mod duration;
+pub mod intstr;
+pub mod meta;
+pub mod names;
+pub mod openapi;
 pub mod patch;
 pub mod quantity;
 pub mod schema;
+pub mod selector;
 pub mod status;
 pub mod time;
 

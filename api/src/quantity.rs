@@ -387,3 +387,38 @@ mod tests {
         assert_eq!((q("-100m").value(), q("1n").milli_value()), (-1, 1));
     }
 }
+
+/// Random amounts against exact arithmetic on integers.
+#[cfg(test)]
+mod oracle {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn milli_amounts_are_exact(a in -1_000_000_000_000i64..1_000_000_000_000, b in -1_000_000_000_000i64..1_000_000_000_000) {
+            let (x, y) = (format!("{a}m").parse::<Quantity>().expect("a"), format!("{b}m").parse::<Quantity>().expect("b"));
+            prop_assert_eq!((x + y).milli_value(), a + b);
+            prop_assert_eq!((x - y).milli_value(), a - b);
+            prop_assert_eq!(x.cmp(&y), a.cmp(&b));
+            prop_assert_eq!(x.to_string().parse::<Quantity>().expect("canonical").milli_value(), a);
+        }
+
+        #[test]
+        fn canonical_form_is_a_fixed_point_and_keeps_the_amount(
+            whole in 0u64..100_000, fraction in 0u32..1000, digits in 0usize..4, suffix in 0usize..19,
+        ) {
+            let suffixes = ["n", "u", "m", "", "k", "M", "G", "T", "P", "E", "Ki", "Mi", "Gi", "Ti", "Pi", "Ei", "e3", "E-2", "e0"];
+            let text = if digits == 0 { format!("{whole}{}", suffixes[suffix]) } else { format!("{whole}.{fraction:0digits$}{}", suffixes[suffix]) };
+            let parsed: Quantity = text.parse().expect("valid");
+            let shown = parsed.to_string();
+            prop_assert_eq!(canonical(&shown), Ok(shown.clone()), "{}", text);
+            prop_assert_eq!(shown.parse::<Quantity>(), Ok(parsed), "{}", text);
+        }
+
+        #[test]
+        fn any_text_is_a_quantity_or_an_error(text in "[-+0-9.eEinumkKMGTP]{0,40}") {
+            let _ = text.parse::<Quantity>();
+        }
+    }
+}

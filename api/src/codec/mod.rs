@@ -5,7 +5,7 @@ pub mod check;
 mod decode;
 mod encode;
 pub mod json;
-mod wire;
+pub(crate) mod wire;
 pub mod yaml;
 
 pub use check::{FieldValidation, Report, check};
@@ -98,3 +98,6 @@ pub(crate) fn json_schema_type() -> Option<&'static Type> {
 
 #[cfg(test)]
 mod tests;
+
+#[cfg(test)]
+mod generated;

@@ -2,15 +2,15 @@
 
 use super::CodecError;
 
-pub(super) const VARINT: u8 = 0;
-pub(super) const FIXED64: u8 = 1;
-pub(super) const BYTES: u8 = 2;
-pub(super) const FIXED32: u8 = 5;
+pub(crate) const VARINT: u8 = 0;
+pub(crate) const FIXED64: u8 = 1;
+pub(crate) const BYTES: u8 = 2;
+pub(crate) const FIXED32: u8 = 5;
 
 /// `k8s` and a zero byte: the prefix of every protobuf object.
 pub const MAGIC: [u8; 4] = [b'k', b'8', b's', 0];
 
-pub(super) fn put_varint(out: &mut Vec<u8>, mut n: u64) {
+pub(crate) fn put_varint(out: &mut Vec<u8>, mut n: u64) {
     while n >= 0x80 {
         out.push(n as u8 | 0x80);
         n >>= 7;
@@ -18,24 +18,24 @@ pub(super) fn put_varint(out: &mut Vec<u8>, mut n: u64) {
     out.push(n as u8);
 }
 
-pub(super) fn put_tag(out: &mut Vec<u8>, number: u8, kind: u8) {
+pub(crate) fn put_tag(out: &mut Vec<u8>, number: u8, kind: u8) {
     put_varint(out, u64::from(number) << 3 | u64::from(kind));
 }
 
-pub(super) fn put_bytes(out: &mut Vec<u8>, number: u8, bytes: &[u8]) {
+pub(crate) fn put_bytes(out: &mut Vec<u8>, number: u8, bytes: &[u8]) {
     put_tag(out, number, BYTES);
     put_varint(out, bytes.len() as u64);
     out.extend_from_slice(bytes);
 }
 
 /// Negative numbers are ten bytes long, as proto2's int32 and int64 are.
-pub(super) fn put_int(out: &mut Vec<u8>, number: u8, n: i64) {
+pub(crate) fn put_int(out: &mut Vec<u8>, number: u8, n: i64) {
     put_tag(out, number, VARINT);
     put_varint(out, n as u64);
 }
 
 /// A nested message: `body` writes it, its length goes in front afterwards.
-pub(super) fn put_message<E>(
+pub(crate) fn put_message<E>(
     out: &mut Vec<u8>,
     number: u8,
     body: impl FnOnce(&mut Vec<u8>) -> Result<(), E>,
@@ -56,7 +56,7 @@ pub(super) fn put_message<E>(
 }
 
 /// One field as it stands on the wire.
-pub(super) enum Payload<'a> {
+pub(crate) enum Payload<'a> {
     Number(u64),
     Bytes(&'a [u8]),
 }
@@ -82,7 +82,7 @@ impl<'a> Payload<'a> {
     }
 }
 
-pub(super) struct Reader<'a> {
+pub(crate) struct Reader<'a> {
     rest: &'a [u8],
 }
 
