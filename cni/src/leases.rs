@@ -1,6 +1,11 @@
 //! Where leases are kept: `<dataDir>/<network>/leases.json`, changed under a
 //! lock on `lock` beside it by writing a new file, syncing it and renaming it
 //! over the old. A crash at any point leaves the old leases or the new ones.
+//!
+//! The directory is not synced, which would double the time of an ADD: losing
+//! power may bring back the leases of some seconds ago. Then no sandbox is left
+//! either, so no address can be in use twice; a pod whose lease was that young
+//! may come back with another address.
 
 use crate::error::Error;
 use crate::ipam::Leases;
@@ -52,8 +57,8 @@ impl Store {
         Ok(document.leases)
     }
 
-    /// Runs `change` on the leases while nobody else can, and makes its outcome
-    /// durable before returning. Nothing is written when nothing changed.
+    /// Runs `change` on the leases while nobody else can, and puts the outcome
+    /// in the old one's place before returning. Nothing is written when nothing changed.
     pub fn change<T>(&self, change: impl FnOnce(&Leases) -> Result<(Leases, T), Error>) -> Result<T, Error> {
         let path = self.dir.join("lock");
         let file = open(OpenOptions::new().create(true).append(true), &path)?;
