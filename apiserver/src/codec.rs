@@ -10,6 +10,7 @@ use http::header;
 use serde_json::Value;
 use skiff_api::ApiError;
 use skiff_api::codec as wire;
+use skiff_api::patch::{self, PatchType};
 use skiff_api::schema::{self, Type};
 use skiff_kinds::Kind;
 use skiff_store::Entry;
@@ -167,58 +168,41 @@ pub(crate) fn protobuf_event(what: &str, object: &[u8]) -> Bytes {
 
 /// A patch as it was sent.
 pub(crate) enum Patch {
-    Json(Value),
+    Json(Bytes),
     Merge(Value),
     Strategic(Value),
 }
 
 impl Patch {
-    pub fn read(content_type: &str, body: &[u8]) -> Result<Self, ApiError> {
-        let parse = || {
-            wire::decode_json(body)
-                .map(|(v, _)| v)
-                .map_err(|e| ApiError::bad_request(format!("error decoding patch: {e}")))
+    pub fn read(content_type: &str, body: &Bytes) -> Result<Self, ApiError> {
+        let parse = || match wire::decode_json(body) {
+            Ok((value, _)) => Ok(value),
+            Err(error) => Err(ApiError::bad_request(format!("error decoding patch: {error}"))),
         };
-        match content_type.split(';').next().unwrap_or("").trim() {
-            "application/json-patch+json" => Ok(Self::Json(parse()?)),
-            "application/merge-patch+json" => Ok(Self::Merge(parse()?)),
-            "application/strategic-merge-patch+json" => Ok(Self::Strategic(parse()?)),
-            _ => Err(ApiError::unsupported_media_type(
+        match PatchType::of_media_type(content_type) {
+            Some(PatchType::Json) => Ok(Self::Json(body.clone())),
+            Some(PatchType::Merge) => Ok(Self::Merge(parse()?)),
+            Some(PatchType::Strategic) => Ok(Self::Strategic(parse()?)),
+            Some(PatchType::ApplyYaml) => Err(ApiError::unsupported_media_type(
+                "server-side apply (application/apply-patch+yaml) is not served yet; use client-side apply",
+            )),
+            None => Err(ApiError::unsupported_media_type(
                 "the body of the request was in an unknown format - accepted media types include: application/json-patch+json, \
                  application/merge-patch+json, application/strategic-merge-patch+json",
             )),
         }
     }
 
+    /// Applies it to an object in the given version of the kind.
     pub fn apply(&self, kind: &Kind, version: &str, object: &mut Value) -> Result<(), ApiError> {
         self.apply_as((kind.group, version, kind.kind), object)
     }
 
     pub fn apply_as(&self, gvk: Gvk<'_>, object: &mut Value) -> Result<(), ApiError> {
         match self {
-            Self::Merge(patch) | Self::Strategic(patch) => {
-                merge(object, patch);
-                let _ = gvk;
-                Ok(())
-            }
-            Self::Json(_) => Err(ApiError::unsupported_media_type("json patch is not there yet")),
-        }
-    }
-}
-fn merge(object: &mut Value, patch: &Value) {
-    let Some(p) = patch.as_object() else {
-        *object = patch.clone();
-        return;
-    };
-    if !object.is_object() {
-        *object = serde_json::json!({});
-    }
-    let map = object.as_object_mut().expect("made an object above");
-    for (k, v) in p {
-        if v.is_null() {
-            map.remove(k);
-        } else {
-            merge(map.entry(k.clone()).or_insert(Value::Null), v);
+            Self::Json(body) => patch::json_patch(object, body),
+            Self::Merge(merge) => patch::merge_patch(object, merge),
+            Self::Strategic(merge) => patch::strategic_merge(type_of(gvk)?, object, merge.clone()),
         }
     }
 }

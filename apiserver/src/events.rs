@@ -5,7 +5,6 @@ use crate::codec;
 use crate::registry::spliced;
 use crate::request::{Encoding, Form, Negotiated};
 use crate::respond::{self, View};
-use crate::server::ApiServer;
 use bytes::Bytes;
 use serde_json::{Value, json};
 use skiff_api::ApiError;
@@ -68,13 +67,7 @@ struct Inner {
 }
 
 impl EventCache {
-    pub fn encoded(
-        &self,
-        key: EventKey,
-        server: &ApiServer,
-        format: &WatchFormat,
-        entry: &Arc<Entry>,
-    ) -> Result<Bytes, ApiError> {
+    pub fn encoded(&self, key: EventKey, format: &WatchFormat, entry: &Arc<Entry>) -> Result<Bytes, ApiError> {
         if let Some(bytes) = self
             .inner
             .lock()
@@ -84,7 +77,7 @@ impl EventCache {
         {
             return Ok(bytes.clone());
         }
-        let bytes = format.event(&key, server, entry)?;
+        let bytes = format.event(&key, entry)?;
         let mut inner = self.inner.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         if inner.bytes + bytes.len() > CACHED_BYTES_MAX {
             inner.by_key = HashMap::new();
@@ -97,9 +90,8 @@ impl EventCache {
 }
 
 impl WatchFormat {
-    fn event(&self, key: &EventKey, server: &ApiServer, entry: &Entry) -> Result<Bytes, ApiError> {
+    fn event(&self, key: &EventKey, entry: &Entry) -> Result<Bytes, ApiError> {
         let view = View {
-            server,
             kind: self.kind,
             version: self.version,
             negotiated: self.negotiated,

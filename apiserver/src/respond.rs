@@ -5,7 +5,6 @@ use crate::body::ApiBody;
 use crate::codec;
 use crate::registry::{decode, list_item, spliced, type_prefix};
 use crate::request::{Encoding, Form, Negotiated, negotiate};
-use crate::server::ApiServer;
 use bytes::Bytes;
 use http::{HeaderValue, Response, header};
 use serde_json::{Value, json};
@@ -26,7 +25,6 @@ pub(crate) const CONTINUE_DETAIL: &str = "skiff.continue";
 
 /// How one request wants its objects.
 pub(crate) struct View<'a> {
-    pub server: &'a ApiServer,
     pub kind: &'static Kind,
     pub version: &'a str,
     pub negotiated: Negotiated,
@@ -237,7 +235,7 @@ pub(crate) fn parts(media_type: &str, parts: Vec<Bytes>, gzip: bool) -> Result<R
     builder.body(ApiBody::parts(parts)).map_err(ApiError::internal)
 }
 
-fn compressed(parts: &[Bytes]) -> Result<Bytes, ApiError> {
+pub(crate) fn compressed(parts: &[Bytes]) -> Result<Bytes, ApiError> {
     let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
     for part in parts {
         encoder.write_all(part).map_err(ApiError::internal)?;

@@ -18,7 +18,7 @@ use http_body_util::{BodyExt, Limited};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
-use hyper_util::server::graceful::GracefulShutdown;
+use hyper_util::server::graceful::{GracefulShutdown, Watcher};
 use skiff_api::ApiError;
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -49,7 +49,7 @@ impl ApiServer {
         shutdown: CancellationToken,
     ) -> Result<(), ServerError> {
         let acceptor = TlsAcceptor::from(tls);
-        let graceful = Arc::new(GracefulShutdown::new());
+        let graceful = GracefulShutdown::new();
         let slots = Arc::new(tokio::sync::Semaphore::new(CONNECTIONS_MAX));
         loop {
             let accepted = tokio::select! {
@@ -69,9 +69,9 @@ impl ApiServer {
                 tracing::warn!("too many connections; one was refused");
                 continue;
             };
-            let (server, acceptor, graceful) = (self.clone(), acceptor.clone(), graceful.clone());
+            let (server, acceptor, watcher) = (self.clone(), acceptor.clone(), graceful.watcher());
             tokio::spawn(async move {
-                if let Err(error) = connection(server, acceptor, stream, &graceful).await {
+                if let Err(error) = connection(server, acceptor, stream, watcher).await {
                     tracing::debug!(error, "a connection ended early");
                 }
                 drop(slot);
@@ -79,19 +79,11 @@ impl ApiServer {
         }
         self.closing.cancel();
         drop(listener);
-        if let Some(graceful) = Arc::into_inner(graceful) {
-            let _ = tokio::time::timeout(SHUTDOWN_GRACE, graceful.shutdown()).await;
-        } else {
-            // Connections still hold it; they were told through `closing`.
-            wait_for_connections(&slots).await;
+        if tokio::time::timeout(SHUTDOWN_GRACE, graceful.shutdown()).await.is_err() {
+            tracing::info!("some connections did not end in time and are cut");
         }
         Ok(())
     }
-}
-
-async fn wait_for_connections(slots: &tokio::sync::Semaphore) {
-    let all = u32::try_from(CONNECTIONS_MAX).unwrap_or(u32::MAX);
-    let _ = tokio::time::timeout(SHUTDOWN_GRACE, slots.acquire_many(all)).await;
 }
 
 /// Errors of `accept` that pass: the peer is gone, or descriptors ran out for now.
@@ -107,7 +99,7 @@ async fn connection(
     server: Arc<ApiServer>,
     acceptor: TlsAcceptor,
     stream: TcpStream,
-    graceful: &GracefulShutdown,
+    watcher: Watcher,
 ) -> Result<(), String> {
     let _ = stream.set_nodelay(true);
     let tls = tokio::time::timeout(HANDSHAKE_TIMEOUT, acceptor.accept(stream))
@@ -121,7 +113,6 @@ async fn connection(
         .and_then(|c| c.first())
         .map(|c| Bytes::copy_from_slice(c));
     let peer = Peer::Network { certificate };
-    let closing = server.closing.clone();
     let service = service_fn(move |request| {
         let (server, peer) = (server.clone(), peer.clone());
         async move { Ok::<_, Infallible>(respond(&server, request, peer).await) }
@@ -140,9 +131,8 @@ async fn connection(
         .keep_alive_interval(Some(Duration::from_secs(45)))
         .keep_alive_timeout(Duration::from_secs(30));
     let connection = builder.serve_connection_with_upgrades(TokioIo::new(tls), service);
-    let watched = graceful.watcher().watch(connection.into_owned());
+    let watched = watcher.watch(connection.into_owned());
     tokio::pin!(watched);
-    let _ = closing;
     watched.await.map_err(|e| e.to_string())
 }
 

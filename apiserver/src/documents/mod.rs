@@ -3,6 +3,7 @@
 
 mod discovery;
 mod metrics;
+mod openapi;
 
 pub(crate) use metrics::Metrics;
 
@@ -205,7 +206,7 @@ impl ApiServer {
 
 /// A document that clients may keep and ask for again with `If-None-Match`.
 fn cached(call: &ServerCall, media_type: &str, body: Bytes, etag: &str) -> Result<Response<ApiBody>, ApiError> {
-    let fresh = call.header(header::IF_NONE_MATCH) == etag;
+    let fresh = etag_of(call) == etag;
     let mut response = if fresh {
         respond::bytes(304, media_type, Bytes::new(), &[], false)?
     } else {
@@ -221,6 +222,10 @@ fn cached(call: &ServerCall, media_type: &str, body: Bytes, etag: &str) -> Resul
         .headers_mut()
         .append(header::VARY, http::HeaderValue::from_static("Accept"));
     Ok(response)
+}
+
+fn etag_of(call: &ServerCall) -> &str {
+    call.header(header::IF_NONE_MATCH)
 }
 
 fn not_found() -> ApiError {
@@ -245,10 +250,4 @@ fn version() -> Value {
     json!({"major": MAJOR, "minor": MINOR, "emulationMajor": MAJOR, "emulationMinor": MINOR, "minCompatibilityMajor": MAJOR,
         "minCompatibilityMinor": "35", "gitVersion": GIT_VERSION, "gitCommit": "", "gitTreeState": "clean", "buildDate": "1970-01-01T00:00:00Z",
         "goVersion": "", "compiler": "rustc", "platform": format!("linux/{}", if cfg!(target_arch = "aarch64") { "arm64" } else { "amd64" })})
-}
-
-impl ApiServer {
-    fn openapi(&self, _call: &ServerCall, _path: &str) -> Result<Response<ApiBody>, ApiError> {
-        Err(not_found())
-    }
 }

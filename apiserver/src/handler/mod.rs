@@ -24,4 +24,4 @@ pub(crate) use delete::{DeleteOptions, merge_body};
 pub(crate) use identity::{Peer, ServerCall};
 pub(crate) use route::Target;
 pub(crate) use update::UpdateArgs;
-pub(crate) use write::{Change, commit_entry};
+pub(crate) use write::Change;

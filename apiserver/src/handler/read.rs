@@ -34,7 +34,6 @@ impl ApiServer {
     pub(crate) fn view<'a>(&'a self, call: &'a ServerCall, target: Target) -> Result<View<'a>, ApiError> {
         let negotiated = negotiate(call.header(http::header::ACCEPT), &[Form::Table, Form::Metadata])?;
         Ok(View {
-            server: self,
             kind: target.kind,
             version: target.version,
             negotiated,

@@ -259,7 +259,7 @@ impl Watcher {
             &self.format,
             std::mem::take(&mut self.first_event),
         );
-        match self.server.events.encoded(key, &self.server, &self.format, entry) {
+        match self.server.events.encoded(key, &self.format, entry) {
             Ok(bytes) => out.extend_from_slice(&bytes),
             Err(error) => out.extend_from_slice(&self.format.error(&error)),
         }

@@ -4,7 +4,6 @@
 mod catalog;
 mod filter;
 mod key;
-mod label_selector;
 mod meta;
 mod objects;
 mod record;

@@ -27,7 +27,7 @@ impl ApiServer {
         let kind = target.kind;
         let verb = call.info.verb;
         let passed_on = matches!(sub.name, "exec" | "attach" | "portforward" | "proxy" | "log");
-        if !sub.verbs.contains(&verb) && !(passed_on && sub.name != "log") {
+        if !sub.verbs.contains(&verb) {
             return Err(ApiError::method_not_supported(
                 kind.group,
                 &format!("{}/{}", kind.plural, sub.name),

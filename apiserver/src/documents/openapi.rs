@@ -1,0 +1,121 @@
+//! `/openapi/v2` and `/openapi/v3`: made on first use from the table of kinds
+//! and kept compressed, because they are megabytes that few ask for.
+
+use super::{etag_of, not_found};
+use crate::body::ApiBody;
+use crate::handler::ServerCall;
+use crate::registry::Catalog;
+use crate::respond;
+use crate::server::ApiServer;
+use bytes::Bytes;
+use http::{HeaderValue, Response, header};
+use skiff_api::ApiError;
+use skiff_api::openapi::{self, Resource, Subresource};
+use std::io::Read;
+
+const V2_PROTOBUF: &str = "application/com.github.proto-openapi.spec.v2@v1.0+protobuf";
+
+impl ApiServer {
+    pub(super) fn openapi(&self, call: &ServerCall, path: &str) -> Result<Response<ApiBody>, ApiError> {
+        match path {
+            "/openapi/v2" => {
+                let accept = call.header(header::ACCEPT);
+                let protobuf = accept.contains("proto-openapi.spec.v2") || accept.contains("gnostic");
+                let key = if protobuf { "openapi/v2:protobuf" } else { "openapi/v2" };
+                self.openapi_document(
+                    call,
+                    key,
+                    if protobuf { V2_PROTOBUF } else { "application/json" },
+                    || {
+                        let document = openapi::v2_document(&resources(&self.catalog), &openapi::undocumented);
+                        if protobuf {
+                            Ok(openapi::v2_protobuf(&document))
+                        } else {
+                            serde_json::to_vec(&document).map_err(ApiError::internal)
+                        }
+                    },
+                )
+            }
+            "/openapi/v3" => self.openapi_document(call, path, "application/json", || {
+                serde_json::to_vec(&openapi::v3_index(&resources(&self.catalog))).map_err(ApiError::internal)
+            }),
+            _ => {
+                let rest = path.strip_prefix("/openapi/v3/").ok_or_else(not_found)?;
+                let (group, version) = match rest.split('/').collect::<Vec<_>>().as_slice() {
+                    ["api", version] => (String::new(), (*version).to_string()),
+                    ["apis", group, version] => ((*group).to_string(), (*version).to_string()),
+                    _ => return Err(not_found()),
+                };
+                self.openapi_document(call, path, "application/json", || {
+                    let document =
+                        openapi::v3_document(&group, &version, &resources(&self.catalog), &openapi::undocumented)
+                            .ok_or_else(not_found)?;
+                    serde_json::to_vec(&document).map_err(ApiError::internal)
+                })
+            }
+        }
+    }
+
+    fn openapi_document(
+        &self,
+        call: &ServerCall,
+        key: &str,
+        media_type: &str,
+        make: impl FnOnce() -> Result<Vec<u8>, ApiError>,
+    ) -> Result<Response<ApiBody>, ApiError> {
+        let (packed, etag) = self
+            .documents
+            .get(key, || respond::compressed(&[Bytes::from(make()?)]))?;
+        let fresh = etag_of(call) == etag;
+        let mut builder = Response::builder()
+            .header(header::CONTENT_TYPE, media_type)
+            .header(header::VARY, "Accept-Encoding, Accept");
+        builder = builder.header(header::ETAG, HeaderValue::from_str(&etag).map_err(ApiError::internal)?);
+        let response = if fresh {
+            builder.status(304).body(ApiBody::empty())
+        } else if call.accepts_gzip() {
+            builder
+                .status(200)
+                .header(header::CONTENT_ENCODING, "gzip")
+                .body(ApiBody::full(packed))
+        } else {
+            let mut plain = Vec::new();
+            flate2::read::GzDecoder::new(&packed[..])
+                .read_to_end(&mut plain)
+                .map_err(ApiError::internal)?;
+            builder.status(200).body(ApiBody::full(plain))
+        };
+        response.map_err(ApiError::internal)
+    }
+}
+
+/// The table of kinds as the documents' generator wants it.
+fn resources(catalog: &Catalog) -> Vec<Resource> {
+    let texts = |list: &[&str]| list.iter().map(ToString::to_string).collect::<Vec<_>>();
+    catalog
+        .kinds()
+        .iter()
+        .flat_map(|kind| {
+            kind.versions.iter().map(move |version| Resource {
+                group: kind.group.into(),
+                version: (*version).into(),
+                kind: kind.kind.into(),
+                plural: kind.plural.into(),
+                namespaced: kind.namespaced,
+                verbs: texts(kind.verbs),
+                subresources: kind
+                    .subresources
+                    .iter()
+                    .map(|sub| Subresource {
+                        name: sub.name.into(),
+                        group: sub.group.into(),
+                        version: sub.version.into(),
+                        kind: sub.kind.into(),
+                        verbs: texts(sub.verbs),
+                    })
+                    .collect(),
+                schema: None,
+            })
+        })
+        .collect()
+}

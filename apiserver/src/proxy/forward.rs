@@ -1,0 +1,211 @@
+//! Passing on: one request and its streamed answer, or an upgraded connection
+//! as a tunnel.
+
+use super::dial::Backend;
+use crate::body::ApiBody;
+use crate::handler::ServerCall;
+use bytes::Bytes;
+use futures::StreamExt;
+use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode, header};
+use http_body_util::{BodyDataStream, BodyExt, Limited};
+use hyper::body::Incoming;
+use hyper_util::rt::TokioIo;
+use skiff_api::ApiError;
+
+/// As much of a backend's error text is shown, as upstream.
+const ERROR_TEXT_MAX: usize = 2048;
+/// Buffer per direction of a tunnel: a few full TLS records.
+const TUNNEL_BUFFER_BYTES: usize = 32 * 1024;
+
+/// Headers that belong to one connection, or that prove who asks: never passed on.
+const NOT_PASSED_ON: [&str; 9] = [
+    "authorization",
+    "connection",
+    "keep-alive",
+    "proxy-authenticate",
+    "proxy-authorization",
+    "te",
+    "trailer",
+    "transfer-encoding",
+    "host",
+];
+
+/// A pod's log.
+pub(super) async fn logs(backend: &Backend, path: &str, follow: bool) -> Result<Response<ApiBody>, ApiError> {
+    let request = request_to(backend, http::Method::GET, path, HeaderMap::new(), ApiBody::empty())?;
+    let response = backend
+        .send(request)
+        .await
+        .map_err(|e| ApiError::internal(format!("error dialing backend: {e}")))?;
+    if !response.status().is_success() {
+        return Err(backend_error(response).await);
+    }
+    let mut answer = Response::new(stream_of(response.into_body()));
+    answer
+        .headers_mut()
+        .insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain"));
+    if follow {
+        answer
+            .headers_mut()
+            .insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache, no-store"));
+    }
+    Ok(answer)
+}
+
+/// One request and its answer.
+pub(super) async fn plain(call: ServerCall, backend: &Backend, path: &str) -> Result<Response<ApiBody>, ApiError> {
+    let mut headers = passed_on(&call.headers);
+    headers.remove(header::UPGRADE);
+    let prefix = call
+        .info
+        .path
+        .strip_suffix(&call.info.rest)
+        .unwrap_or(&call.info.path)
+        .trim_end_matches('/')
+        .to_string();
+    let request = request_to(backend, call.method, path, headers, ApiBody::full(call.body))?;
+    let response = backend.send(request).await.map_err(|e| unreachable(backend, &e))?;
+    let (parts, body) = response.into_parts();
+    let mut answer = Response::new(stream_of(body));
+    *answer.status_mut() = parts.status;
+    *answer.headers_mut() = passed_on(&parts.headers);
+    if let Some(location) = parts.headers.get(header::LOCATION).and_then(|v| v.to_str().ok())
+        && let Ok(value) = HeaderValue::from_str(&relocated(location, backend, &prefix))
+    {
+        answer.headers_mut().insert(header::LOCATION, value);
+    }
+    Ok(answer)
+}
+
+/// A redirect within what is proxied, as the client must ask for it.
+fn relocated(location: &str, backend: &Backend, prefix: &str) -> String {
+    let authority = backend.authority();
+    let own = ["http://", "https://"]
+        .iter()
+        .find_map(|scheme| location.strip_prefix(scheme)?.strip_prefix(&authority));
+    match own {
+        Some(path) => format!("{prefix}/{}", path.trim_start_matches('/')),
+        None if location.starts_with('/') && !location.starts_with("//") => format!("{prefix}{location}"),
+        None => location.to_string(),
+    }
+}
+
+/// Passes an upgrade on and joins both connections.
+pub(super) async fn upgraded(call: ServerCall, backend: &Backend, path: &str) -> Result<Response<ApiBody>, ApiError> {
+    let upgrade = call
+        .upgrade
+        .filter(|_| call.headers.contains_key(header::UPGRADE))
+        .ok_or_else(|| ApiError::bad_request("Upgrade request required"))?;
+    let mut headers = passed_on(&call.headers);
+    headers.insert(header::CONNECTION, HeaderValue::from_static("Upgrade"));
+    let request = request_to(backend, call.method, path, headers, ApiBody::empty())?;
+    let mut response = backend.send(request).await.map_err(|e| unreachable(backend, &e))?;
+    if response.status() != StatusCode::SWITCHING_PROTOCOLS {
+        return Err(backend_error(response).await);
+    }
+    let theirs = hyper::upgrade::on(&mut response);
+    let mut answer = Response::new(ApiBody::empty());
+    *answer.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
+    *answer.headers_mut() = passed_on(response.headers());
+    answer
+        .headers_mut()
+        .insert(header::CONNECTION, HeaderValue::from_static("Upgrade"));
+    tokio::spawn(async move {
+        let (client, server) = match tokio::try_join!(upgrade, theirs) {
+            Ok(both) => both,
+            Err(error) => {
+                tracing::debug!(%error, "an upgrade did not come about");
+                return;
+            }
+        };
+        let (mut client, mut server) = (TokioIo::new(client), TokioIo::new(server));
+        // Ends one direction at a time: a closed stdin must not cut the output.
+        let copied = tokio::io::copy_bidirectional_with_sizes(
+            &mut client,
+            &mut server,
+            TUNNEL_BUFFER_BYTES,
+            TUNNEL_BUFFER_BYTES,
+        )
+        .await;
+        if let Err(error) = copied {
+            tracing::debug!(%error, "a tunnel ended early");
+        }
+    });
+    Ok(answer)
+}
+
+fn request_to(
+    backend: &Backend,
+    method: http::Method,
+    path: &str,
+    headers: HeaderMap,
+    body: ApiBody,
+) -> Result<Request<ApiBody>, ApiError> {
+    let mut request = Request::builder()
+        .method(method)
+        .uri(path)
+        .body(body)
+        .map_err(|e| ApiError::bad_request(format!("the path to pass on is not valid: {e}")))?;
+    *request.headers_mut() = headers;
+    let host = HeaderValue::from_str(&backend.authority()).map_err(ApiError::internal)?;
+    request.headers_mut().insert(header::HOST, host);
+    Ok(request)
+}
+
+fn passed_on(headers: &HeaderMap) -> HeaderMap {
+    let keep =
+        |name: &HeaderName| !NOT_PASSED_ON.contains(&name.as_str()) && !name.as_str().starts_with("impersonate-");
+    headers
+        .iter()
+        .filter(|(name, _)| keep(name))
+        .map(|(name, value)| (name.clone(), value.clone()))
+        .collect()
+}
+
+fn stream_of(body: Incoming) -> ApiBody {
+    ApiBody::stream(BodyDataStream::new(body).map(|chunk| chunk.map_err(std::io::Error::other)))
+}
+
+fn unreachable(backend: &Backend, why: &str) -> ApiError {
+    if backend.is_agent {
+        ApiError::internal(format!("error dialing backend: {why}"))
+    } else {
+        ApiError::unavailable(format!("error trying to reach service: {why}"))
+    }
+}
+
+/// A backend's refusal as a Status that carries its text.
+async fn backend_error(response: Response<Incoming>) -> ApiError {
+    let code = response.status().as_u16();
+    let body = Limited::new(response.into_body(), ERROR_TEXT_MAX)
+        .collect()
+        .await
+        .map(http_body_util::Collected::to_bytes)
+        .unwrap_or_else(|_| Bytes::new());
+    let text = String::from_utf8_lossy(&body).trim().to_string();
+    let (reason, text) = match code {
+        400 => ("BadRequest", text),
+        401 => ("Unauthorized", "the node refused this server's certificate".to_string()),
+        403 => ("Forbidden", text),
+        404 => (
+            "NotFound",
+            if text.is_empty() {
+                "the server could not find the requested resource".into()
+            } else {
+                text
+            },
+        ),
+        405 => ("MethodNotAllowed", text),
+        503 => ("ServiceUnavailable", text),
+        _ => ("InternalError", text),
+    };
+    ApiError::new(
+        if code < 400 { 500 } else { code },
+        reason,
+        if text.is_empty() {
+            format!("the backend answered {code}")
+        } else {
+            text
+        },
+    )
+}
