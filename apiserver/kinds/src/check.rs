@@ -145,13 +145,6 @@ impl Errors {
         }
     }
 
-    /// The number at `key`, if there, must be above zero.
-    pub fn positive(&mut self, object: &Value, path: &Path, key: &str) {
-        if let Some(n) = object.int(key).filter(|n| *n <= 0) {
-            self.invalid(&path.of(key), n, "must be greater than 0");
-        }
-    }
-
     pub fn range(&mut self, object: &Value, path: &Path, key: &str, min: i64, max: i64) {
         if let Some(n) = object.int(key).filter(|n| *n < min || *n > max) {
             self.invalid(&path.of(key), n, &format!("must be between {min} and {max}, inclusive"));

@@ -80,7 +80,10 @@ impl Rules {
         ..Self::BASE
     };
     /// As `STATUS`, but a create keeps the status it brings.
-    pub const STATUS_AT_CREATION: Self = Self { status_at_creation: true, ..Self::STATUS };
+    pub const STATUS_AT_CREATION: Self = Self {
+        status_at_creation: true,
+        ..Self::STATUS
+    };
 }
 
 /// For kinds without rules of their own: `NAME`, `CREATED AT`.

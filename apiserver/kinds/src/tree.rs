@@ -86,18 +86,18 @@ pub(crate) fn set_default(parent: &mut Value, key: &str, value: impl Into<Value>
 
 /// Sets `key` where it is absent, null or the empty text: Go's zero value.
 pub(crate) fn set_text(parent: &mut Value, key: &str, value: &str) {
-    if parent.get(key).is_none_or(|v| v.is_null() || v.as_str() == Some("")) {
-        if let Some(map) = parent.as_object_mut() {
-            map.insert(key.to_string(), value.into());
-        }
+    if parent.get(key).is_none_or(|v| v.is_null() || v.as_str() == Some(""))
+        && let Some(map) = parent.as_object_mut()
+    {
+        map.insert(key.to_string(), value.into());
     }
 }
 
 /// Sets `key` where it is absent, null or zero.
 pub(crate) fn set_int(parent: &mut Value, key: &str, value: i64) {
-    if parent.get(key).is_none_or(|v| v.is_null() || v.as_i64() == Some(0)) {
-        if let Some(map) = parent.as_object_mut() {
-            map.insert(key.to_string(), value.into());
-        }
+    if parent.get(key).is_none_or(|v| v.is_null() || v.as_i64() == Some(0))
+        && let Some(map) = parent.as_object_mut()
+    {
+        map.insert(key.to_string(), value.into());
     }
 }

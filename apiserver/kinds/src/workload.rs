@@ -119,9 +119,8 @@ pub(crate) fn int_or_percent(value: &Value, path: &Path, errors: &mut Errors) {
     match value {
         Value::String(text) => {
             let digits = text.strip_suffix('%');
-            match digits.and_then(|d| d.parse::<u32>().ok()) {
-                None => errors.invalid(path, text.as_str(), "a valid percent string must be a numeric string followed by an ending '%' (e.g. '1%',  or '93%', regex used for validation is '[0-9]+%')"),
-                Some(_) => {}
+            if digits.and_then(|d| d.parse::<u32>().ok()).is_none() {
+                errors.invalid(path, text.as_str(), "a valid percent string must be a numeric string followed by an ending '%' (e.g. '1%',  or '93%', regex used for validation is '[0-9]+%')");
             }
         }
         Value::Number(n) if n.as_i64().is_some_and(|n| n < 0) => {

@@ -1,5 +1,7 @@
 //! Rows of admissionregistration.k8s.io.
 
+mod strategy;
+
 use crate::contract::Kind;
 use crate::row::{kind, status};
 
@@ -10,7 +12,8 @@ pub(crate) fn rows() -> Vec<Kind> {
     vec![
         Kind {
             categories: &["api-extensions"],
-            // mutating_admission_policy
+            columns: strategy::mutating_admission_policy::COLUMNS,
+            strategy: &strategy::mutating_admission_policy::STRATEGY,
             ..kind!(
                 GROUP,
                 V1,
@@ -22,7 +25,8 @@ pub(crate) fn rows() -> Vec<Kind> {
         },
         Kind {
             categories: &["api-extensions"],
-            // mutating_admission_policy_binding
+            columns: strategy::mutating_admission_policy_binding::COLUMNS,
+            strategy: &strategy::mutating_admission_policy_binding::STRATEGY,
             ..kind!(
                 GROUP,
                 V1,
@@ -34,7 +38,8 @@ pub(crate) fn rows() -> Vec<Kind> {
         },
         Kind {
             categories: &["api-extensions"],
-            // mutating_webhook_configuration
+            columns: strategy::mutating_webhook_configuration::COLUMNS,
+            strategy: &strategy::mutating_webhook_configuration::STRATEGY,
             ..kind!(
                 GROUP,
                 V1,
@@ -47,7 +52,8 @@ pub(crate) fn rows() -> Vec<Kind> {
         Kind {
             categories: &["api-extensions"],
             subresources: const { &[status(GROUP, "v1", "ValidatingAdmissionPolicy")] },
-            // validating_admission_policy
+            columns: strategy::validating_admission_policy::COLUMNS,
+            strategy: &strategy::validating_admission_policy::STRATEGY,
             ..kind!(
                 GROUP,
                 V1,
@@ -59,7 +65,8 @@ pub(crate) fn rows() -> Vec<Kind> {
         },
         Kind {
             categories: &["api-extensions"],
-            // validating_admission_policy_binding
+            columns: strategy::validating_admission_policy_binding::COLUMNS,
+            strategy: &strategy::validating_admission_policy_binding::STRATEGY,
             ..kind!(
                 GROUP,
                 V1,
@@ -71,7 +78,8 @@ pub(crate) fn rows() -> Vec<Kind> {
         },
         Kind {
             categories: &["api-extensions"],
-            // validating_webhook_configuration
+            columns: strategy::validating_webhook_configuration::COLUMNS,
+            strategy: &strategy::validating_webhook_configuration::STRATEGY,
             ..kind!(
                 GROUP,
                 V1,

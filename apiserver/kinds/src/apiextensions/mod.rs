@@ -1,5 +1,7 @@
 //! Rows of apiextensions.k8s.io.
 
+mod custom_resource_definition;
+
 use crate::contract::Kind;
 use crate::row::{kind, status};
 
@@ -11,7 +13,8 @@ pub(crate) fn rows() -> Vec<Kind> {
         short_names: &["crd", "crds"],
         categories: &["api-extensions"],
         subresources: const { &[status(GROUP, "v1", "CustomResourceDefinition")] },
-        // custom_resource_definition
+        columns: custom_resource_definition::COLUMNS,
+        strategy: &custom_resource_definition::STRATEGY,
         ..kind!(
             GROUP,
             V1,

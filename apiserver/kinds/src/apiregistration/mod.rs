@@ -1,5 +1,7 @@
 //! Rows of apiregistration.k8s.io.
 
+mod api_service;
+
 use crate::contract::Kind;
 use crate::row::{kind, status};
 
@@ -10,7 +12,8 @@ pub(crate) fn rows() -> Vec<Kind> {
     vec![Kind {
         categories: &["api-extensions"],
         subresources: const { &[status(GROUP, "v1", "APIService")] },
-        // api_service
+        columns: api_service::COLUMNS,
+        strategy: &api_service::STRATEGY,
         ..kind!(GROUP, V1, "APIService", "apiservices", "apiservice", false)
     }]
 }

@@ -2,15 +2,22 @@
 
 use crate::contract::Kind;
 use crate::row::{CREATE, kind};
+use crate::rules::{NameRule, Rules};
 
 pub(crate) const GROUP: &str = "authorization.k8s.io";
 const V1: &[&str] = &["v1"];
+
+/// Reviews are answered, never stored: no name is asked for.
+static REVIEW: Rules = Rules {
+    name: NameRule::Any,
+    ..Rules::BASE
+};
 
 pub(crate) fn rows() -> Vec<Kind> {
     vec![
         Kind {
             verbs: CREATE,
-            // local_subject_access_review
+            strategy: &REVIEW,
             ..kind!(
                 GROUP,
                 V1,
@@ -22,7 +29,7 @@ pub(crate) fn rows() -> Vec<Kind> {
         },
         Kind {
             verbs: CREATE,
-            // self_subject_access_review
+            strategy: &REVIEW,
             ..kind!(
                 GROUP,
                 V1,
@@ -34,7 +41,7 @@ pub(crate) fn rows() -> Vec<Kind> {
         },
         Kind {
             verbs: CREATE,
-            // self_subject_rules_review
+            strategy: &REVIEW,
             ..kind!(
                 GROUP,
                 V1,
@@ -46,7 +53,7 @@ pub(crate) fn rows() -> Vec<Kind> {
         },
         Kind {
             verbs: CREATE,
-            // subject_access_review
+            strategy: &REVIEW,
             ..kind!(
                 GROUP,
                 V1,

@@ -1,7 +1,12 @@
 //! Rows of autoscaling.
 
+mod convert;
+
+mod horizontal_pod_autoscaler;
+
 use crate::contract::Kind;
 use crate::row::{kind, status};
+pub(crate) use convert::{v1_to_v2, v2_to_v1};
 
 pub(crate) const GROUP: &str = "autoscaling";
 const V2_V1: &[&str] = &["v2", "v1"];
@@ -11,7 +16,8 @@ pub(crate) fn rows() -> Vec<Kind> {
         short_names: &["hpa"],
         categories: &["all"],
         subresources: const { &[status(GROUP, "v2", "HorizontalPodAutoscaler")] },
-        // horizontal_pod_autoscaler
+        columns: horizontal_pod_autoscaler::COLUMNS,
+        strategy: &horizontal_pod_autoscaler::STRATEGY,
         ..kind!(
             GROUP,
             V2_V1,
@@ -22,6 +28,3 @@ pub(crate) fn rows() -> Vec<Kind> {
         )
     }]
 }
-
-pub(crate) fn v1_to_v2(_o: &mut serde_json::Value) {}
-pub(crate) fn v2_to_v1(_o: &mut serde_json::Value) {}

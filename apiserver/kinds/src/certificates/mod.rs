@@ -1,5 +1,7 @@
 //! Rows of certificates.k8s.io.
 
+mod certificate_signing_request;
+
 use crate::contract::Kind;
 use crate::row::{GET_PATCH_UPDATE, kind, status, sub};
 
@@ -21,7 +23,8 @@ pub(crate) fn rows() -> Vec<Kind> {
                 status(GROUP, "v1", "CertificateSigningRequest"),
             ]
         },
-        // certificate_signing_request
+        columns: certificate_signing_request::COLUMNS,
+        strategy: &certificate_signing_request::STRATEGY,
         ..kind!(
             GROUP,
             V1,

@@ -1,5 +1,7 @@
 //! Rows of coordination.k8s.io.
 
+mod lease;
+
 use crate::contract::Kind;
 use crate::row::kind;
 
@@ -8,7 +10,8 @@ const V1: &[&str] = &["v1"];
 
 pub(crate) fn rows() -> Vec<Kind> {
     vec![Kind {
-        // lease
+        columns: lease::COLUMNS,
+        strategy: &lease::STRATEGY,
         ..kind!(GROUP, V1, "Lease", "leases", "lease", true)
     }]
 }

@@ -32,14 +32,6 @@ const BASE: Rules = Rules {
     default: |o| {
         set_text(o, "type", "Normal");
         object(o, "source");
-        if o.at("firstTimestamp").is_null() && o.is_object() {
-            // Absent times are null in the core form.
-            for key in ["firstTimestamp", "lastTimestamp", "eventTime"] {
-                if o.get(key).is_none() {
-                    o[key] = Value::Null;
-                }
-            }
-        }
     },
     row,
     fields,

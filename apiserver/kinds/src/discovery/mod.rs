@@ -1,5 +1,7 @@
 //! Rows of discovery.k8s.io.
 
+mod endpoint_slice;
+
 use crate::contract::Kind;
 use crate::row::kind;
 
@@ -8,7 +10,8 @@ const V1: &[&str] = &["v1"];
 
 pub(crate) fn rows() -> Vec<Kind> {
     vec![Kind {
-        // endpoint_slice
+        columns: endpoint_slice::COLUMNS,
+        strategy: &endpoint_slice::STRATEGY,
         ..kind!(GROUP, V1, "EndpointSlice", "endpointslices", "endpointslice", true)
     }]
 }

@@ -1,5 +1,7 @@
 //! Rows of flowcontrol.apiserver.k8s.io.
 
+mod strategy;
+
 use crate::contract::Kind;
 use crate::row::{kind, status};
 
@@ -10,12 +12,14 @@ pub(crate) fn rows() -> Vec<Kind> {
     vec![
         Kind {
             subresources: const { &[status(GROUP, "v1", "FlowSchema")] },
-            // flow_schema
+            columns: strategy::flow_schema::COLUMNS,
+            strategy: &strategy::flow_schema::STRATEGY,
             ..kind!(GROUP, V1, "FlowSchema", "flowschemas", "flowschema", false)
         },
         Kind {
             subresources: const { &[status(GROUP, "v1", "PriorityLevelConfiguration")] },
-            // priority_level_configuration
+            columns: strategy::priority_level_configuration::COLUMNS,
+            strategy: &strategy::priority_level_configuration::STRATEGY,
             ..kind!(
                 GROUP,
                 V1,

@@ -1,5 +1,7 @@
 //! Rows of node.k8s.io.
 
+mod runtime_class;
+
 use crate::contract::Kind;
 use crate::row::kind;
 
@@ -8,7 +10,8 @@ const V1: &[&str] = &["v1"];
 
 pub(crate) fn rows() -> Vec<Kind> {
     vec![Kind {
-        // runtime_class
+        columns: runtime_class::COLUMNS,
+        strategy: &runtime_class::STRATEGY,
         ..kind!(GROUP, V1, "RuntimeClass", "runtimeclasses", "runtimeclass", false)
     }]
 }

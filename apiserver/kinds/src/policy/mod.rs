@@ -1,5 +1,7 @@
 //! Rows of policy.
 
+mod pod_disruption_budget;
+
 use crate::contract::Kind;
 use crate::row::{kind, status};
 
@@ -10,7 +12,8 @@ pub(crate) fn rows() -> Vec<Kind> {
     vec![Kind {
         short_names: &["pdb"],
         subresources: const { &[status(GROUP, "v1", "PodDisruptionBudget")] },
-        // pod_disruption_budget
+        columns: pod_disruption_budget::COLUMNS,
+        strategy: &pod_disruption_budget::STRATEGY,
         ..kind!(
             GROUP,
             V1,

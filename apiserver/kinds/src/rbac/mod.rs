@@ -1,5 +1,7 @@
 //! Rows of rbac.authorization.k8s.io.
 
+mod strategy;
+
 use crate::contract::Kind;
 use crate::row::kind;
 
@@ -9,11 +11,13 @@ const V1: &[&str] = &["v1"];
 pub(crate) fn rows() -> Vec<Kind> {
     vec![
         Kind {
-            // cluster_role
+            columns: strategy::cluster_role::COLUMNS,
+            strategy: &strategy::cluster_role::STRATEGY,
             ..kind!(GROUP, V1, "ClusterRole", "clusterroles", "clusterrole", false)
         },
         Kind {
-            // cluster_role_binding
+            columns: strategy::cluster_role_binding::COLUMNS,
+            strategy: &strategy::cluster_role_binding::STRATEGY,
             ..kind!(
                 GROUP,
                 V1,
@@ -24,11 +28,13 @@ pub(crate) fn rows() -> Vec<Kind> {
             )
         },
         Kind {
-            // role
+            columns: strategy::role::COLUMNS,
+            strategy: &strategy::role::STRATEGY,
             ..kind!(GROUP, V1, "Role", "roles", "role", true)
         },
         Kind {
-            // role_binding
+            columns: strategy::role_binding::COLUMNS,
+            strategy: &strategy::role_binding::STRATEGY,
             ..kind!(GROUP, V1, "RoleBinding", "rolebindings", "rolebinding", true)
         },
     ]

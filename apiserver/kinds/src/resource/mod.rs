@@ -1,5 +1,7 @@
 //! Rows of resource.k8s.io.
 
+mod strategy;
+
 use crate::contract::Kind;
 use crate::row::{kind, status};
 
@@ -9,16 +11,19 @@ const V1: &[&str] = &["v1"];
 pub(crate) fn rows() -> Vec<Kind> {
     vec![
         Kind {
-            // device_class
+            columns: strategy::device_class::COLUMNS,
+            strategy: &strategy::device_class::STRATEGY,
             ..kind!(GROUP, V1, "DeviceClass", "deviceclasses", "deviceclass", false)
         },
         Kind {
             subresources: const { &[status(GROUP, "v1", "ResourceClaim")] },
-            // resource_claim
+            columns: strategy::resource_claim::COLUMNS,
+            strategy: &strategy::resource_claim::STRATEGY,
             ..kind!(GROUP, V1, "ResourceClaim", "resourceclaims", "resourceclaim", true)
         },
         Kind {
-            // resource_claim_template
+            columns: strategy::resource_claim_template::COLUMNS,
+            strategy: &strategy::resource_claim_template::STRATEGY,
             ..kind!(
                 GROUP,
                 V1,
@@ -29,7 +34,8 @@ pub(crate) fn rows() -> Vec<Kind> {
             )
         },
         Kind {
-            // resource_slice
+            columns: strategy::resource_slice::COLUMNS,
+            strategy: &strategy::resource_slice::STRATEGY,
             ..kind!(GROUP, V1, "ResourceSlice", "resourceslices", "resourceslice", false)
         },
     ]

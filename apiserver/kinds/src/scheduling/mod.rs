@@ -1,5 +1,7 @@
 //! Rows of scheduling.k8s.io.
 
+mod priority_class;
+
 use crate::contract::Kind;
 use crate::row::kind;
 
@@ -9,7 +11,8 @@ const V1: &[&str] = &["v1"];
 pub(crate) fn rows() -> Vec<Kind> {
     vec![Kind {
         short_names: &["pc"],
-        // priority_class
+        columns: priority_class::COLUMNS,
+        strategy: &priority_class::STRATEGY,
         ..kind!(GROUP, V1, "PriorityClass", "priorityclasses", "priorityclass", false)
     }]
 }

@@ -1,5 +1,7 @@
 //! Rows of storage.k8s.io.
 
+mod strategy;
+
 use crate::contract::Kind;
 use crate::row::{kind, status};
 
@@ -9,15 +11,18 @@ const V1: &[&str] = &["v1"];
 pub(crate) fn rows() -> Vec<Kind> {
     vec![
         Kind {
-            // csi_driver
+            columns: strategy::csi_driver::COLUMNS,
+            strategy: &strategy::csi_driver::STRATEGY,
             ..kind!(GROUP, V1, "CSIDriver", "csidrivers", "csidriver", false)
         },
         Kind {
-            // csi_node
+            columns: strategy::csi_node::COLUMNS,
+            strategy: &strategy::csi_node::STRATEGY,
             ..kind!(GROUP, V1, "CSINode", "csinodes", "csinode", false)
         },
         Kind {
-            // csi_storage_capacity
+            columns: strategy::csi_storage_capacity::COLUMNS,
+            strategy: &strategy::csi_storage_capacity::STRATEGY,
             ..kind!(
                 GROUP,
                 V1,
@@ -29,12 +34,14 @@ pub(crate) fn rows() -> Vec<Kind> {
         },
         Kind {
             short_names: &["sc"],
-            // storage_class
+            columns: strategy::storage_class::COLUMNS,
+            strategy: &strategy::storage_class::STRATEGY,
             ..kind!(GROUP, V1, "StorageClass", "storageclasses", "storageclass", false)
         },
         Kind {
             subresources: const { &[status(GROUP, "v1", "VolumeAttachment")] },
-            // volume_attachment
+            columns: strategy::volume_attachment::COLUMNS,
+            strategy: &strategy::volume_attachment::STRATEGY,
             ..kind!(
                 GROUP,
                 V1,
@@ -46,7 +53,8 @@ pub(crate) fn rows() -> Vec<Kind> {
         },
         Kind {
             short_names: &["vac"],
-            // volume_attributes_class
+            columns: strategy::volume_attributes_class::COLUMNS,
+            strategy: &strategy::volume_attributes_class::STRATEGY,
             ..kind!(
                 GROUP,
                 V1,

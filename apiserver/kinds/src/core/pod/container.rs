@@ -444,11 +444,7 @@ fn handler(holder: &Value, path: &Path, errors: &mut Errors) {
     let Some(&key) = present.first() else { return };
     let (action, path) = (holder.at(key), path.of(key));
     match key {
-        "exec" => {
-            if action.items("command").is_empty() {
-                errors.required(&path.of("command"), "");
-            }
-        }
+        "exec" if action.items("command").is_empty() => errors.required(&path.of("command"), ""),
         "httpGet" => {
             errors.text_required(action, &path, "path");
             errors.choice(action, &path, "scheme", &["HTTP", "HTTPS"]);

@@ -83,11 +83,7 @@ fn source(volume: &Value, path: &Path, errors: &mut Errors) {
             errors.text_required(source, &path, "path");
         }
         "csi" => errors.text_required(source, &path, "driver"),
-        "ephemeral" => {
-            if !source.has("volumeClaimTemplate") {
-                errors.required(&path.of("volumeClaimTemplate"), "");
-            }
-        }
+        "ephemeral" if !source.has("volumeClaimTemplate") => errors.required(&path.of("volumeClaimTemplate"), ""),
         "image" => errors.optional_choice(source, &path, "pullPolicy", &["Always", "IfNotPresent", "Never"]),
         _ => {}
     }

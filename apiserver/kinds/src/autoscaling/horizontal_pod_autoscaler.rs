@@ -1,0 +1,162 @@
+//! Horizontal pod autoscalers, in their v2 form.
+
+use crate::check::Path;
+use crate::contract::Column;
+use crate::core::pod::gather;
+use crate::row::{AGE, NAME, cell, text};
+use crate::rules::Rules;
+use crate::tree::{Tree, existing, object, set_default, set_text};
+use jiff::Timestamp;
+use serde_json::{Value, json};
+use skiff_api::FieldError;
+
+pub(super) const COLUMNS: &[Column] = &[
+    NAME,
+    text("Reference", "What is scaled."),
+    text("Targets", "Metrics as they are and as they should be."),
+    text("MinPods", "Fewest pods."),
+    text("MaxPods", "Most pods."),
+    text("Replicas", "Pods there are."),
+    AGE,
+];
+
+pub(super) static STRATEGY: Rules = Rules {
+    default,
+    prepare_create: |o| {
+        if o.is_object() {
+            o["status"] = json!({"desiredReplicas": 0, "currentMetrics": null});
+        }
+    },
+    validate,
+    row,
+    ..Rules::STATUS
+};
+
+fn default(o: &mut Value) {
+    let Some(spec) = object(o, "spec") else { return };
+    set_default(spec, "minReplicas", 1);
+    if spec.items("metrics").is_empty() {
+        spec["metrics"] = json!([{
+            "type": "Resource",
+            "resource": {"name": "cpu", "target": {"type": "Utilization", "averageUtilization": 80}},
+        }]);
+    }
+    let Some(behavior) = existing(spec, "behavior") else {
+        return;
+    };
+    if let Some(up) = object(behavior, "scaleUp") {
+        set_default(up, "stabilizationWindowSeconds", 0);
+        set_text(up, "selectPolicy", "Max");
+        let policies = json!([
+            {"type": "Pods", "value": 4, "periodSeconds": 15}, {"type": "Percent", "value": 100, "periodSeconds": 15},
+        ]);
+        set_default(up, "policies", policies);
+    }
+    if let Some(down) = object(behavior, "scaleDown") {
+        set_text(down, "selectPolicy", "Max");
+        set_default(
+            down,
+            "policies",
+            json!([{"type": "Percent", "value": 100, "periodSeconds": 15}]),
+        );
+    }
+}
+
+fn validate(o: &Value) -> Vec<FieldError> {
+    gather(|errors| {
+        let path = Path::new("spec");
+        let spec = o.at("spec");
+        let (min, max) = (
+            spec.int("minReplicas").unwrap_or(1),
+            spec.int("maxReplicas").unwrap_or(0),
+        );
+        if min < 1 {
+            errors.invalid(&path.of("minReplicas"), min, "must be greater than or equal to 1");
+        }
+        if max < 1 {
+            errors.invalid(&path.of("maxReplicas"), max, "must be greater than 0");
+        }
+        if max < min {
+            errors.invalid(
+                &path.of("maxReplicas"),
+                max,
+                "must be greater than or equal to `minReplicas`",
+            );
+        }
+        let target = path.of("scaleTargetRef");
+        for key in ["kind", "name"] {
+            errors.text_required(spec.at("scaleTargetRef"), &target, key);
+        }
+        let metrics = path.of("metrics");
+        for (i, metric) in spec.items("metrics").iter().enumerate() {
+            let path = metrics.at(i);
+            errors.choice(
+                metric,
+                &path,
+                "type",
+                &["ContainerResource", "External", "Object", "Pods", "Resource"],
+            );
+        }
+    })
+}
+
+/// One metric: current and target, in percent or as an average or a value.
+fn metric(spec: &Value, status: &Value) -> String {
+    let (source, label) = match spec.text("type") {
+        "Resource" => ("resource", format!("{}: ", spec.text("resource.name"))),
+        "ContainerResource" => (
+            "containerResource",
+            format!("{}: ", spec.text("containerResource.name")),
+        ),
+        "Pods" => ("pods", String::new()),
+        "Object" => ("object", String::new()),
+        "External" => ("external", String::new()),
+        _ => return "<unknown type>".to_string(),
+    };
+    let (target, current) = (spec.at(source).at("target"), status.at(source).at("current"));
+    let one = |key: &str, unit: &str| -> Option<String> {
+        let show = |v: &Value| match v {
+            Value::String(s) => Some(s.clone()),
+            Value::Number(n) => Some(n.to_string()),
+            _ => None,
+        };
+        let wanted = show(target.at(key))?;
+        let now = show(current.at(key)).map_or("<unknown>".to_string(), |v| format!("{v}{unit}"));
+        Some(format!("{label}{now}/{wanted}{unit}"))
+    };
+    let averaged = one("averageValue", "").map(|t| if source == "resource" { t } else { format!("{t} (avg)") });
+    one("averageUtilization", "%")
+        .or(averaged)
+        .or_else(|| one("value", ""))
+        .unwrap_or_else(|| "<auto>".to_string())
+}
+
+fn row(o: &Value, now: Timestamp) -> Vec<Value> {
+    let current = o.items("status.currentMetrics");
+    let specs = o.items("spec.metrics");
+    let shown: Vec<String> = specs
+        .iter()
+        .take(2)
+        .enumerate()
+        .map(|(i, s)| metric(s, current.get(i).unwrap_or(&Value::Null)))
+        .collect();
+    let targets = match specs.len() {
+        0 => "<none>".to_string(),
+        n if n > 2 => format!("{} + {} more...", shown.join(", "), n - 2),
+        _ => shown.join(", "),
+    };
+    vec![
+        cell::name(o),
+        format!(
+            "{}/{}",
+            o.text("spec.scaleTargetRef.kind"),
+            o.text("spec.scaleTargetRef.name")
+        )
+        .into(),
+        targets.into(),
+        cell::int_or_text(o.at("spec.minReplicas"), "<unset>"),
+        o.int("spec.maxReplicas").unwrap_or(0).into(),
+        cell::number(o, "status.currentReplicas"),
+        cell::age(o, now),
+    ]
+}
