@@ -14,6 +14,7 @@ mod certificates;
 mod claim;
 mod clusterroles;
 mod context;
+mod daemonset;
 mod deployment;
 mod discovery;
 mod endpoints;
@@ -23,13 +24,16 @@ mod garbage;
 mod key;
 mod namespace;
 mod node;
+mod owned;
 mod pod_gc;
 mod pods;
 mod publish;
 mod queue;
 mod replicaset;
+mod revisions;
 mod selector;
 mod shared;
+mod statefulset;
 mod tokens;
 mod worker;
 
@@ -135,6 +139,8 @@ pub async fn run(
     certificates::start(context("certificate-controller"), config.signer.clone(), &mut tasks);
     clusterroles::start(context("clusterrole-aggregation-controller"), &mut tasks);
     tokens::start(context("token-cleaner"), &mut tasks);
+    daemonset::start(context("daemon-set-controller"), &mut tasks);
+    statefulset::start(context("statefulset-controller"), &mut tasks);
     // Handlers are registered: the watches may start.
     shared.start(&client_for("kube-controller-manager"), &shutdown, &mut tasks);
 

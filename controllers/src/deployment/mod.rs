@@ -26,6 +26,9 @@ use crate::selector;
 use crate::shared::owned_by;
 use crate::worker::work;
 
+pub use revision::template_hash;
+pub use size::resolve;
+
 use plan::{Action, Observed};
 use size::{Size, spec_replicas};
 

@@ -103,7 +103,7 @@ pub fn taints(node: &Node, evict: bool, now: Timestamp) -> Option<Vec<Taint>> {
     (result != current).then_some(result)
 }
 
-fn tolerates(toleration: &Toleration, taint: &Taint) -> bool {
+pub fn tolerates(toleration: &Toleration, taint: &Taint) -> bool {
     let effect = toleration.effect.as_deref().unwrap_or("");
     let key = toleration.key.as_deref().unwrap_or("");
     if !effect.is_empty() && effect != taint.effect || !key.is_empty() && key != taint.key {

@@ -29,6 +29,7 @@ use crate::queue::Queue;
 use crate::shared::on_node;
 use crate::worker::work;
 
+pub use health::tolerates;
 pub use ipam::Range;
 
 use ipam::Leases;

@@ -1,0 +1,445 @@
+//! On which nodes a DaemonSet's pods run, which pods come and go, and its status. Pure.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use k8s_openapi::api::apps::v1::{DaemonSet, DaemonSetStatus};
+use k8s_openapi::api::core::v1::{
+    Node, NodeSelector, NodeSelectorRequirement, NodeSelectorTerm, Pod, PodSpec, Taint, Toleration,
+};
+
+use crate::deployment::resolve;
+use crate::key::{created, name};
+use crate::node::tolerates;
+use crate::pods::{is_available, is_finished, is_ready, is_terminating, node_name, phase};
+use crate::revisions::pod_hash;
+use crate::selector::contains;
+
+/// Conditions of a node that must not keep its daemons away.
+const TOLERATED: [(&str, &str); 6] = [
+    ("node.kubernetes.io/not-ready", "NoExecute"),
+    ("node.kubernetes.io/unreachable", "NoExecute"),
+    ("node.kubernetes.io/disk-pressure", "NoSchedule"),
+    ("node.kubernetes.io/memory-pressure", "NoSchedule"),
+    ("node.kubernetes.io/pid-pressure", "NoSchedule"),
+    ("node.kubernetes.io/unschedulable", "NoSchedule"),
+];
+const NETWORK_UNAVAILABLE: (&str, &str) = ("node.kubernetes.io/network-unavailable", "NoSchedule");
+
+pub struct Observed<'a> {
+    pub set: &'a DaemonSet,
+    pub nodes: &'a [Arc<Node>],
+    pub pods: &'a [Arc<Pod>],
+    /// Hash of the current template's revision.
+    pub hash: &'a str,
+}
+
+#[derive(Debug, Default, PartialEq)]
+pub struct Changes {
+    /// Names of nodes that need a pod.
+    pub create: Vec<String>,
+    pub delete: Vec<Arc<Pod>>,
+    /// Failed pods among those deleted.
+    pub failed: Vec<Arc<Pod>>,
+}
+
+/// The template's spec with what every daemon tolerates, bound to one node by affinity.
+pub fn pod_spec(spec: &PodSpec, node: &str) -> PodSpec {
+    let mut spec = spec.clone();
+    spec.tolerations = Some(tolerations(&spec));
+    let only = NodeSelectorRequirement {
+        key: "metadata.name".to_string(),
+        operator: "In".to_string(),
+        values: Some(vec![node.to_string()]),
+    };
+    let affinity = spec
+        .affinity
+        .get_or_insert_default()
+        .node_affinity
+        .get_or_insert_default();
+    let required = affinity
+        .required_during_scheduling_ignored_during_execution
+        .get_or_insert_with(|| NodeSelector {
+            node_selector_terms: Vec::new(),
+        });
+    required.node_selector_terms = vec![NodeSelectorTerm {
+        match_fields: Some(vec![only]),
+        match_expressions: None,
+    }];
+    spec
+}
+
+fn tolerations(spec: &PodSpec) -> Vec<Toleration> {
+    let mut all = spec.tolerations.clone().unwrap_or_default();
+    let host = (spec.host_network == Some(true)).then_some(NETWORK_UNAVAILABLE);
+    for (key, effect) in TOLERATED.into_iter().chain(host) {
+        let wanted = Toleration {
+            key: Some(key.to_string()),
+            operator: Some("Exists".to_string()),
+            effect: Some(effect.to_string()),
+            ..Default::default()
+        };
+        if !all.contains(&wanted) {
+            all.push(wanted);
+        }
+    }
+    all
+}
+
+/// The node a daemon pod is meant for, also before it is bound.
+pub fn target_node(pod: &Pod) -> Option<&str> {
+    if let Some(node) = node_name(pod) {
+        return Some(node);
+    }
+    let affinity = pod.spec.as_ref()?.affinity.as_ref()?.node_affinity.as_ref()?;
+    let required = affinity.required_during_scheduling_ignored_during_execution.as_ref()?;
+    let fields = required
+        .node_selector_terms
+        .iter()
+        .flat_map(|term| term.match_fields.iter().flatten());
+    let mut named = fields.filter(|field| field.key == "metadata.name" && field.operator == "In");
+    named.next()?.values.as_ref()?.first().map(String::as_str)
+}
+
+fn requirement_holds(requirement: &NodeSelectorRequirement, value: Option<&str>) -> bool {
+    let values = requirement.values.as_deref().unwrap_or_default();
+    let listed = value.is_some_and(|value| values.iter().any(|known| known == value));
+    let compared = || Some((value?.parse::<i64>().ok()?, values.first()?.parse::<i64>().ok()?));
+    match requirement.operator.as_str() {
+        "In" => listed,
+        "NotIn" => !listed,
+        "Exists" => value.is_some(),
+        "DoesNotExist" => value.is_none(),
+        "Gt" => compared().is_some_and(|(value, bound)| value > bound),
+        "Lt" => compared().is_some_and(|(value, bound)| value < bound),
+        _ => false,
+    }
+}
+
+fn selects(spec: &PodSpec, node: &Node) -> bool {
+    let labels = node.metadata.labels.as_ref();
+    if spec
+        .node_name
+        .as_deref()
+        .is_some_and(|wanted| !wanted.is_empty() && wanted != name(&node.metadata))
+    {
+        return false;
+    }
+    if !spec
+        .node_selector
+        .as_ref()
+        .is_none_or(|wanted| contains(labels, wanted))
+    {
+        return false;
+    }
+    let affinity = spec
+        .affinity
+        .as_ref()
+        .and_then(|affinity| affinity.node_affinity.as_ref());
+    let required = affinity.and_then(|node| node.required_during_scheduling_ignored_during_execution.as_ref());
+    required.is_none_or(|required| {
+        required.node_selector_terms.iter().any(|term| {
+            let label = |key: &str| labels.and_then(|labels| labels.get(key)).map(String::as_str);
+            let expressions = term.match_expressions.as_deref().unwrap_or_default();
+            let fields = term.match_fields.as_deref().unwrap_or_default();
+            (!expressions.is_empty() || !fields.is_empty())
+                && expressions
+                    .iter()
+                    .all(|wanted| requirement_holds(wanted, label(&wanted.key)))
+                && fields
+                    .iter()
+                    .all(|wanted| requirement_holds(wanted, Some(name(&node.metadata))))
+        })
+    })
+}
+
+/// Whether a pod should start on the node, and whether one that runs there may stay.
+pub fn fits(set: &DaemonSet, node: &Node) -> (bool, bool) {
+    let Some(spec) = set.spec.as_ref().and_then(|spec| spec.template.spec.as_ref()) else {
+        return (false, false);
+    };
+    if !selects(spec, node) {
+        return (false, false);
+    }
+    let tolerations = tolerations(spec);
+    let taints = node
+        .spec
+        .as_ref()
+        .and_then(|spec| spec.taints.as_deref())
+        .unwrap_or_default();
+    let untolerated = |taint: &&Taint| !tolerations.iter().any(|toleration| tolerates(toleration, taint));
+    let mut untolerated = taints.iter().filter(untolerated).peekable();
+    if untolerated.clone().any(|taint| taint.effect == "NoExecute") {
+        return (false, false);
+    }
+    let blocked = untolerated.any(|taint| taint.effect == "NoSchedule");
+    (!blocked, true)
+}
+
+fn by_node<'a>(observed: &Observed<'a>) -> BTreeMap<&'a str, Vec<&'a Arc<Pod>>> {
+    let mut by_node: BTreeMap<&str, Vec<&Arc<Pod>>> = BTreeMap::new();
+    for pod in observed.pods {
+        if let Some(node) = target_node(pod) {
+            by_node.entry(node).or_default().push(pod);
+        }
+    }
+    by_node
+}
+
+pub fn manage(observed: &Observed<'_>) -> Changes {
+    let mut changes = Changes::default();
+    let by_node = by_node(observed);
+    for node in observed.nodes {
+        let pods = by_node.get(name(&node.metadata)).map(Vec::as_slice).unwrap_or_default();
+        let (starts, stays) = fits(observed.set, node);
+        let live: Vec<&Arc<Pod>> = pods.iter().copied().filter(|pod| !is_terminating(pod)).collect();
+        if !stays {
+            changes.delete.extend(live.into_iter().cloned());
+            continue;
+        }
+        let (finished, mut running): (Vec<_>, Vec<_>) = live.into_iter().partition(|pod| is_finished(pod));
+        changes.failed.extend(
+            finished
+                .iter()
+                .filter(|pod| phase(pod) == "Failed")
+                .map(|pod| (*pod).clone()),
+        );
+        changes.delete.extend(finished.into_iter().cloned());
+        // The oldest stays; more than one is a leftover.
+        running.sort_by_key(|pod| (!is_ready(pod), created(&pod.metadata), name(&pod.metadata)));
+        changes.delete.extend(running.iter().skip(1).map(|pod| (*pod).clone()));
+        // A terminating pod holds its place until it is gone.
+        if pods.is_empty() && starts {
+            changes.create.push(name(&node.metadata).to_string());
+        }
+    }
+    changes
+}
+
+/// Pods of old revisions that may go now, so that no more than `maxUnavailable` nodes lack their daemon.
+pub fn roll(observed: &Observed<'_>, now: Timestamp) -> Vec<Arc<Pod>> {
+    let Some(spec) = &observed.set.spec else {
+        return Vec::new();
+    };
+    let strategy = spec.update_strategy.as_ref();
+    if strategy.and_then(|strategy| strategy.type_.as_deref()) == Some("OnDelete") {
+        return Vec::new();
+    }
+    let by_node = by_node(observed);
+    let wanted: Vec<&str> = observed
+        .nodes
+        .iter()
+        .filter(|node| fits(observed.set, node).0)
+        .map(|node| name(&node.metadata))
+        .collect();
+    let rolling = strategy.and_then(|strategy| strategy.rolling_update.as_ref());
+    let total = i32::try_from(wanted.len()).unwrap_or(i32::MAX);
+    let configured = rolling.and_then(|rolling| rolling.max_unavailable.as_ref());
+    let allowed = configured.map_or(1, |value| resolve(Some(value), total, true)).max(1);
+    let min_ready = spec.min_ready_seconds.unwrap_or(0);
+    let available = |pod: &Pod| is_available(pod, min_ready, now) && !is_terminating(pod);
+    let mut unavailable = 0;
+    let (mut broken, mut working) = (Vec::new(), Vec::new());
+    for node in wanted {
+        let pods = by_node.get(node).map(Vec::as_slice).unwrap_or_default();
+        if !pods.iter().any(|pod| available(pod)) {
+            unavailable += 1;
+        }
+        for pod in pods
+            .iter()
+            .filter(|pod| !is_terminating(pod) && pod_hash(pod) != Some(observed.hash))
+        {
+            let side = if available(pod) { &mut working } else { &mut broken };
+            side.push((*pod).clone());
+        }
+    }
+    // What does not work anyway costs nothing.
+    let room = usize::try_from(allowed - unavailable).unwrap_or(0);
+    broken.extend(working.into_iter().take(room));
+    broken
+}
+
+pub fn status(observed: &Observed<'_>, now: Timestamp) -> DaemonSetStatus {
+    let by_node = by_node(observed);
+    let old = observed.set.status.clone().unwrap_or_default();
+    let min_ready = observed
+        .set
+        .spec
+        .as_ref()
+        .and_then(|spec| spec.min_ready_seconds)
+        .unwrap_or(0);
+    let (mut desired, mut current, mut misscheduled) = (0, 0, 0);
+    let (mut ready, mut available, mut updated) = (0, 0, 0);
+    for node in observed.nodes {
+        let mut pods = by_node.get(name(&node.metadata)).cloned().unwrap_or_default();
+        pods.retain(|pod| !is_terminating(pod));
+        let (starts, _) = fits(observed.set, node);
+        if !starts {
+            misscheduled += i32::from(!pods.is_empty());
+            continue;
+        }
+        desired += 1;
+        pods.sort_by_key(|pod| (!is_ready(pod), created(&pod.metadata)));
+        let Some(pod) = pods.first() else { continue };
+        current += 1;
+        ready += i32::from(is_ready(pod));
+        available += i32::from(is_available(pod, min_ready, now));
+        updated += i32::from(pod_hash(pod) == Some(observed.hash));
+    }
+    DaemonSetStatus {
+        desired_number_scheduled: desired,
+        current_number_scheduled: current,
+        number_misscheduled: misscheduled,
+        number_ready: ready,
+        number_available: Some(available),
+        number_unavailable: Some(desired - available),
+        updated_number_scheduled: Some(updated),
+        observed_generation: observed.set.metadata.generation,
+        collision_count: old.collision_count,
+        conditions: old.conditions,
+    }
+}
+
+pub fn same_status(a: &DaemonSetStatus, b: &DaemonSetStatus) -> bool {
+    let counts = |status: &DaemonSetStatus| {
+        [
+            status.desired_number_scheduled,
+            status.current_number_scheduled,
+            status.number_misscheduled,
+            status.number_ready,
+            status.number_available.unwrap_or(0),
+            status.number_unavailable.unwrap_or(0),
+            status.updated_number_scheduled.unwrap_or(0),
+        ]
+    };
+    counts(a) == counts(b) && a.observed_generation == b.observed_generation
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::pods::testing::{at, pod};
+    use k8s_openapi::api::apps::v1::DaemonSetSpec;
+    use k8s_openapi::api::core::v1::{NodeSpec, PodTemplateSpec};
+    use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+
+    fn node(name: &str, taint: Option<(&str, &str)>) -> Arc<Node> {
+        let taints = taint.map(|(key, effect)| {
+            vec![Taint {
+                key: key.to_string(),
+                effect: effect.to_string(),
+                ..Default::default()
+            }]
+        });
+        Arc::new(Node {
+            metadata: ObjectMeta {
+                name: Some(name.to_string()),
+                ..Default::default()
+            },
+            spec: Some(NodeSpec {
+                taints,
+                ..Default::default()
+            }),
+            status: None,
+        })
+    }
+
+    fn set() -> DaemonSet {
+        DaemonSet {
+            spec: Some(DaemonSetSpec {
+                template: PodTemplateSpec {
+                    spec: Some(PodSpec::default()),
+                    ..Default::default()
+                },
+                ..Default::default()
+            }),
+            ..Default::default()
+        }
+    }
+
+    #[test]
+    fn one_pod_on_each_node_that_tolerates_it() {
+        let nodes = [
+            node("a", None),
+            node("b", Some(("node.kubernetes.io/not-ready", "NoExecute"))),
+            node("c", Some(("dedicated", "NoSchedule"))),
+            node("d", Some(("dedicated", "NoExecute"))),
+        ];
+        let on_c = Arc::new(pod("stays", "Running", Some("c"), Some(1)));
+        let on_d = Arc::new(pod("goes", "Running", Some("d"), Some(1)));
+        let pods = [on_c, on_d.clone()];
+        let set = set();
+        let changes = manage(&Observed {
+            set: &set,
+            nodes: &nodes,
+            pods: &pods,
+            hash: "h",
+        });
+        assert_eq!(
+            changes,
+            Changes {
+                create: vec!["a".into(), "b".into()],
+                delete: vec![on_d],
+                failed: vec![]
+            }
+        );
+    }
+
+    #[test]
+    fn a_created_pod_counts_for_its_node_before_it_is_bound() {
+        let nodes = [node("a", None)];
+        let mut waiting = pod("p", "Pending", None, None);
+        waiting.spec = Some(pod_spec(&PodSpec::default(), "a"));
+        let set = set();
+        let pods = [Arc::new(waiting)];
+        let observed = Observed {
+            set: &set,
+            nodes: &nodes,
+            pods: &pods,
+            hash: "h",
+        };
+        assert_eq!(manage(&observed), Changes::default());
+        let status = status(&observed, at(1));
+        assert_eq!(
+            (status.desired_number_scheduled, status.current_number_scheduled),
+            (1, 1)
+        );
+    }
+
+    #[test]
+    fn rolling_updates_take_one_node_at_a_time() {
+        let nodes = [node("a", None), node("b", None)];
+        let pods = [
+            Arc::new(pod("on-a", "Running", Some("a"), Some(1))),
+            Arc::new(pod("on-b", "Running", Some("b"), Some(1))),
+        ];
+        let set = set();
+        assert_eq!(
+            roll(
+                &Observed {
+                    set: &set,
+                    nodes: &nodes,
+                    pods: &pods,
+                    hash: "new"
+                },
+                at(9)
+            )
+            .len(),
+            1
+        );
+        assert_eq!(
+            roll(
+                &Observed {
+                    set: &set,
+                    nodes: &nodes,
+                    pods: &pods[..1],
+                    hash: "new"
+                },
+                at(9)
+            )
+            .len(),
+            0
+        );
+    }
+}
