@@ -46,7 +46,7 @@ pub fn validate(r: &mut AdmissionRequest, objects: &dyn Objects) -> Admitted {
         return Ok(());
     }
     let Some(pointer) = template_of(r) else { return Ok(()) };
-    let pod = pointer == "";
+    let pod = pointer.is_empty();
     if pod
         && r.operation == Operation::Update
         && r.old_object.is_some_and(|old| old.get("spec") == r.object.get("spec"))
@@ -137,7 +137,7 @@ fn containers(pod: &Value) -> impl Iterator<Item = &Value> {
 }
 
 /// Names of the containers that fail the test.
-fn failing<'a>(pod: &'a Value, test: impl Fn(&Value) -> bool) -> Vec<&'a str> {
+fn failing(pod: &Value, test: impl Fn(&Value) -> bool) -> Vec<&str> {
     containers(pod)
         .filter(|container| test(container))
         .map(|container| text(container, "/name"))
