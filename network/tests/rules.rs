@@ -4,7 +4,8 @@
 
 use serde_json::{Value, json};
 use skiff_network::proxy::model::{self, Model};
-use skiff_network::proxy::ruleset::{Family, Ruleset, Site, desired, diff, full, render};
+use skiff_network::proxy::ruleset::{Family, Ruleset, Site, desired};
+use skiff_network::proxy::transaction::{diff, full, render};
 use skiff_network::routes::{Via, plan};
 use skiff_network::{Backend, ClusterView, NetworkConfig};
 use std::net::IpAddr;

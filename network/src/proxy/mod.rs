@@ -1,9 +1,9 @@
 //! The service proxy: keeps the tables `ip skiff` and `ip6 skiff` as the
 //! cluster's tables want them.
 //!
-//! `model` and `ruleset` decide, `nft` and `flows` act. The transaction goes
+//! `model`, `ruleset` and `transaction` decide, `nft` and `flows` act. The transaction goes
 //! through the `nft` program for now; an encoder that speaks nfnetlink itself
-//! takes the same [`ruleset::Transaction`] later. After a restart the whole
+//! takes the same [`transaction::Transaction`] later. After a restart the whole
 //! table is replaced in one transaction: nothing that is translated is dropped.
 //!
 //! Must not touch any table but its own; `guest` is the one exception.
@@ -14,6 +14,7 @@ mod guest;
 pub mod model;
 mod nft;
 pub mod ruleset;
+pub mod transaction;
 
 use crate::config::NetworkConfig;
 use crate::error::Error;
@@ -65,13 +66,13 @@ impl Proxy {
         for (site, current) in &mut self.tables {
             let wanted = ruleset::desired(&model, site);
             let whole = current.is_none();
-            let transaction = match current.as_ref() {
-                Some(current) => ruleset::diff(current, &wanted),
-                None => ruleset::full(&wanted),
+            let change = match current.as_ref() {
+                Some(current) => transaction::diff(current, &wanted),
+                None => transaction::full(&wanted),
             };
-            if !transaction.ops.is_empty() {
+            if !change.ops.is_empty() {
                 *current = None;
-                nft::apply(&ruleset::render(&transaction)).await?;
+                nft::apply(&transaction::render(&change)).await?;
             }
             *current = Some(wanted);
             if whole && let Err(error) = guest::ask_for_accept(site.family).await {
