@@ -57,7 +57,7 @@ pub(super) fn load() -> Table {
     let mut table = Table {
         types: Vec::with_capacity(640),
         by_name: HashMap::with_capacity(640),
-        by_gvk: HashMap::new(),
+        kinds: Vec::new(),
     };
     let mut raws: Vec<Raw> = Vec::with_capacity(640);
     for source in SOURCES {
@@ -83,7 +83,7 @@ pub(super) fn load() -> Table {
                     table.by_name.insert(name.clone(), id);
                     let is_kind = what == "kind";
                     if is_kind {
-                        table.by_gvk.insert((group.into(), version.into(), short.into()), id);
+                        table.kinds.push(id);
                     }
                     let atomic = words.next() == Some("map=atomic");
                     let ty = Type {
@@ -119,6 +119,8 @@ pub(super) fn load() -> Table {
         table.types[i].fields = fields;
         table.types[i].index();
     }
+    let Table { types, kinds, .. } = &mut table;
+    kinds.sort_by(|a, b| types[usize::from(a.0)].gvk().cmp(&types[usize::from(b.0)].gvk()));
     table
 }
 
