@@ -21,6 +21,7 @@ mod endpoints;
 mod events;
 mod expectations;
 mod garbage;
+mod job;
 mod key;
 mod namespace;
 mod node;
@@ -141,6 +142,11 @@ pub async fn run(
     tokens::start(context("token-cleaner"), &mut tasks);
     daemonset::start(context("daemon-set-controller"), &mut tasks);
     statefulset::start(context("statefulset-controller"), &mut tasks);
+    job::start(
+        context("job-controller"),
+        context("ttl-after-finished-controller"),
+        &mut tasks,
+    );
     // Handlers are registered: the watches may start.
     shared.start(&client_for("kube-controller-manager"), &shutdown, &mut tasks);
 

@@ -1,0 +1,283 @@
+//! Jobs: run pods to completion, and delete Jobs whose time to live after that is over.
+
+mod plan;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use k8s_openapi::api::batch::v1::Job;
+use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
+use kube::Api;
+use kube::api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions};
+use serde_json::json;
+use tokio::task::JoinSet;
+
+use crate::context::{Context, Doing, Error, gone_is_fine};
+use crate::expectations::Expectations;
+use crate::key::{Key, controller_of, controller_reference, name, namespace, seconds_between, uid};
+use crate::owned;
+use crate::pods::{create_in_batches, is_terminating};
+use crate::queue::Queue;
+use crate::worker::work;
+
+use plan::Action;
+
+const WORKERS: usize = 5;
+
+struct Controller {
+    context: Context,
+    queue: Arc<Queue<Key>>,
+    expectations: Arc<Expectations>,
+}
+
+fn selector_of(job: &Job) -> LabelSelector {
+    job.spec
+        .as_ref()
+        .and_then(|spec| spec.selector.clone())
+        .unwrap_or_default()
+}
+
+pub fn start(jobs: Context, cleaner: Context, tasks: &mut JoinSet<()>) {
+    start_cleaner(cleaner, tasks);
+    let queue = Arc::new(Queue::new());
+    let expectations = Arc::new(Expectations::default());
+    let shared = jobs.shared.clone();
+    owned::watch(&jobs, "Job", &shared.jobs, &queue, &expectations, selector_of);
+    shared.pods.on_change({
+        let (queue, jobs) = (queue.clone(), shared.jobs.clone());
+        move |change| {
+            let Some(pod) = change.new.filter(|pod| is_terminating(pod) && plan::has_finalizer(pod)) else {
+                return;
+            };
+            let Some(owner) = controller_of(&pod.metadata).filter(|owner| owner.kind == "Job") else {
+                return;
+            };
+            let key = Key::new(namespace(&pod.metadata), &owner.name);
+            if jobs.get(&key).is_none() {
+                queue.add(key);
+            }
+        }
+    });
+    let controller = Arc::new(Controller {
+        context: jobs.clone(),
+        queue: queue.clone(),
+        expectations,
+    });
+    tasks.spawn(async move {
+        shared.jobs.synced().await;
+        shared.pods.synced().await;
+        let reconcile = |key| {
+            let controller = controller.clone();
+            async move { controller.reconcile(key).await }
+        };
+        work(jobs.name, queue, WORKERS, jobs.shutdown.clone(), reconcile).await;
+    });
+}
+
+impl Controller {
+    async fn reconcile(&self, key: Key) -> Result<(), Error> {
+        let Some(job) = self.context.shared.jobs.get(&key) else {
+            return self.release_orphans(&key).await;
+        };
+        let managed_elsewhere = job.spec.as_ref().and_then(|spec| spec.managed_by.as_deref());
+        if managed_elsewhere.is_some_and(|manager| manager != "kubernetes.io/job-controller") {
+            return Ok(());
+        }
+        let settled = self.expectations.satisfied(&key) && job.metadata.deletion_timestamp.is_none();
+        let reference = controller_reference("batch/v1", "Job", &job.metadata);
+        let pods = owned::claim_pods(&self.context, job.as_ref(), &reference, &selector_of(&job)).await?;
+        let plan = plan::reconcile(&job, &pods, settled, Timestamp::now());
+        let before = job.status.clone().unwrap_or_default();
+        let mut result = Ok(());
+        // Pods come and go first, so that the status is written once; what counts is written before any
+        // finalizer goes.
+        for action in plan
+            .actions
+            .iter()
+            .filter(|action| !matches!(action, Action::Release(_)))
+        {
+            result = self.act(&job, action).await;
+            if result.is_err() {
+                break;
+            }
+        }
+        if plan.status != before {
+            let api: Api<Job> = Api::namespaced(self.context.client.clone(), &key.namespace);
+            let mut updated = Job::clone(&job);
+            updated.status = Some(plan.status.clone());
+            let written = api.replace_status(&key.name, &PostParams::default(), &updated).await;
+            written.doing(|| format!("write the status of job {key}"))?;
+            self.announce(&job, &before, &plan.status);
+        }
+        for action in plan
+            .actions
+            .iter()
+            .filter(|action| matches!(action, Action::Release(_)))
+        {
+            self.act(&job, action).await?;
+        }
+        if let Some(seconds) = plan.look_again_seconds {
+            self.queue
+                .add_after(key, Duration::from_secs(u64::try_from(seconds).unwrap_or(0).max(1)));
+        }
+        match result {
+            Err(error) if error.is_namespace_terminating() => Ok(()),
+            other => other,
+        }
+    }
+
+    fn announce(
+        &self,
+        job: &Job,
+        before: &k8s_openapi::api::batch::v1::JobStatus,
+        after: &k8s_openapi::api::batch::v1::JobStatus,
+    ) {
+        let fresh = |kind| plan::condition(after, kind).filter(|_| plan::condition(before, kind).is_none());
+        if fresh("Complete").is_some() {
+            self.context.normal(job, "Completed", "Job completed".to_string());
+        }
+        if let Some(failed) = fresh("Failed") {
+            let reason = failed.reason.clone().unwrap_or_default();
+            self.context
+                .warning(job, &reason, failed.message.clone().unwrap_or_default());
+        }
+        if fresh("Suspended").is_some() {
+            self.context.normal(job, "Suspended", "Job suspended".to_string());
+        }
+    }
+
+    /// Pods of a Job that is gone are counted by nobody: their finalizers must not hold them.
+    async fn release_orphans(&self, key: &Key) -> Result<(), Error> {
+        let api: Api<Pod> = Api::namespaced(self.context.client.clone(), &key.namespace);
+        for pod in self.context.shared.pods.in_namespace(&key.namespace) {
+            let owner = controller_of(&pod.metadata).filter(|owner| owner.kind == "Job" && owner.name == key.name);
+            if owner.is_some() && plan::has_finalizer(&pod) {
+                release(&api, &pod).await?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn act(&self, job: &Arc<Job>, action: &Action) -> Result<(), Error> {
+        let key = Key::of(&job.metadata);
+        let api: Api<Pod> = Api::namespaced(self.context.client.clone(), &key.namespace);
+        match action {
+            Action::Create(indexes) => self.create(job, &api, indexes).await,
+            Action::Delete(pods) => {
+                for pod in pods {
+                    let pod_name = name(&pod.metadata);
+                    let parameters = DeleteParams::default().preconditions(Preconditions {
+                        uid: pod.metadata.uid.clone(),
+                        resource_version: None,
+                    });
+                    let deleted = api.delete(pod_name, &parameters).await;
+                    gone_is_fine(deleted.doing(|| format!("delete pod {pod_name}")))?;
+                    let message = format!("Deleted pod: {pod_name}");
+                    self.context.normal(job.as_ref(), "SuccessfulDelete", message);
+                }
+                Ok(())
+            }
+            Action::Release(pods) => {
+                for pod in pods {
+                    release(&api, pod).await?;
+                }
+                Ok(())
+            }
+        }
+    }
+
+    async fn create(&self, job: &Arc<Job>, api: &Api<Pod>, indexes: &[Option<i32>]) -> Result<(), Error> {
+        let key = &Key::of(&job.metadata);
+        let reference = &controller_reference("batch/v1", "Job", &job.metadata);
+        self.expectations.expect(key, indexes.len(), []);
+        let attempts = &std::sync::atomic::AtomicUsize::new(0);
+        let (_, error) = create_in_batches(indexes.len(), |number| async move {
+            attempts.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+            let pod = plan::pod(job, indexes[number], reference.clone());
+            match api
+                .create(&PostParams::default(), &pod)
+                .await
+                .doing(|| format!("create a pod for job {key}"))
+            {
+                Ok(made) => {
+                    let message = format!("Created pod: {}", name(&made.metadata));
+                    self.context.normal(job.as_ref(), "SuccessfulCreate", message);
+                    Ok(())
+                }
+                Err(error) => {
+                    self.expectations.created(key);
+                    if !error.is_namespace_terminating() {
+                        let message = format!("Error creating: {}", error.message());
+                        self.context.warning(job.as_ref(), "FailedCreate", message);
+                    }
+                    Err(error)
+                }
+            }
+        })
+        .await;
+        for _ in attempts.load(std::sync::atomic::Ordering::Relaxed)..indexes.len() {
+            self.expectations.created(key);
+        }
+        error.map_or(Ok(()), Err)
+    }
+}
+
+/// Takes the tracking finalizer away.
+async fn release(api: &Api<Pod>, pod: &Pod) -> Result<(), Error> {
+    let pod_name = name(&pod.metadata);
+    let patch = Patch::Strategic(json!({"metadata": {
+        "uid": uid(&pod.metadata),
+        "$deleteFromPrimitiveList/finalizers": [plan::TRACKING],
+    }}));
+    let written = api.patch(pod_name, &PatchParams::default(), &patch).await;
+    gone_is_fine(written.doing(|| format!("release pod {pod_name}")))
+}
+
+fn start_cleaner(context: Context, tasks: &mut JoinSet<()>) {
+    let queue: Arc<Queue<Key>> = Arc::new(Queue::new());
+    let jobs = context.shared.jobs.clone();
+    let has_ttl = |job: &Job| job.spec.as_ref().and_then(|spec| spec.ttl_seconds_after_finished);
+    jobs.on_change({
+        let queue = queue.clone();
+        move |change| {
+            if let Some(job) = change
+                .new
+                .filter(|job| has_ttl(job).is_some() && plan::finished_at(job).is_some())
+            {
+                queue.add(Key::of(&job.metadata));
+            }
+        }
+    });
+    tasks.spawn(async move {
+        jobs.synced().await;
+        let reconcile = |key: Key| {
+            let (context, queue) = (context.clone(), queue.clone());
+            async move {
+                let Some(job) = context.shared.jobs.get(&key) else {
+                    return Ok(());
+                };
+                let Some((ttl, since)) = has_ttl(&job).zip(plan::finished_at(&job)) else {
+                    return Ok(());
+                };
+                let left = i64::from(ttl) - seconds_between(since, Timestamp::now());
+                if left > 0 {
+                    queue.add_after(key, Duration::from_secs(u64::try_from(left).unwrap_or(1)));
+                    return Ok(());
+                }
+                let api: Api<Job> = Api::namespaced(context.client.clone(), &key.namespace);
+                let parameters = DeleteParams::foreground().preconditions(Preconditions {
+                    uid: job.metadata.uid.clone(),
+                    resource_version: job.metadata.resource_version.clone(),
+                });
+                gone_is_fine(
+                    api.delete(&key.name, &parameters)
+                        .await
+                        .doing(|| format!("delete finished job {key}")),
+                )
+            }
+        };
+        work(context.name, queue.clone(), 1, context.shutdown.clone(), reconcile).await;
+    });
+}
