@@ -55,12 +55,12 @@ pub fn encode_watch_event(event_type: &str, object: &[u8]) -> Vec<u8> {
 }
 
 /// The event as it goes on the wire of `application/vnd.kubernetes.protobuf;stream=watch`:
-/// its length in four bytes, then the event in an envelope without a type.
+/// its length in four bytes, then the bare event. Only the object inside has an envelope.
 pub fn frame_watch_event(event_type: &str, object: &[u8]) -> Vec<u8> {
-    let sealed = seal_envelope("", "", &encode_watch_event(event_type, object));
-    let mut out = Vec::with_capacity(sealed.len() + 4);
-    out.extend_from_slice(&(sealed.len() as u32).to_be_bytes());
-    out.extend_from_slice(&sealed);
+    let event = encode_watch_event(event_type, object);
+    let mut out = Vec::with_capacity(event.len() + 4);
+    out.extend_from_slice(&(event.len() as u32).to_be_bytes());
+    out.extend_from_slice(&event);
     out
 }
 
