@@ -141,6 +141,9 @@ impl ApiServer {
                 "an object of a namespaced kind is named with its namespace in the path",
             ));
         }
+        if call.info.name.is_empty() && matches!(verb, "update" | "patch") {
+            return Err(ApiError::method_not_supported(kind.group, kind.plural, verb));
+        }
         if let Some(sub) = target.sub {
             return self.special(call, target, sub).await;
         }

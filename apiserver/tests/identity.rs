@@ -1,0 +1,101 @@
+//! Who may do what, through the real handler with the bootstrap policy.
+
+mod support;
+
+use serde_json::json;
+use support::fixture;
+
+#[tokio::test]
+async fn refusals_are_worded_as_upstream() {
+    let fixture = fixture().await;
+    let bob = fixture.caller("bob", &[]);
+    let (code, status) = bob.get("/api/v1/namespaces/default/pods").await;
+    assert_eq!((code, status["reason"].as_str()), (403, Some("Forbidden")));
+    assert_eq!(
+        status["message"],
+        "pods is forbidden: User \"bob\" cannot list resource \"pods\" in API group \"\" in the namespace \"default\""
+    );
+    let (_, status) = bob.get("/api/v1/nodes/n").await;
+    assert_eq!(
+        status["message"],
+        "nodes \"n\" is forbidden: User \"bob\" cannot get resource \"nodes\" in API group \"\" at the cluster scope"
+    );
+    // What every authenticated user may.
+    assert_eq!(bob.get("/apis").await.0, 200);
+    let review = json!({"spec": {"resourceAttributes": {"verb": "list", "resource": "pods", "namespace": "default"}}});
+    let (code, answer) = bob
+        .post("/apis/authorization.k8s.io/v1/selfsubjectaccessreviews", review)
+        .await;
+    assert_eq!(
+        (code, answer["status"]["allowed"].as_bool()),
+        (201, Some(false)),
+        "{answer}"
+    );
+    let (code, answer) = bob
+        .post("/apis/authentication.k8s.io/v1/selfsubjectreviews", json!({}))
+        .await;
+    assert_eq!(
+        (code, answer["status"]["userInfo"]["username"].as_str()),
+        (201, Some("bob"))
+    );
+}
+
+#[tokio::test]
+async fn impersonation_needs_permission() {
+    let fixture = fixture().await;
+    let headers = [("impersonate-user", "alice"), ("impersonate-group", "dev")];
+    let (code, _) = fixture.caller("bob", &[]).send("GET /apis", &headers, "").await;
+    assert_eq!(code, 403);
+    let admin = fixture.admin();
+    let (code, status) = admin.send("GET /api/v1/pods", &headers, "").await;
+    assert_eq!(code, 403);
+    assert!(
+        status["message"].as_str().unwrap().contains("User \"alice\""),
+        "{status}"
+    );
+}
+
+#[tokio::test]
+async fn roles_bindings_and_tokens_work_together() {
+    let fixture = fixture().await;
+    let admin = fixture.admin();
+    let (code, _) = admin
+        .post(
+            "/api/v1/namespaces/default/serviceaccounts",
+            json!({"metadata": {"name": "robot"}}),
+        )
+        .await;
+    assert_eq!(code, 201);
+    let binding = json!({"metadata": {"name": "robot-views"}, "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "view"},
+        "subjects": [{"kind": "ServiceAccount", "name": "robot", "namespace": "default"}]});
+    let (code, answer) = admin
+        .post(
+            "/apis/rbac.authorization.k8s.io/v1/namespaces/default/rolebindings",
+            binding,
+        )
+        .await;
+    assert_eq!(code, 201, "{answer}");
+    let (code, token) = admin
+        .post(
+            "/api/v1/namespaces/default/serviceaccounts/robot/token",
+            json!({"spec": {"expirationSeconds": 600}}),
+        )
+        .await;
+    assert_eq!(code, 201, "{token}");
+    let review = json!({"spec": {"token": token["status"]["token"]}});
+    let (_, answer) = admin.post("/apis/authentication.k8s.io/v1/tokenreviews", review).await;
+    assert_eq!(
+        answer["status"]["user"]["username"], "system:serviceaccount:default:robot",
+        "{answer}"
+    );
+    let robot = fixture.caller("system:serviceaccount:default:robot", &["system:serviceaccounts"]);
+    assert_eq!(robot.get("/api/v1/namespaces/default/configmaps").await.0, 200);
+    assert_eq!(robot.get("/api/v1/namespaces/default/secrets").await.0, 403);
+    let (code, short) = admin
+        .post(
+            "/api/v1/namespaces/default/serviceaccounts/robot/token",
+            json!({"spec": {"expirationSeconds": 5}}),
+        )
+        .await;
+    assert_eq!((code, short["reason"].as_str()), (422, Some("Invalid")));
+}
