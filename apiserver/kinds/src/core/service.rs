@@ -148,6 +148,11 @@ fn prepare_update(sub: &str, new: &mut Value, old: &Value) {
             copy(spec, old.at("spec"), key);
         }
     }
+    if was == "LoadBalancer" && is != was {
+        for key in ["allocateLoadBalancerNodePorts", "loadBalancerClass"] {
+            copy(spec, &Value::Null, key);
+        }
+    }
     let exposes = |kind: &str| matches!(kind, "NodePort" | "LoadBalancer");
     if exposes(&is) && exposes(&was) {
         let before = old.items("spec.ports");
@@ -178,7 +183,6 @@ fn prepare_update(sub: &str, new: &mut Value, old: &Value) {
             }
         }
         copy(spec, &Value::Null, "externalTrafficPolicy");
-        copy(spec, &Value::Null, "allocateLoadBalancerNodePorts");
     }
 }
 

@@ -241,7 +241,7 @@ pub(super) mod limit_range {
                     errors.text_required(item, &path, "type");
                     for (name, min) in item.map("min").into_iter().flatten() {
                         let max = item.at("max").get(name);
-                        if let (Some(low), Some(high)) = (quantity::nanos(min), max.and_then(quantity::nanos))
+                        if let (Some(low), Some(high)) = (quantity::parse(min), max.and_then(quantity::parse))
                             && low > high
                         {
                             let text = format!(

@@ -161,8 +161,8 @@ pub(super) mod persistent_volume {
                 Some(map) if map.is_empty() => errors.required(&capacity, ""),
                 Some(map) => {
                     for (name, amount) in map {
-                        match quantity::nanos(amount) {
-                            Some(n) if n > 0 => {}
+                        match quantity::parse(amount) {
+                            Some(n) if n.sign() > 0 => {}
                             Some(_) => errors.invalid(&capacity.key(name), amount.clone(), "must be greater than zero"),
                             None => errors.invalid(&capacity.key(name), amount.clone(), quantity::INVALID),
                         }
@@ -285,8 +285,10 @@ pub(super) mod persistent_volume_claim {
             let requests = at.of("requests");
             match spec.at("resources.requests").get("storage") {
                 None => errors.required(&at.key("storage"), ""),
-                Some(amount) => match quantity::nanos(amount) {
-                    Some(0) => errors.invalid(&requests.key("storage"), amount.clone(), "must be greater than zero"),
+                Some(amount) => match quantity::parse(amount) {
+                    Some(n) if n.is_zero() => {
+                        errors.invalid(&requests.key("storage"), amount.clone(), "must be greater than zero")
+                    }
                     _ => quantity_at(amount, &requests.key("storage"), errors),
                 },
             }
@@ -315,8 +317,8 @@ pub(super) mod persistent_volume_claim {
         if !same(&rest, before) {
             errors.forbidden(&Path::new("spec"), "spec is immutable after creation except resources.requests and volumeAttributesClassName for bound claims");
         }
-        let size = |o: &Value| o.at("spec.resources.requests").get("storage").and_then(quantity::nanos);
-        let status = old.at("status.capacity").get("storage").and_then(quantity::nanos);
+        let size = |o: &Value| o.at("spec.resources.requests").get("storage").and_then(quantity::parse);
+        let status = old.at("status.capacity").get("storage").and_then(quantity::parse);
         match (size(new), size(old)) {
             (Some(n), Some(o)) if n < o && status.is_none_or(|s| n <= s) => {
                 errors.forbidden(

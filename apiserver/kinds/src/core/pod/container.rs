@@ -158,7 +158,7 @@ fn conflicts<'a>(ports: &'a [Value], path: &Path, seen: &mut BTreeSet<(&'a str, 
     for (i, port) in ports.iter().enumerate() {
         let host = port.int("hostPort").unwrap_or(0);
         if host != 0 && !seen.insert((port.text("hostIP"), port.text("protocol"), host)) {
-            let shown = format!("{}//{host}", port.text("protocol"));
+            let shown = format!("{}/{}/{host}", port.text("protocol"), port.text("hostIP"));
             errors.duplicate(&path.at(i).of("hostPort"), shown);
         }
     }
@@ -363,7 +363,7 @@ pub(crate) fn resources(resources: &Value, path: &Path, errors: &mut Errors) {
     }
     for (name, request) in resources.map("requests").into_iter().flatten() {
         let limit = resources.at("limits").get(name);
-        let (Some(request_n), Some(limit_n)) = (quantity::nanos(request), limit.and_then(quantity::nanos)) else {
+        let (Some(request_n), Some(limit_n)) = (quantity::parse(request), limit.and_then(quantity::parse)) else {
             continue;
         };
         let at = path.of("requests");
@@ -390,9 +390,9 @@ pub(crate) fn resources(resources: &Value, path: &Path, errors: &mut Errors) {
 
 /// A quantity that is not negative.
 pub(crate) fn quantity_at(amount: &Value, path: &Path, errors: &mut Errors) {
-    match quantity::nanos(amount) {
+    match quantity::parse(amount) {
         None => errors.invalid(path, amount.clone(), quantity::INVALID),
-        Some(n) if n < 0 => errors.invalid(path, amount.clone(), "must be greater than or equal to 0"),
+        Some(n) if n.sign() < 0 => errors.invalid(path, amount.clone(), "must be greater than or equal to 0"),
         Some(_) => {}
     }
 }

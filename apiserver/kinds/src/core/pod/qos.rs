@@ -1,7 +1,7 @@
 //! The QoS class of a pod, from the cpu and memory of its containers.
 //! Source: <https://kubernetes.io/docs/concepts/workloads/pods/pod-qos/>.
 
-use crate::quantity::nanos;
+use crate::quantity::{Quantity, parse};
 use crate::tree::Tree;
 use serde_json::Value;
 
@@ -23,23 +23,28 @@ pub(crate) fn class(spec: &Value) -> &'static str {
     }
 }
 
-fn amount(holder: &Value, list: &str, name: &str) -> i128 {
-    holder.at("resources").at(list).get(name).and_then(nanos).unwrap_or(0)
+fn amount(holder: &Value, list: &str, name: &str) -> Quantity {
+    holder
+        .at("resources")
+        .at(list)
+        .get(name)
+        .and_then(parse)
+        .unwrap_or(Quantity::ZERO)
 }
 
 fn sets_any(holder: &Value) -> bool {
     COMPUTE
         .iter()
-        .any(|name| amount(holder, "requests", name) > 0 || amount(holder, "limits", name) > 0)
+        .any(|name| amount(holder, "requests", name).sign() > 0 || amount(holder, "limits", name).sign() > 0)
 }
 
 fn guaranteed(holder: &Value) -> bool {
     COMPUTE.iter().all(|name| {
         let limit = amount(holder, "limits", name);
         let request = match amount(holder, "requests", name) {
-            0 => limit,
+            unset if unset.is_zero() => limit,
             set => set,
         };
-        limit > 0 && request == limit
+        limit.sign() > 0 && request == limit
     })
 }

@@ -23,7 +23,6 @@ pub(crate) fn spec(spec: &Value, path: &Path, of: Of, errors: &mut Errors) {
     errors.choice(spec, path, "restartPolicy", RESTART_POLICIES);
     errors.choice(spec, path, "dnsPolicy", DNS_POLICIES);
     errors.optional_choice(spec, path, "preemptionPolicy", &["Never", "PreemptLowerPriority"]);
-    errors.non_negative_grace(spec, path);
     if let Some(n) = spec
         .int("activeDeadlineSeconds")
         .filter(|n| !(1..=i64::from(i32::MAX)).contains(n))
@@ -60,10 +59,6 @@ pub(crate) fn spec(spec: &Value, path: &Path, of: Of, errors: &mut Errors) {
 }
 
 impl Errors {
-    fn non_negative_grace(&mut self, spec: &Value, path: &Path) {
-        self.non_negative(spec, path, "terminationGracePeriodSeconds");
-    }
-
     fn name_at(&mut self, object: &Value, path: &Path, key: &str, rule: fn(&str) -> Vec<String>) {
         let name = object.text(key);
         if !name.is_empty() {
