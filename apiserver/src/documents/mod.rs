@@ -82,7 +82,7 @@ impl ApiServer {
                 let body = codec::encode(Encoding::Json, &self.access.jwks())?;
                 respond::bytes(200, "application/jwk-set+json", body, &[], false)
             }
-            _ if health(path).is_some() => self.health(call, path),
+            _ if health(path).is_some() => self.health(call, path).await,
             _ if path.starts_with("/openapi") => self.openapi(call, path),
             _ => self.group_document(call, path).unwrap_or_else(|| Err(not_found())),
         }
@@ -150,7 +150,7 @@ impl ApiServer {
         Some(respond::plain(200, call.header(header::ACCEPT), &value))
     }
 
-    fn health(&self, call: &ServerCall, path: &str) -> Result<Response<ApiBody>, ApiError> {
+    async fn health(&self, call: &ServerCall, path: &str) -> Result<Response<ApiBody>, ApiError> {
         let text = Bytes::from_static;
         let (base, check) = health(path).ok_or_else(not_found)?;
         let checks: &[&str] = if base == "/readyz" {
@@ -158,12 +158,21 @@ impl ApiServer {
         } else {
             &["ping", "store"]
         };
-        let failed: Vec<&str> = checks
+        let mut failed = Vec::new();
+        for name in checks
             .iter()
             .copied()
             .filter(|c| !call.options.exclude.iter().any(|e| e == c))
-            .filter(|c| *c == "shutdown" && self.closing.is_cancelled())
-            .collect();
+        {
+            let well = match name {
+                "shutdown" => !self.closing.is_cancelled(),
+                "store" => self.store.snapshot_linearizable().await.is_ok(),
+                _ => true,
+            };
+            if !well {
+                failed.push(name);
+            }
+        }
         if !check.is_empty() {
             if !checks.contains(&check) {
                 return Err(not_found());

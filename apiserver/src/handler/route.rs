@@ -150,7 +150,9 @@ impl ApiServer {
         if let Some(answer) = self.virtual_kind(&call, target).await {
             return answer;
         }
-        if !kind.verbs.contains(&verb) {
+        // Upstream serves no deletion across namespaces either: it is never what was meant.
+        let everywhere = verb == "deletecollection" && kind.namespaced && call.info.namespace.is_empty();
+        if everywhere || !kind.verbs.contains(&verb) {
             return Err(ApiError::method_not_supported(kind.group, kind.plural, verb));
         }
         match verb {

@@ -86,6 +86,10 @@ pub fn parse_info(method: &Method, path: &str, watch: bool, name_selected: Optio
     if parts.len() > 3 {
         info.rest = nth_rest(rest_raw, consumed + 3).to_string();
     }
+    // Names are parts of keys and of rules: a slash in one would be another place.
+    if info.name.contains('/') || info.namespace.contains('/') {
+        return None;
+    }
     if info.name.is_empty() {
         verb = match verb {
             "get" if watch => "watch",
@@ -197,6 +201,7 @@ mod tests {
                 .rest,
             "q/%20r/"
         );
+        assert!(parse_info(&Method::GET, "/api/v1/namespaces/a%2Fb/pods", false, None).is_none());
         assert!(parse_info(&Method::GET, "/api/v1/namespaces/%ff/pods", false, None).is_none());
     }
 }
