@@ -164,6 +164,26 @@ impl View<'_> {
         Ok(pieces)
     }
 
+    /// Trees that lie nowhere, as a list or as its table.
+    pub fn list_of(&self, items: Vec<Value>) -> Result<Bytes, ApiError> {
+        let list = if self.negotiated.form == Form::Table {
+            let rows = items.into_iter().map(|item| self.row(item)).collect::<Result<_, _>>()?;
+            self.table(rows, json!({}))
+        } else {
+            json!({"kind": self.kind.list_kind, "apiVersion": codec::api_version(self.kind.group, self.version), "metadata": {}, "items": items})
+        };
+        self.encode(&list)
+    }
+
+    /// A tree that lies nowhere.
+    pub fn one_of(&self, item: Value) -> Result<Bytes, ApiError> {
+        if self.negotiated.form == Form::Table {
+            let rows = vec![self.row(item)?];
+            return self.encode(&self.table(rows, json!({})));
+        }
+        self.encode(&item)
+    }
+
     fn meta_version(&self) -> &'static str {
         if self.negotiated.beta {
             "meta.k8s.io/v1beta1"
@@ -288,10 +308,8 @@ fn add_warnings(response: &mut Response<ApiBody>, warnings: &[String]) {
 /// The `Status` object of an error.
 pub(crate) fn status(error: &ApiError) -> Value {
     let mut status = error.to_value();
-    if let Some(token) = status["details"]
-        .as_object_mut()
-        .and_then(|d| d.remove(CONTINUE_DETAIL))
-    {
+    let details = status.get_mut("details").and_then(Value::as_object_mut);
+    if let Some(token) = details.and_then(|d| d.remove(CONTINUE_DETAIL)) {
         status["metadata"]["continue"] = token;
     }
     status

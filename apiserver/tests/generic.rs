@@ -1,5 +1,7 @@
 //! The generic verbs through the real handler: what clients branch on.
 
+#![allow(clippy::unwrap_used)]
+
 mod support;
 
 use serde_json::{Value, json};

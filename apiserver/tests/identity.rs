@@ -1,5 +1,7 @@
 //! Who may do what, through the real handler with the bootstrap policy.
 
+#![allow(clippy::unwrap_used)]
+
 mod support;
 
 use serde_json::json;

@@ -1,5 +1,7 @@
 //! Over real sockets: TLS, client certificates, protobuf, tunnels.
 
+#![allow(clippy::unwrap_used)]
+
 mod support;
 
 use http_body_util::{BodyExt, Full};

@@ -1,5 +1,7 @@
 //! Pods and Services: binding, graceful deletion, eviction, addresses.
 
+#![allow(clippy::unwrap_used)]
+
 mod support;
 
 use k8s_openapi::api::core::v1::{ConfigMap, Pod, Service};

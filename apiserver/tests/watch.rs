@@ -1,5 +1,7 @@
 //! Watches through the real handler.
 
+#![allow(clippy::unwrap_used)]
+
 mod support;
 
 use serde_json::json;

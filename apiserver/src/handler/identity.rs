@@ -113,11 +113,10 @@ impl ApiServer {
 }
 
 fn anonymous_may_ask(path: &str) -> bool {
-    ANONYMOUS_PATHS
-        .iter()
-        .any(|open| path.strip_prefix(open).is_some_and(|rest| rest.is_empty() || (rest.starts_with('/') && *open != "/version")))
-        // Joining nodes and kubeadm-like clients read it before they trust anything.
-        || path == "/api/v1/namespaces/kube-public/configmaps/cluster-info"
+    ANONYMOUS_PATHS.iter().any(|open| {
+        path.strip_prefix(open)
+            .is_some_and(|rest| rest.is_empty() || (rest.starts_with('/') && *open != "/version"))
+    })
 }
 
 fn bearer_token(headers: &HeaderMap) -> Option<&str> {

@@ -105,7 +105,10 @@ fn splice_from(out: &mut Vec<u8>, entry: &Entry, revision: Revision, start: usiz
     out.reserve(body.len() + 40);
     out.extend_from_slice(&body[start..offset]);
     // The metadata of a stored object is never empty: it has at least a name.
-    write!(out, "\"resourceVersion\":\"{revision}\",").expect("writing to memory does not fail");
+    // Revision 0 is a dry run's object, which has none.
+    if revision > 0 {
+        write!(out, "\"resourceVersion\":\"{revision}\",").expect("writing to memory does not fail");
+    }
     out.extend_from_slice(&body[offset..]);
 }
 
@@ -117,7 +120,9 @@ pub fn decode(entry: &Entry, revision: Revision) -> Result<Value, ApiError> {
             String::from_utf8_lossy(&entry.key)
         ))
     })?;
-    value["metadata"]["resourceVersion"] = revision.to_string().into();
+    if revision > 0 {
+        value["metadata"]["resourceVersion"] = revision.to_string().into();
+    }
     Ok(value)
 }
 

@@ -63,7 +63,7 @@ impl ApiServer {
         let kind = target.kind;
         match (kind.group, kind.plural) {
             ("", "bindings") if call.info.verb == "create" => Some(self.bind_pod(call, "").await),
-            ("", "componentstatuses") => Some(self.component_statuses(call)),
+            ("", "componentstatuses") => Some(self.component_statuses(call, target)),
             ("authentication.k8s.io" | "authorization.k8s.io", _) if call.info.verb == "create" => {
                 Some(self.review(call, target))
             }
@@ -73,26 +73,24 @@ impl ApiServer {
 
     /// Upstream's scheduler, controller manager and etcd run in this process:
     /// they are as healthy as this answer.
-    fn component_statuses(&self, call: &ServerCall) -> Result<Response<ApiBody>, ApiError> {
+    fn component_statuses(&self, call: &ServerCall, target: Target) -> Result<Response<ApiBody>, ApiError> {
         let item = |name: &str, message: &str| {
             json!({"kind": "ComponentStatus", "apiVersion": "v1", "metadata": {"name": name, "creationTimestamp": null},
                 "conditions": [{"type": "Healthy", "status": "True", "message": message}]})
         };
         let items = [("controller-manager", "ok"), ("etcd-0", "ok"), ("scheduler", "ok")];
-        let value = match call.info.verb {
-            "list" => {
-                let items: Vec<Value> = items.iter().map(|(name, message)| item(name, message)).collect();
-                json!({"kind": "ComponentStatusList", "apiVersion": "v1", "metadata": {}, "items": items})
-            }
+        let view = self.view(call, target)?;
+        let body = match call.info.verb {
+            "list" => view.list_of(items.iter().map(|(name, message)| item(name, message)).collect())?,
             "get" => {
                 let name = &call.info.name;
                 let found = items.iter().find(|(n, _)| n == name);
                 let (name, message) = found.ok_or_else(|| ApiError::not_found("", "componentstatuses", name))?;
-                item(name, message)
+                view.one_of(item(name, message))?
             }
             verb => return Err(ApiError::method_not_supported("", "componentstatuses", verb)),
         };
-        respond::plain(200, call.header(http::header::ACCEPT), &value)
+        respond::bytes(200, view.media_type(), body, &[], false)
     }
 }
 

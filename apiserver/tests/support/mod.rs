@@ -1,5 +1,5 @@
 //! A server in this process over the in-memory store, and ways to call it.
-#![allow(dead_code)]
+#![allow(dead_code, clippy::unwrap_used)]
 
 use bytes::Bytes;
 use http::{Request, Response};
