@@ -1,1 +1,29 @@
-//! (being written)
+//! The node agent: runs this node's pods through its own containerd.
+//!
+//! ```text
+//!            API (kube client, system:node:NAME)
+//!      watches |            ^ status, lease, events
+//!              v            |
+//!   disk <-- cache --> pod::supervisor --> pod::worker (one per pod) --> runtime (CRI)
+//!              |                               ^
+//!              \--> ClusterView --> network    \-- runtime::events (exits), probe
+//! ```
+//! It reads only its own copy of the API's objects, so it works on without the API.
+
+mod cache;
+mod config;
+mod endpoint;
+mod error;
+mod node;
+mod pod;
+mod probe;
+mod recorder;
+mod reset;
+mod runtime;
+mod start;
+mod volume;
+
+pub use config::{Config, NodeCredentials};
+pub use error::Error;
+pub use reset::stop_everything;
+pub use start::run;

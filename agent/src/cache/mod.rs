@@ -1,0 +1,394 @@
+//! The node's own copy of what it needs from the API.
+//!
+//! ```text
+//! API --watch--> cache --> disk
+//!                  |-----> pod workers (Lookup, Change)
+//!                  \-----> ClusterView --> dataplane
+//! ```
+//! Workers read only this copy. The API refreshes it; when the API is gone, or was
+//! never there since the node booted, the copy is what the node runs on.
+
+pub mod disk;
+
+use crate::error::Error;
+use crate::pod::environment::Lookup;
+use crate::pod::spec::Key;
+use disk::Disk;
+use futures::TryStreamExt;
+use k8s_openapi::NamespaceResourceScope;
+use k8s_openapi::api::core::v1::{ConfigMap, Node, Pod, Secret, Service};
+use k8s_openapi::api::discovery::v1::EndpointSlice;
+use kube::runtime::{WatchStreamExt, watcher};
+use kube::{Api, Client, Resource, ResourceExt};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use skiff_network::ClusterView;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Debug;
+use std::path::Path;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use tokio::sync::{mpsc, watch};
+use tokio_util::sync::CancellationToken;
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Change {
+    Pod(Key),
+    /// A config map or secret that some pod refers to.
+    Object,
+    /// The API's list of this node's pods is known: what is not in it is an orphan.
+    PodsListed,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    pods: BTreeMap<Key, Arc<Pod>>,
+    config_maps: BTreeMap<Key, Arc<ConfigMap>>,
+    secrets: BTreeMap<Key, Arc<Secret>>,
+    view: ClusterView,
+    watched: BTreeMap<(&'static str, Key), watch::Receiver<bool>>,
+}
+
+pub struct Cache {
+    client: Client,
+    node_name: String,
+    disk: Disk,
+    state: Mutex<State>,
+    view: watch::Sender<Arc<ClusterView>>,
+    changes: mpsc::UnboundedSender<Change>,
+    services_known: watch::Sender<bool>,
+    shutdown: CancellationToken,
+}
+
+impl std::fmt::Display for Change {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{self:?}")
+    }
+}
+
+/// Kinds kept on disk, each with its slot in the state.
+trait Kept: Resource<DynamicType = ()> + Clone + Serialize + DeserializeOwned + Debug + Send + Sync + 'static {
+    const KIND: &'static str;
+    fn slot(state: &mut State) -> &mut BTreeMap<Key, Arc<Self>>;
+}
+
+macro_rules! kept {
+    ($type:ty, $kind:literal, $($field:ident).+) => {
+        impl Kept for $type {
+            const KIND: &'static str = $kind;
+            fn slot(state: &mut State) -> &mut BTreeMap<Key, Arc<Self>> {
+                &mut state.$($field).+
+            }
+        }
+    };
+}
+kept!(Pod, "pods", pods);
+kept!(ConfigMap, "configmaps", config_maps);
+kept!(Secret, "secrets", secrets);
+kept!(Service, "services", view.services);
+kept!(EndpointSlice, "endpointslices", view.endpoint_slices);
+
+fn key_of<K: Resource>(object: &K) -> Key {
+    (
+        object.meta().namespace.clone().unwrap_or_default(),
+        object.meta().name.clone().unwrap_or_default(),
+    )
+}
+
+impl Cache {
+    pub fn open(
+        client: Client,
+        node_name: &str,
+        dir: &Path,
+        shutdown: CancellationToken,
+    ) -> Result<(Arc<Self>, mpsc::UnboundedReceiver<Change>), Error> {
+        let disk = Disk::open(dir)?;
+        let mut state = State::default();
+        load::<Pod>(&disk, &mut state);
+        load::<ConfigMap>(&disk, &mut state);
+        load::<Secret>(&disk, &mut state);
+        load::<Service>(&disk, &mut state);
+        load::<EndpointSlice>(&disk, &mut state);
+        for bytes in disk.load("nodes") {
+            if let Ok(node) = serde_json::from_slice::<Node>(&bytes) {
+                state.view.nodes.insert(node.name_any(), Arc::new(node));
+            }
+        }
+        state.view.pods = state.pods.clone();
+        let (changes, receiver) = mpsc::unbounded_channel();
+        let known = !state.view.services.is_empty();
+        let cache = Arc::new(Self {
+            client,
+            node_name: node_name.to_owned(),
+            disk,
+            view: watch::Sender::new(Arc::new(state.view.clone())),
+            state: Mutex::new(state),
+            changes,
+            services_known: watch::Sender::new(known),
+            shutdown,
+        });
+        Ok((cache, receiver))
+    }
+
+    /// Starts following the API. Nothing waits for it.
+    pub fn follow(self: &Arc<Self>) {
+        let pods = watcher::Config::default().fields(&format!("spec.nodeName={}", self.node_name));
+        let cache = self.clone();
+        self.spawn_watch::<Pod>(Api::all(self.client.clone()), pods, None, move |event| {
+            for key in event {
+                let _ = cache.changes.send(Change::Pod(key));
+            }
+        });
+        let quiet = |_: Vec<Key>| {};
+        let all = watcher::Config::default;
+        self.spawn_watch::<Service>(Api::all(self.client.clone()), all(), None, quiet);
+        self.spawn_watch::<EndpointSlice>(Api::all(self.client.clone()), all(), None, quiet);
+        tokio::spawn(self.clone().follow_nodes());
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        // A panic while holding it left a map that is still whole.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub fn view(&self) -> watch::Receiver<Arc<ClusterView>> {
+        self.view.subscribe()
+    }
+
+    pub fn pods(&self) -> BTreeMap<Key, Arc<Pod>> {
+        self.lock().pods.clone()
+    }
+
+    pub fn pod(&self, key: &Key) -> Option<Arc<Pod>> {
+        self.lock().pods.get(key).cloned()
+    }
+
+    pub fn services(&self) -> Vec<Arc<Service>> {
+        self.lock().view.services.values().cloned().collect()
+    }
+
+    /// The worker knows the pod's addresses before the API does: let the dataplane see.
+    pub fn publish_pod(&self, pod: Pod) {
+        let mut state = self.lock();
+        let key = key_of(&pod);
+        if state.pods.get(&key).is_some_and(|p| p.metadata.uid == pod.metadata.uid) {
+            state.view.pods.insert(key, Arc::new(pod));
+            self.view.send_replace(Arc::new(state.view.clone()));
+        }
+    }
+
+    pub async fn services_known(&self) {
+        let mut known = self.services_known.subscribe();
+        let _ = known.wait_for(|known| *known).await;
+    }
+
+    /// Makes sure that these objects are followed, and waits (bounded by the API's
+    /// first answer) for those of which there is no copy at all.
+    pub async fn want(self: &Arc<Self>, config_maps: BTreeSet<Key>, secrets: BTreeSet<Key>) {
+        let mut pending = Vec::new();
+        for key in config_maps {
+            pending.extend(self.want_one::<ConfigMap>(key));
+        }
+        for key in secrets {
+            pending.extend(self.want_one::<Secret>(key));
+        }
+        for mut listed in pending {
+            let _ = listed.wait_for(|listed| *listed).await;
+        }
+    }
+
+    fn want_one<K: Kept + Resource<Scope = NamespaceResourceScope>>(
+        self: &Arc<Self>,
+        key: Key,
+    ) -> Option<watch::Receiver<bool>> {
+        let mut state = self.lock();
+        let have = K::slot(&mut state).contains_key(&key);
+        let receiver = match state.watched.get(&(K::KIND, key.clone())) {
+            Some(receiver) => receiver.clone(),
+            None => {
+                let (listed, receiver) = watch::channel(false);
+                state.watched.insert((K::KIND, key.clone()), receiver.clone());
+                let api: Api<K> = Api::namespaced(self.client.clone(), &key.0);
+                let config = watcher::Config::default().fields(&format!("metadata.name={}", key.1));
+                let cache = self.clone();
+                let scope = Some(key);
+                drop(state);
+                self.spawn_watch::<K>(api, config, scope, move |_| {
+                    listed.send_replace(true);
+                    let _ = cache.changes.send(Change::Object);
+                });
+                receiver
+            }
+        };
+        (!have && !*receiver.borrow()).then_some(receiver)
+    }
+
+    /// `only`: the watch is of this one object. `changed` gets the keys, also an
+    /// empty list after each listing.
+    fn spawn_watch<K: Kept>(
+        self: &Arc<Self>,
+        api: Api<K>,
+        config: watcher::Config,
+        only: Option<Key>,
+        changed: impl Fn(Vec<Key>) + Send + 'static,
+    ) {
+        let cache = self.clone();
+        let shutdown = self.shutdown.clone();
+        tokio::spawn(async move {
+            let mut stream = std::pin::pin!(watcher(api, config).default_backoff());
+            let mut listing: BTreeMap<Key, Arc<K>> = BTreeMap::new();
+            loop {
+                let next = tokio::select! {
+                    () = shutdown.cancelled() => return,
+                    next = stream.try_next() => next,
+                };
+                let keys = match next {
+                    Ok(None) => return,
+                    Err(error) => {
+                        tracing::debug!(%error, kind = K::KIND, "watch broke; trying again");
+                        continue;
+                    }
+                    Ok(Some(watcher::Event::Init)) => {
+                        listing.clear();
+                        continue;
+                    }
+                    Ok(Some(watcher::Event::InitApply(object))) => {
+                        listing.insert(key_of(&object), Arc::new(object));
+                        continue;
+                    }
+                    Ok(Some(watcher::Event::InitDone)) => cache.replace(std::mem::take(&mut listing), only.as_ref()),
+                    Ok(Some(watcher::Event::Apply(object))) => cache.apply(object),
+                    Ok(Some(watcher::Event::Delete(object))) => cache.remove::<K>(&key_of(&object)),
+                };
+                changed(keys);
+            }
+        });
+    }
+
+    fn apply<K: Kept>(&self, object: K) -> Vec<Key> {
+        let key = key_of(&object);
+        if let Ok(bytes) = serde_json::to_vec(&object) {
+            self.disk.put(K::KIND, &key.0, &key.1, bytes);
+        }
+        let mut state = self.lock();
+        K::slot(&mut state).insert(key.clone(), Arc::new(object));
+        self.publish::<K>(state);
+        vec![key]
+    }
+
+    fn remove<K: Kept>(&self, key: &Key) -> Vec<Key> {
+        self.disk.remove(K::KIND, &key.0, &key.1);
+        let mut state = self.lock();
+        K::slot(&mut state).remove(key);
+        self.publish::<K>(state);
+        vec![key.clone()]
+    }
+
+    fn replace<K: Kept>(&self, listing: BTreeMap<Key, Arc<K>>, only: Option<&Key>) -> Vec<Key> {
+        for (key, object) in &listing {
+            if let Ok(bytes) = serde_json::to_vec(object.as_ref()) {
+                self.disk.put(K::KIND, &key.0, &key.1, bytes);
+            }
+        }
+        let mut state = self.lock();
+        let slot = K::slot(&mut state);
+        let gone: Vec<Key> = slot
+            .keys()
+            .filter(|key| only.is_none_or(|only| only == *key) && !listing.contains_key(*key))
+            .cloned()
+            .collect();
+        for key in &gone {
+            slot.remove(key);
+            self.disk.remove(K::KIND, &key.0, &key.1);
+        }
+        let keys: Vec<Key> = gone.into_iter().chain(listing.keys().cloned()).collect();
+        slot.extend(listing);
+        self.publish::<K>(state);
+        match K::KIND {
+            "services" => drop(self.services_known.send_replace(true)),
+            "pods" => drop(self.changes.send(Change::PodsListed)),
+            _ => {}
+        }
+        keys
+    }
+
+    fn publish<K: Kept>(&self, mut state: MutexGuard<'_, State>) {
+        match K::KIND {
+            "pods" => state.view.pods = state.pods.clone(),
+            "services" | "endpointslices" => {}
+            _ => return,
+        }
+        self.view.send_replace(Arc::new(state.view.clone()));
+    }
+
+    async fn follow_nodes(self: Arc<Self>) {
+        let api: Api<Node> = Api::all(self.client.clone());
+        let mut stream = std::pin::pin!(watcher(api, watcher::Config::default()).default_backoff());
+        let mut listing = BTreeMap::new();
+        loop {
+            let next = tokio::select! {
+                () = self.shutdown.cancelled() => return,
+                next = stream.try_next() => next,
+            };
+            let keep = |node: &Node| {
+                if let Ok(bytes) = serde_json::to_vec(node) {
+                    self.disk.put("nodes", "", &node.name_any(), bytes);
+                }
+            };
+            let state = match next {
+                Ok(None) => return,
+                Err(error) => {
+                    tracing::debug!(%error, "the watch of nodes broke; trying again");
+                    continue;
+                }
+                Ok(Some(watcher::Event::Init)) => {
+                    listing.clear();
+                    continue;
+                }
+                Ok(Some(watcher::Event::InitApply(node))) => {
+                    keep(&node);
+                    listing.insert(node.name_any(), Arc::new(node));
+                    continue;
+                }
+                Ok(Some(watcher::Event::InitDone)) => {
+                    let mut state = self.lock();
+                    for gone in state.view.nodes.keys().filter(|name| !listing.contains_key(*name)) {
+                        self.disk.remove("nodes", "", gone);
+                    }
+                    state.view.nodes = std::mem::take(&mut listing);
+                    state
+                }
+                Ok(Some(watcher::Event::Apply(node))) => {
+                    keep(&node);
+                    let mut state = self.lock();
+                    state.view.nodes.insert(node.name_any(), Arc::new(node));
+                    state
+                }
+                Ok(Some(watcher::Event::Delete(node))) => {
+                    self.disk.remove("nodes", "", &node.name_any());
+                    let mut state = self.lock();
+                    state.view.nodes.remove(&node.name_any());
+                    state
+                }
+            };
+            self.view.send_replace(Arc::new(state.view.clone()));
+        }
+    }
+}
+
+fn load<K: Kept>(disk: &Disk, state: &mut State) {
+    for bytes in disk.load(K::KIND) {
+        if let Ok(object) = serde_json::from_slice::<K>(&bytes) {
+            K::slot(state).insert(key_of(&object), Arc::new(object));
+        }
+    }
+}
+
+impl Lookup for Cache {
+    fn config_map(&self, namespace: &str, name: &str) -> Option<Arc<ConfigMap>> {
+        self.lock().config_maps.get(&(namespace.into(), name.into())).cloned()
+    }
+
+    fn secret(&self, namespace: &str, name: &str) -> Option<Arc<Secret>> {
+        self.lock().secrets.get(&(namespace.into(), name.into())).cloned()
+    }
+}

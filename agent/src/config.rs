@@ -1,0 +1,87 @@
+//! What the agent is told about its node and its cluster. Plain values.
+
+use ipnet::IpNet;
+use k8s_openapi::api::core::v1::Taint;
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr};
+use std::path::{Path, PathBuf};
+
+#[derive(Debug, Clone)]
+pub struct Config {
+    pub node_name: String,
+    /// Found from the default route when absent.
+    pub node_ip: Option<IpAddr>,
+    pub data_dir: PathBuf,
+    pub cluster_dns: IpAddr,
+    pub cluster_domain: String,
+    pub service_cidrs: Vec<IpNet>,
+    pub cluster_cidrs: Vec<IpNet>,
+    /// The node's own pod ranges when known beforehand; else those of `Node.spec.podCIDRs`.
+    pub pod_cidrs: Vec<IpNet>,
+    pub containerd_binary: PathBuf,
+    pub ctr_binary: PathBuf,
+    /// Empty: containerd's own default.
+    pub runc_binary: Option<PathBuf>,
+    /// `skiff-cni`, copied to `<data-dir>/cni/bin`. Absent: pods must use the host's network.
+    pub cni_binary: Option<PathBuf>,
+    pub images_dir: PathBuf,
+    pub pause_image: String,
+    pub labels: BTreeMap<String, String>,
+    pub taints: Vec<Taint>,
+    pub kubelet_port: u16,
+    pub cgroup_root: String,
+    /// Kubernetes' tools expect `/var/log/pods`.
+    pub pod_logs_dir: PathBuf,
+    pub pods_max: u32,
+    pub mtu: u32,
+}
+
+impl Config {
+    pub fn new(node_name: &str, data_dir: &Path) -> Self {
+        Self {
+            node_name: node_name.to_owned(),
+            node_ip: None,
+            data_dir: data_dir.to_owned(),
+            cluster_dns: IpAddr::V4(Ipv4Addr::new(10, 43, 0, 10)),
+            cluster_domain: "cluster.local".to_owned(),
+            service_cidrs: Vec::new(),
+            cluster_cidrs: Vec::new(),
+            pod_cidrs: Vec::new(),
+            containerd_binary: PathBuf::from("containerd"),
+            ctr_binary: PathBuf::from("ctr"),
+            runc_binary: None,
+            cni_binary: None,
+            images_dir: data_dir.join("images"),
+            pause_image: concat!("skiff.local/pause:", env!("CARGO_PKG_VERSION")).to_owned(),
+            labels: BTreeMap::new(),
+            taints: Vec::new(),
+            kubelet_port: 10250,
+            cgroup_root: "kubepods".to_owned(),
+            pod_logs_dir: PathBuf::from("/var/log/pods"),
+            pods_max: 110,
+            mtu: 0,
+        }
+    }
+
+    pub fn pods_dir(&self) -> PathBuf {
+        self.data_dir.join("pods")
+    }
+
+    pub fn pod_dir(&self, uid: &str) -> PathBuf {
+        self.pods_dir().join(uid)
+    }
+}
+
+/// How the node proves itself on its own endpoint, and whom it believes.
+#[derive(Clone)]
+pub struct NodeCredentials {
+    pub serving_certificate_pem: String,
+    pub serving_key_pem: String,
+    pub cluster_ca_pem: String,
+}
+
+impl std::fmt::Debug for NodeCredentials {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("NodeCredentials").finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,220 @@
+//! The node's HTTPS endpoint: lends `skiff-streaming` this node's containers.
+
+use crate::config::{Config, NodeCredentials};
+use crate::error::Error;
+use crate::pod::node::Shared;
+use crate::pod::observed::{LABEL_CONTAINER_NAME, LABEL_POD_NAME, LABEL_POD_NAMESPACE};
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use serde_json::{Value, json};
+use skiff_proto::cri::v1 as cri;
+use skiff_streaming::{Container, EndpointError, Streams};
+use std::path::PathBuf;
+use std::sync::Arc;
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+
+struct Endpoint(Arc<Shared>);
+
+pub async fn serve(
+    shared: Arc<Shared>,
+    credentials: NodeCredentials,
+    shutdown: CancellationToken,
+) -> Result<(), Error> {
+    let tls = tls(&credentials)?;
+    let address = (std::net::Ipv6Addr::UNSPECIFIED, shared.config.kubelet_port);
+    let listener = match TcpListener::bind(address).await {
+        Ok(listener) => listener,
+        // Without IPv6 in the kernel.
+        Err(_) => TcpListener::bind((std::net::Ipv4Addr::UNSPECIFIED, shared.config.kubelet_port))
+            .await
+            .map_err(Error::io("listen on the kubelet port as", port_path(&shared.config)))?,
+    };
+    skiff_streaming::serve(listener, Arc::new(tls), Arc::new(Endpoint(shared)), shutdown).await;
+    Ok(())
+}
+
+fn port_path(config: &Config) -> PathBuf {
+    PathBuf::from(format!(":{}", config.kubelet_port))
+}
+
+fn tls(credentials: &NodeCredentials) -> Result<rustls::ServerConfig, Error> {
+    let bad = |what: &str, error: String| Error::Copy(format!("{what}: {error}"));
+    let certificates: Vec<CertificateDer<'static>> =
+        CertificateDer::pem_slice_iter(credentials.serving_certificate_pem.as_bytes())
+            .collect::<Result<_, _>>()
+            .map_err(|e| bad("the serving certificate", e.to_string()))?;
+    let key = PrivateKeyDer::from_pem_slice(credentials.serving_key_pem.as_bytes())
+        .map_err(|e| bad("the serving key", e.to_string()))?;
+    let mut roots = rustls::RootCertStore::empty();
+    for ca in CertificateDer::pem_slice_iter(credentials.cluster_ca_pem.as_bytes()) {
+        let ca = ca.map_err(|e| bad("the cluster CA", e.to_string()))?;
+        roots.add(ca).map_err(|e| bad("the cluster CA", e.to_string()))?;
+    }
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let verifier = rustls::server::WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider.clone())
+        // Health is for everybody; the endpoint itself asks who calls for the rest.
+        .allow_unauthenticated()
+        .build()
+        .map_err(|e| bad("the cluster CA", e.to_string()))?;
+    rustls::ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .map_err(|e| bad("TLS", e.to_string()))?
+        .with_client_cert_verifier(verifier)
+        .with_single_cert(certificates, key)
+        .map_err(|e| bad("the serving certificate", e.to_string()))
+}
+
+fn refused(status: tonic::Status) -> EndpointError {
+    EndpointError::Runtime(status.message().to_owned())
+}
+
+#[async_trait::async_trait]
+impl skiff_streaming::Runtime for Endpoint {
+    async fn container(
+        &self,
+        namespace: &str,
+        pod: &str,
+        container: &str,
+        previous: bool,
+    ) -> Result<Container, EndpointError> {
+        let wanted = [
+            (LABEL_POD_NAMESPACE, namespace),
+            (LABEL_POD_NAME, pod),
+            (LABEL_CONTAINER_NAME, container),
+        ];
+        let filter = cri::ContainerFilter {
+            label_selector: wanted.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect(),
+            ..Default::default()
+        };
+        let request = cri::ListContainersRequest { filter: Some(filter) };
+        let mut found = self
+            .0
+            .runtime
+            .cri()
+            .list_containers(request)
+            .await
+            .map_err(refused)?
+            .into_inner()
+            .containers;
+        found.sort_by_key(|c| std::cmp::Reverse(c.created_at));
+        let Some(one) = found.into_iter().nth(usize::from(previous)) else {
+            let text = if previous {
+                format!("previous terminated container {container:?} in pod {pod:?} not found")
+            } else if self.0.cache.pod(&(namespace.into(), pod.into())).is_none() {
+                format!("pod {pod:?} not found")
+            } else {
+                format!("container {container:?} in pod {pod:?} is waiting to start: ContainerCreating")
+            };
+            return Err(EndpointError::BadRequest(text));
+        };
+        let status = self.0.runtime.container_status(&one.id).await;
+        let status = status.map_err(|e| EndpointError::Runtime(e.chain()))?;
+        let status = status.ok_or_else(|| EndpointError::NotFound(format!("container {container:?} not found")))?;
+        Ok(Container {
+            running: status.state == cri::ContainerState::ContainerRunning as i32,
+            log_path: PathBuf::from(status.log_path),
+            id: one.id,
+        })
+    }
+
+    async fn is_running(&self, id: &str) -> bool {
+        let status = self.0.runtime.container_status(id).await;
+        matches!(status, Ok(Some(s)) if s.state == cri::ContainerState::ContainerRunning as i32)
+    }
+
+    async fn exec_url(&self, id: &str, command: &[String], streams: Streams) -> Result<String, EndpointError> {
+        let request = cri::ExecRequest {
+            container_id: id.to_owned(),
+            cmd: command.to_vec(),
+            tty: streams.tty,
+            stdin: streams.stdin,
+            stdout: streams.stdout,
+            stderr: streams.stderr,
+        };
+        Ok(self
+            .0
+            .runtime
+            .cri()
+            .exec(request)
+            .await
+            .map_err(refused)?
+            .into_inner()
+            .url)
+    }
+
+    async fn attach_url(&self, id: &str, streams: Streams) -> Result<String, EndpointError> {
+        let request = cri::AttachRequest {
+            container_id: id.to_owned(),
+            tty: streams.tty,
+            stdin: streams.stdin,
+            stdout: streams.stdout,
+            stderr: streams.stderr,
+        };
+        Ok(self
+            .0
+            .runtime
+            .cri()
+            .attach(request)
+            .await
+            .map_err(refused)?
+            .into_inner()
+            .url)
+    }
+
+    async fn port_forward_url(&self, namespace: &str, pod: &str, ports: &[i32]) -> Result<String, EndpointError> {
+        let wanted = [(LABEL_POD_NAMESPACE, namespace), (LABEL_POD_NAME, pod)];
+        let filter = cri::PodSandboxFilter {
+            label_selector: wanted.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect(),
+            ..Default::default()
+        };
+        let request = cri::ListPodSandboxRequest { filter: Some(filter) };
+        let found = self
+            .0
+            .runtime
+            .cri()
+            .list_pod_sandbox(request)
+            .await
+            .map_err(refused)?
+            .into_inner()
+            .items;
+        let ready = found
+            .into_iter()
+            .filter(|s| s.state == cri::PodSandboxState::SandboxReady as i32);
+        let newest = ready.max_by_key(|s| s.created_at);
+        let sandbox = newest.ok_or_else(|| EndpointError::NotFound(format!("pod {pod:?} is not running")))?;
+        let request = cri::PortForwardRequest {
+            pod_sandbox_id: sandbox.id,
+            port: ports.to_vec(),
+        };
+        Ok(self
+            .0
+            .runtime
+            .cri()
+            .port_forward(request)
+            .await
+            .map_err(refused)?
+            .into_inner()
+            .url)
+    }
+
+    async fn pods(&self) -> Value {
+        let items: Vec<Value> = self
+            .0
+            .cache
+            .pods()
+            .values()
+            .filter_map(|p| serde_json::to_value(p.as_ref()).ok())
+            .collect();
+        json!({"kind": "PodList", "apiVersion": "v1", "metadata": {}, "items": items})
+    }
+
+    async fn metrics(&self) -> String {
+        let pods = self.0.cache.pods().len();
+        format!("# TYPE kubelet_running_pods gauge\nkubelet_running_pods {pods}\n")
+    }
+
+    async fn summary(&self) -> Value {
+        json!({"node": {"nodeName": self.0.config.node_name}, "pods": []})
+    }
+}

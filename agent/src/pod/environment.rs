@@ -1,0 +1,379 @@
+//! A container's environment: service variables, envFrom, env, and `$(NAME)`
+//! expansion. Pure: what is referred to is handed in.
+
+use super::resources;
+use super::spec;
+use k8s_openapi::api::core::v1::{ConfigMap, Container, EnvVarSource, Pod, ResourceFieldSelector, Secret, Service};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// Objects that a pod refers to, as the node's copy holds them.
+pub trait Lookup {
+    fn config_map(&self, namespace: &str, name: &str) -> Option<Arc<ConfigMap>>;
+    fn secret(&self, namespace: &str, name: &str) -> Option<Arc<Secret>>;
+}
+
+/// What only the node knows.
+#[derive(Debug, Clone, Default)]
+pub struct Facts {
+    pub node_name: String,
+    pub host_ips: Vec<String>,
+    pub pod_ips: Vec<String>,
+    pub cpu_allocatable_milli: i64,
+    pub memory_allocatable_bytes: i64,
+}
+
+pub fn variables(
+    pod: &Pod,
+    container: &Container,
+    services: &[Arc<Service>],
+    lookup: &dyn Lookup,
+    facts: &Facts,
+) -> Result<Vec<(String, String)>, String> {
+    let namespace = pod.metadata.namespace.clone().unwrap_or_default();
+    let links = pod.spec.as_ref().and_then(|s| s.enable_service_links).unwrap_or(true);
+    let mut service_env = service_variables(services, &namespace, links);
+    let mut result: BTreeMap<String, String> = BTreeMap::new();
+    let mut order: Vec<String> = Vec::new();
+    for source in container.env_from.iter().flatten() {
+        let prefix = source.prefix.as_deref().unwrap_or_default();
+        let (entries, optional, what) = if let Some(r) = &source.config_map_ref {
+            let found = lookup.config_map(&namespace, &r.name);
+            let data = found.map(|m| m.data.clone().unwrap_or_default());
+            (data, r.optional, format!("configmap {:?} not found", r.name))
+        } else if let Some(r) = &source.secret_ref {
+            let found = lookup.secret(&namespace, &r.name);
+            let text = |b: &k8s_openapi::ByteString| String::from_utf8_lossy(&b.0).into_owned();
+            let data = found.map(|s| s.data.iter().flatten().map(|(k, v)| (k.clone(), text(v))).collect());
+            (data, r.optional, format!("secret {:?} not found", r.name))
+        } else {
+            continue;
+        };
+        match entries {
+            None if optional.unwrap_or(false) => {}
+            None => return Err(what),
+            Some(entries) => {
+                for (name, value) in entries {
+                    set(&mut result, &mut order, format!("{prefix}{name}"), value);
+                }
+            }
+        }
+    }
+    for variable in container.env.iter().flatten() {
+        let value = match (&variable.value, &variable.value_from) {
+            (Some(value), None) => expand(value, |name| {
+                result.get(name).or_else(|| service_env.get(name)).cloned()
+            }),
+            (_, Some(source)) => match from_source(pod, container, source, lookup, facts)? {
+                Some(value) => value,
+                None => continue,
+            },
+            (None, None) => String::new(),
+        };
+        service_env.remove(&variable.name);
+        set(&mut result, &mut order, variable.name.clone(), value);
+    }
+    let own = order.into_iter().filter_map(|name| result.remove_entry(&name));
+    let mut all: Vec<(String, String)> = own.collect();
+    let named: std::collections::BTreeSet<String> = all.iter().map(|(n, _)| n.clone()).collect();
+    all.extend(service_env.into_iter().filter(|(name, _)| !named.contains(name)));
+    Ok(all)
+}
+
+fn set(map: &mut BTreeMap<String, String>, order: &mut Vec<String>, name: String, value: String) {
+    if map.insert(name.clone(), value).is_none() {
+        order.push(name);
+    }
+}
+
+fn from_source(
+    pod: &Pod,
+    container: &Container,
+    source: &EnvVarSource,
+    lookup: &dyn Lookup,
+    facts: &Facts,
+) -> Result<Option<String>, String> {
+    let namespace = pod.metadata.namespace.clone().unwrap_or_default();
+    if let Some(field) = &source.field_ref {
+        return field_value(pod, &field.field_path, facts).map(Some);
+    }
+    if let Some(field) = &source.resource_field_ref {
+        let spec = pod.spec.as_ref();
+        let target = match (&field.container_name, spec) {
+            (Some(name), Some(spec)) if !name.is_empty() => spec::find(spec, name).map_or(container, |f| f.0),
+            _ => container,
+        };
+        return resource_value(target, field, facts).map(Some);
+    }
+    let missing = |optional: Option<bool>, message: String| {
+        if optional.unwrap_or(false) {
+            Ok(None)
+        } else {
+            Err(message)
+        }
+    };
+    if let Some(r) = &source.config_map_key_ref {
+        let Some(map) = lookup.config_map(&namespace, &r.name) else {
+            return missing(r.optional, format!("configmap {:?} not found", r.name));
+        };
+        return match map.data.as_ref().and_then(|d| d.get(&r.key)) {
+            Some(value) => Ok(Some(value.clone())),
+            None => missing(
+                r.optional,
+                format!("couldn't find key {} in ConfigMap {namespace}/{}", r.key, r.name),
+            ),
+        };
+    }
+    if let Some(r) = &source.secret_key_ref {
+        let Some(secret) = lookup.secret(&namespace, &r.name) else {
+            return missing(r.optional, format!("secret {:?} not found", r.name));
+        };
+        return match secret.data.as_ref().and_then(|d| d.get(&r.key)) {
+            Some(value) => Ok(Some(String::from_utf8_lossy(&value.0).into_owned())),
+            None => missing(
+                r.optional,
+                format!("couldn't find key {} in Secret {namespace}/{}", r.key, r.name),
+            ),
+        };
+    }
+    Ok(Some(String::new()))
+}
+
+/// The fields that the downward API knows.
+pub fn field_value(pod: &Pod, path: &str, facts: &Facts) -> Result<String, String> {
+    let meta = &pod.metadata;
+    let pod_spec = pod.spec.as_ref();
+    let keyed = |prefix: &str| {
+        path.strip_prefix(prefix)
+            .and_then(|rest| rest.strip_suffix("']"))
+            .map(str::to_owned)
+    };
+    if let Some(key) = keyed("metadata.labels['") {
+        return Ok(meta
+            .labels
+            .as_ref()
+            .and_then(|l| l.get(&key))
+            .cloned()
+            .unwrap_or_default());
+    }
+    if let Some(key) = keyed("metadata.annotations['") {
+        let map = meta.annotations.as_ref();
+        return Ok(map.and_then(|l| l.get(&key)).cloned().unwrap_or_default());
+    }
+    Ok(match path {
+        "metadata.name" => meta.name.clone().unwrap_or_default(),
+        "metadata.namespace" => meta.namespace.clone().unwrap_or_default(),
+        "metadata.uid" => meta.uid.clone().unwrap_or_default(),
+        "metadata.labels" => format_map(meta.labels.as_ref()),
+        "metadata.annotations" => format_map(meta.annotations.as_ref()),
+        "spec.nodeName" => facts.node_name.clone(),
+        "spec.serviceAccountName" => pod_spec
+            .and_then(|s| s.service_account_name.clone())
+            .unwrap_or_default(),
+        "status.hostIP" => facts.host_ips.first().cloned().unwrap_or_default(),
+        "status.hostIPs" => facts.host_ips.join(","),
+        "status.podIP" => facts.pod_ips.first().cloned().unwrap_or_default(),
+        "status.podIPs" => facts.pod_ips.join(","),
+        other => return Err(format!("unsupported fieldPath: {other}")),
+    })
+}
+
+/// `key="escaped value"` lines, sorted.
+fn format_map(map: Option<&BTreeMap<String, String>>) -> String {
+    let lines: Vec<String> = map.into_iter().flatten().map(|(k, v)| format!("{k}={v:?}")).collect();
+    lines.join("\n")
+}
+
+pub fn resource_value(container: &Container, field: &ResourceFieldSelector, facts: &Facts) -> Result<String, String> {
+    let found = resources::amounts(container.resources.as_ref());
+    let raw_request = |name: &str| {
+        let requests = container.resources.as_ref().and_then(|r| r.requests.as_ref());
+        requests.and_then(|r| r.get(name)).and_then(|q| resources::milli(&q.0))
+    };
+    let divisor = field.divisor.as_ref().map_or("1", |d| d.0.as_str());
+    let divisor = match divisor {
+        "" | "0" => 1_000,
+        text => resources::milli(text).filter(|d| *d > 0).ok_or("invalid divisor")?,
+    };
+    // Every value in thousandths, like the divisor.
+    let value: i128 = match field.resource.as_str() {
+        "limits.cpu" => i128::from(found.cpu_limit_milli.unwrap_or(facts.cpu_allocatable_milli)),
+        "requests.cpu" => raw_request("cpu").unwrap_or(i128::from(found.cpu_limit_milli.unwrap_or(0))),
+        "limits.memory" => i128::from(found.memory_limit_bytes.unwrap_or(facts.memory_allocatable_bytes)) * 1_000,
+        "requests.memory" => i128::from(found.memory_request_bytes.unwrap_or(0)) * 1_000,
+        "requests.ephemeral-storage" | "limits.ephemeral-storage" => {
+            let (section, name) = field.resource.split_once('.').unwrap_or_default();
+            let resources = container.resources.as_ref();
+            let map = resources.and_then(|r| {
+                if section == "limits" {
+                    r.limits.as_ref()
+                } else {
+                    r.requests.as_ref()
+                }
+            });
+            map.and_then(|m| m.get(name))
+                .and_then(|q| resources::milli(&q.0))
+                .unwrap_or(0)
+        }
+        other => return Err(format!("unsupported container resource : {other}")),
+    };
+    Ok((value / divisor + i128::from(value % divisor != 0)).to_string())
+}
+
+/// `$(NAME)` becomes the value when it is known and stays as it is when not;
+/// `$$` is a dollar.
+pub fn expand(text: &str, lookup: impl Fn(&str) -> Option<String>) -> String {
+    let mut result = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(at) = rest.find('$') {
+        result.push_str(&rest[..at]);
+        let after = &rest[at + 1..];
+        if let Some(tail) = after.strip_prefix('$') {
+            result.push('$');
+            rest = tail;
+        } else if let Some((name, tail)) = after.strip_prefix('(').and_then(|inner| inner.split_once(')')) {
+            match lookup(name) {
+                Some(value) => result.push_str(&value),
+                None => result.push_str(&format!("$({name})")),
+            }
+            rest = tail;
+        } else {
+            result.push('$');
+            rest = after;
+        }
+    }
+    result.push_str(rest);
+    result
+}
+
+/// Docker-links style variables of the services of the namespace, and always of
+/// `default/kubernetes`.
+fn service_variables(services: &[Arc<Service>], namespace: &str, links: bool) -> BTreeMap<String, String> {
+    let mut all = BTreeMap::new();
+    for service in services {
+        let name = service.metadata.name.as_deref().unwrap_or_default();
+        let own = service.metadata.namespace.as_deref().unwrap_or_default();
+        let master = own == "default" && name == "kubernetes";
+        if !(master || (links && own == namespace)) {
+            continue;
+        }
+        let Some(spec) = &service.spec else { continue };
+        let ip = spec.cluster_ip.as_deref().unwrap_or_default();
+        if ip.is_empty() || ip == "None" {
+            continue;
+        }
+        let prefix = name.to_uppercase().replace('-', "_");
+        let host = if ip.contains(':') {
+            format!("[{ip}]")
+        } else {
+            ip.to_owned()
+        };
+        for (index, port) in spec.ports.iter().flatten().enumerate() {
+            let protocol = port.protocol.as_deref().unwrap_or("TCP");
+            let lower = protocol.to_lowercase();
+            let number = port.port;
+            let url = format!("{lower}://{host}:{number}");
+            if index == 0 {
+                all.insert(format!("{prefix}_SERVICE_HOST"), ip.to_owned());
+                all.insert(format!("{prefix}_SERVICE_PORT"), number.to_string());
+                all.insert(format!("{prefix}_PORT"), url.clone());
+            }
+            if let Some(name) = port.name.as_deref().filter(|n| !n.is_empty()) {
+                let name = name.to_uppercase().replace('-', "_");
+                all.insert(format!("{prefix}_SERVICE_PORT_{name}"), number.to_string());
+            }
+            let long = format!("{prefix}_PORT_{number}_{}", protocol.to_uppercase());
+            all.insert(long.clone(), url);
+            all.insert(format!("{long}_PROTO"), lower);
+            all.insert(format!("{long}_PORT"), number.to_string());
+            all.insert(format!("{long}_ADDR"), ip.to_owned());
+        }
+    }
+    all
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    struct Objects;
+    impl Lookup for Objects {
+        fn config_map(&self, _: &str, name: &str) -> Option<Arc<ConfigMap>> {
+            (name == "m")
+                .then(|| Arc::new(serde_json::from_value(json!({"data": {"k": "v", "z": "9"}})).expect("valid")))
+        }
+        fn secret(&self, _: &str, name: &str) -> Option<Arc<Secret>> {
+            (name == "s").then(|| Arc::new(serde_json::from_value(json!({"data": {"p": "cHc="}})).expect("valid")))
+        }
+    }
+
+    #[test]
+    fn expansion() {
+        let known = |name: &str| (name == "A").then(|| "1".to_owned());
+        for (text, expected) in [
+            ("$(A)", "1"),
+            ("$(B)", "$(B)"),
+            ("$$(A)", "$(A)"),
+            ("x$", "x$"),
+            ("$(A", "$(A"),
+            ("$A-$(A)$(A)", "$A-11"),
+            ("$$$(A)", "$1"),
+        ] {
+            assert_eq!(expand(text, known), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn all_sources() {
+        let pod: Pod = serde_json::from_value(json!({
+            "metadata": {"name": "p", "namespace": "n", "labels": {"a": "b"}},
+            "spec": {"containers": [{"name": "c",
+                "resources": {"limits": {"cpu": "1500m", "memory": "1Mi"}},
+                "envFrom": [{"prefix": "M_", "configMapRef": {"name": "m"}}, {"secretRef": {"name": "none", "optional": true}}],
+                "env": [
+                    {"name": "ONE", "value": "1"},
+                    {"name": "TWO", "value": "$(ONE)$(M_k)$(WEB_SERVICE_HOST)"},
+                    {"name": "NAME", "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}},
+                    {"name": "LABEL", "valueFrom": {"fieldRef": {"fieldPath": "metadata.labels['a']"}}},
+                    {"name": "CPU", "valueFrom": {"resourceFieldRef": {"resource": "limits.cpu"}}},
+                    {"name": "MEM", "valueFrom": {"resourceFieldRef": {"resource": "limits.memory", "divisor": "1Ki"}}},
+                    {"name": "KEY", "valueFrom": {"secretKeyRef": {"name": "s", "key": "p"}}},
+                    {"name": "SKIP", "valueFrom": {"configMapKeyRef": {"name": "m", "key": "no", "optional": true}}}
+                ]}]}
+        }))
+        .expect("valid");
+        let service: Service = serde_json::from_value(json!({
+            "metadata": {"name": "web", "namespace": "n"},
+            "spec": {"clusterIP": "10.43.0.9", "ports": [{"port": 80, "name": "http"}]}
+        }))
+        .expect("valid");
+        let container = &pod.spec.as_ref().expect("spec").containers[0];
+        let found = variables(&pod, container, &[Arc::new(service)], &Objects, &Facts::default()).expect("resolves");
+        let map: BTreeMap<_, _> = found.iter().cloned().collect();
+        for (name, value) in [
+            ("M_k", "v"),
+            ("TWO", "1v10.43.0.9"),
+            ("NAME", "p"),
+            ("LABEL", "b"),
+            ("CPU", "2"),
+            ("MEM", "1024"),
+            ("KEY", "pw"),
+            ("WEB_SERVICE_PORT_HTTP", "80"),
+            ("WEB_PORT_80_TCP", "tcp://10.43.0.9:80"),
+        ] {
+            assert_eq!(map.get(name).map(String::as_str), Some(value), "{name}");
+        }
+        assert!(!map.contains_key("SKIP"));
+        assert_eq!(found[0].0, "M_k", "own variables come first, in order");
+    }
+
+    #[test]
+    fn what_is_missing_is_named() {
+        let container: Container =
+            serde_json::from_value(json!({"name": "c", "envFrom": [{"configMapRef": {"name": "gone"}}]}))
+                .expect("valid");
+        let error = variables(&Pod::default(), &container, &[], &Objects, &Facts::default()).expect_err("missing");
+        assert_eq!(error, "configmap \"gone\" not found");
+    }
+}

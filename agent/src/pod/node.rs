@@ -1,0 +1,36 @@
+//! What all pod workers of the node share.
+
+use super::environment::Facts;
+use crate::cache::Cache;
+use crate::config::Config;
+use crate::recorder::Recorder;
+use crate::runtime::Runtime;
+use kube::Client;
+use std::sync::Arc;
+use tokio::sync::watch;
+
+pub struct Shared {
+    pub config: Config,
+    pub client: Client,
+    pub runtime: Runtime,
+    pub cache: Arc<Cache>,
+    pub recorder: Recorder,
+    pub host_ips: Vec<String>,
+    pub cpu_milli: i64,
+    pub memory_bytes: i64,
+    pub resolv_conf: String,
+    /// True once the images folder has been imported.
+    pub images_ready: watch::Receiver<bool>,
+}
+
+impl Shared {
+    pub fn facts(&self, pod_ips: Vec<String>) -> Facts {
+        Facts {
+            node_name: self.config.node_name.clone(),
+            host_ips: self.host_ips.clone(),
+            pod_ips,
+            cpu_allocatable_milli: self.cpu_milli,
+            memory_allocatable_bytes: self.memory_bytes,
+        }
+    }
+}

@@ -1,0 +1,181 @@
+use super::*;
+use crate::pod::observed::Sandbox;
+use serde_json::json;
+
+fn pod(policy: &str, init: &[&str], sidecars: &[&str], apps: &[&str]) -> Pod {
+    let mut first: Vec<_> = sidecars
+        .iter()
+        .map(|n| json!({"name": n, "restartPolicy": "Always"}))
+        .collect();
+    first.extend(init.iter().map(|n| json!({ "name": n })));
+    let apps: Vec<_> = apps.iter().map(|n| json!({ "name": n })).collect();
+    serde_json::from_value(json!({
+        "metadata": {"name": "p", "namespace": "n", "uid": "u"},
+        "spec": {"restartPolicy": policy, "initContainers": first, "containers": apps, "terminationGracePeriodSeconds": 5}
+    }))
+    .expect("valid")
+}
+
+fn seen(ready: bool, containers: &[(&str, State, i32)]) -> Observed {
+    let mut observed = Observed::default();
+    observed.put_sandbox(Sandbox {
+        id: "s".into(),
+        ready,
+        ..Default::default()
+    });
+    for (name, state, exit_code) in containers {
+        observed.put_container(Container {
+            id: format!("{name}-id"),
+            sandbox_id: "s".into(),
+            name: (*name).into(),
+            state: *state,
+            exit_code: *exit_code,
+            ..Default::default()
+        });
+    }
+    observed
+}
+
+fn ready() -> Memory {
+    Memory {
+        volumes_ready: true,
+        ..Default::default()
+    }
+}
+
+fn now() -> Timestamp {
+    Timestamp::from_second(1_000_000).expect("in range")
+}
+
+fn words(decision: &Decision) -> Vec<String> {
+    decision
+        .actions
+        .iter()
+        .map(|a| match a {
+            Action::MountVolumes => "volumes".into(),
+            Action::CreateSandbox { attempt } => format!("sandbox {attempt}"),
+            Action::Start { name, attempt } => format!("start {name} {attempt}"),
+            Action::Kill { name, grace_s, .. } => format!("kill {name} {grace_s}"),
+            Action::StopSandbox { .. } => "stop sandbox".into(),
+            Action::Teardown => "teardown".into(),
+        })
+        .collect()
+}
+
+#[track_caller]
+fn check(pod: &Pod, seen: &Observed, memory: &Memory, expected: &[&str]) {
+    assert_eq!(words(&plan(pod, seen, memory, now())), expected);
+}
+
+#[test]
+fn sandbox_and_volumes_are_made_side_by_side() {
+    let pod = pod("Always", &[], &[], &["a"]);
+    check(
+        &pod,
+        &Observed::default(),
+        &Memory::default(),
+        &["sandbox 0", "volumes"],
+    );
+    let mut busy = Memory::default();
+    busy.in_flight.extend([Op::Sandbox, Op::Volumes]);
+    check(&pod, &Observed::default(), &busy, &[]);
+    check(&pod, &seen(true, &[]), &Memory::default(), &["volumes"]);
+    check(&pod, &seen(false, &[]), &ready(), &["sandbox 1"]);
+}
+
+#[test]
+fn init_containers_run_one_after_another() {
+    let pod = pod("Always", &["i", "j"], &[], &["a", "b"]);
+    check(&pod, &seen(true, &[]), &ready(), &["start i 0"]);
+    check(&pod, &seen(true, &[("i", State::Running, 0)]), &ready(), &[]);
+    check(&pod, &seen(true, &[("i", State::Exited, 1)]), &ready(), &["start i 1"]);
+    check(&pod, &seen(true, &[("i", State::Exited, 0)]), &ready(), &["start j 0"]);
+    let done = [("i", State::Exited, 0), ("j", State::Exited, 0)];
+    check(&pod, &seen(true, &done), &ready(), &["start a 0", "start b 0"]);
+}
+
+#[test]
+fn a_sidecar_must_have_started_before_the_next() {
+    let pod = pod("Always", &["i"], &["side"], &["a"]);
+    let running = seen(true, &[("side", State::Running, 0)]);
+    check(&pod, &running, &ready(), &[]);
+    let mut started = ready();
+    started.probed.insert(
+        "side-id".into(),
+        Probed {
+            started: true,
+            ..Default::default()
+        },
+    );
+    check(&pod, &running, &started, &["start i 0"]);
+}
+
+#[test]
+fn restart_policies() {
+    for (policy, code, expected) in [
+        ("Always", 0, vec!["start a 1"]),
+        ("Always", 1, vec!["start a 1"]),
+        ("OnFailure", 1, vec!["start a 1"]),
+        ("OnFailure", 0, vec!["stop sandbox"]),
+        ("Never", 1, vec!["stop sandbox"]),
+    ] {
+        check(
+            &pod(policy, &[], &[], &["a"]),
+            &seen(true, &[("a", State::Exited, code)]),
+            &ready(),
+            &expected,
+        );
+    }
+}
+
+#[test]
+fn a_crash_loop_waits() {
+    let pod = pod("Always", &[], &[], &["a"]);
+    let mut memory = ready();
+    memory.crash.insert(
+        "a".into(),
+        Backoff {
+            delay_s: 10,
+            since: now(),
+        },
+    );
+    let decision = plan(&pod, &seen(true, &[("a", State::Exited, 1)]), &memory, now());
+    assert_eq!(decision.actions, []);
+    assert_eq!(decision.wake_at, Timestamp::from_second(1_000_010).ok());
+}
+
+#[test]
+fn failed_liveness_kills_with_grace() {
+    let pod = pod("Always", &[], &[], &["a"]);
+    let mut memory = ready();
+    memory.probed.insert(
+        "a-id".into(),
+        Probed {
+            failed: Some(Failed::Liveness),
+            ..Default::default()
+        },
+    );
+    check(&pod, &seen(true, &[("a", State::Running, 0)]), &memory, &["kill a 5"]);
+}
+
+#[test]
+fn winding_down_ends_apps_then_sidecars_then_the_sandbox() {
+    let pod = pod("Always", &[], &["side"], &["a"]);
+    let mut memory = ready();
+    memory.terminating = true;
+    let both = [("side", State::Running, 0), ("a", State::Running, 0)];
+    check(&pod, &seen(true, &both), &memory, &["kill a 5"]);
+    check(
+        &pod,
+        &seen(true, &[("side", State::Running, 0)]),
+        &memory,
+        &["kill side 5"],
+    );
+    check(&pod, &seen(true, &[]), &memory, &["stop sandbox"]);
+    check(&pod, &seen(false, &[]), &memory, &["teardown"]);
+    memory.in_flight.insert(Op::Container("a".into()));
+    check(&pod, &seen(true, &[]), &memory, &[]);
+    memory.in_flight.clear();
+    memory.torn_down = true;
+    check(&pod, &Observed::default(), &memory, &[]);
+}

@@ -1,0 +1,112 @@
+//! Questions about a pod's specification. Pure.
+
+use k8s_openapi::api::core::v1::{Container, Pod, PodSpec, Probe};
+
+pub type Key = (String, String);
+
+pub fn key(pod: &Pod) -> Key {
+    (
+        pod.metadata.namespace.clone().unwrap_or_default(),
+        pod.metadata.name.clone().unwrap_or_default(),
+    )
+}
+
+pub fn uid(pod: &Pod) -> &str {
+    pod.metadata.uid.as_deref().unwrap_or_default()
+}
+
+/// `name_namespace(uid)`, as kubelet's messages name a pod.
+pub fn full_name(pod: &Pod) -> String {
+    let (namespace, name) = key(pod);
+    format!("{name}_{namespace}({})", uid(pod))
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RestartPolicy {
+    Always,
+    OnFailure,
+    Never,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Role {
+    Init,
+    /// An init container with restartPolicy Always: stays beside the others.
+    Sidecar,
+    App,
+}
+
+pub fn restart_policy(spec: &PodSpec) -> RestartPolicy {
+    match spec.restart_policy.as_deref() {
+        Some("Never") => RestartPolicy::Never,
+        Some("OnFailure") => RestartPolicy::OnFailure,
+        _ => RestartPolicy::Always,
+    }
+}
+
+pub fn role(container: &Container, init: bool) -> Role {
+    match (init, container.restart_policy.as_deref()) {
+        (false, _) => Role::App,
+        (true, Some("Always")) => Role::Sidecar,
+        (true, _) => Role::Init,
+    }
+}
+
+pub fn init_containers(spec: &PodSpec) -> &[Container] {
+    spec.init_containers.as_deref().unwrap_or_default()
+}
+
+/// Init containers first, then the others, each with its role.
+pub fn containers(spec: &PodSpec) -> impl Iterator<Item = (&Container, Role)> {
+    init_containers(spec)
+        .iter()
+        .map(|c| (c, role(c, true)))
+        .chain(spec.containers.iter().map(|c| (c, Role::App)))
+}
+
+pub fn find<'a>(spec: &'a PodSpec, name: &str) -> Option<(&'a Container, Role)> {
+    containers(spec).find(|(c, _)| c.name == name)
+}
+
+/// The path that events use to point at a container.
+pub fn field_path(role: Role, name: &str) -> String {
+    match role {
+        Role::App => format!("spec.containers{{{name}}}"),
+        Role::Init | Role::Sidecar => format!("spec.initContainers{{{name}}}"),
+    }
+}
+
+pub fn host_network(spec: &PodSpec) -> bool {
+    spec.host_network.unwrap_or(false)
+}
+
+pub fn grace_s(pod: &Pod) -> i64 {
+    pod.metadata
+        .deletion_grace_period_seconds
+        .or_else(|| pod.spec.as_ref().and_then(|s| s.termination_grace_period_seconds))
+        .unwrap_or(30)
+}
+
+/// The longest that one container may take to end after a failed probe.
+pub fn probe_grace_s(pod: &Pod, probe: Option<&Probe>) -> i64 {
+    probe
+        .and_then(|p| p.termination_grace_period_seconds)
+        .or_else(|| pod.spec.as_ref().and_then(|s| s.termination_grace_period_seconds))
+        .unwrap_or(30)
+}
+
+pub fn phase_is_final(pod: &Pod) -> bool {
+    let phase = pod.status.as_ref().and_then(|s| s.phase.as_deref());
+    matches!(phase, Some("Succeeded" | "Failed"))
+}
+
+pub fn hostname(pod: &Pod) -> String {
+    // A host name has 63 characters at most; Kubernetes cuts and trims.
+    let name = pod
+        .spec
+        .as_ref()
+        .and_then(|s| s.hostname.clone())
+        .unwrap_or_else(|| key(pod).1);
+    let cut: String = name.chars().take(63).collect();
+    cut.trim_end_matches(['-', '.']).to_owned()
+}

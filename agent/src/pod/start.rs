@@ -1,0 +1,170 @@
+//! Starts one container: image, environment, mounts, create, start, hook. No choices
+//! beyond what kubelet's reasons name.
+
+use super::environment::{self, expand};
+use super::node::Shared;
+use super::observed::{self, Container as Seen};
+use super::plan::Waiting;
+use super::spec::{self, Role};
+use super::{image, sandbox};
+use crate::probe;
+use k8s_openapi::api::core::v1::{Container, Pod};
+use skiff_proto::cri::v1 as cri;
+use std::collections::BTreeMap;
+
+fn waits(reason: &str, message: impl Into<String>) -> Waiting {
+    Waiting {
+        reason: reason.into(),
+        message: message.into(),
+    }
+}
+
+pub async fn container(
+    shared: &Shared,
+    pod: &Pod,
+    container: &Container,
+    role: Role,
+    attempt: u32,
+    sandbox: observed::Sandbox,
+) -> Result<Seen, Waiting> {
+    let field = Some(spec::field_path(role, &container.name));
+    let image = image::ensure(shared, pod, container, role).await?;
+    let prepared = prepare(shared, pod, container, attempt, &sandbox, &image)
+        .await
+        .map_err(|message| {
+            shared
+                .recorder
+                .pod(pod, field.clone(), true, "Failed", format!("Error: {message}"));
+            waits("CreateContainerConfigError", message)
+        })?;
+    let logs = sandbox::log_directory(&shared.config, pod).join(&container.name);
+    std::fs::create_dir_all(&logs).map_err(|e| waits("CreateContainerError", format!("{}: {e}", logs.display())))?;
+    let config = sandbox::container_config(pod, container, &prepared);
+    let sandbox_config = sandbox::sandbox_config(&shared.config, pod, sandbox.attempt, &shared.resolv_conf);
+    let failed = |reason: &str, error: crate::error::Error| {
+        shared
+            .recorder
+            .pod(pod, field.clone(), true, "Failed", format!("Error: {}", error.chain()));
+        waits(reason, error.chain())
+    };
+    let id = Box::pin(shared.runtime.create_container(&sandbox.id, config, sandbox_config))
+        .await
+        .map_err(|e| failed("CreateContainerError", e))?;
+    let event = |reason: &'static str, what: &str| {
+        let text = format!("Container {what}");
+        shared.recorder.pod(pod, field.clone(), false, reason, text);
+    };
+    event("Created", "created");
+    shared
+        .runtime
+        .start_container(&id)
+        .await
+        .map_err(|e| failed("RunContainerError", e))?;
+    event("Started", "started");
+    if let Some(hook) = container.lifecycle.as_ref().and_then(|l| l.post_start.as_ref())
+        && let Err(message) = probe::hook(shared, hook, container, &id, &sandbox.ips).await
+    {
+        shared.recorder.pod(
+            pod,
+            field,
+            true,
+            "FailedPostStartHook",
+            format!("PostStartHook failed: {message}"),
+        );
+        let _ = shared.runtime.stop_container(&id, spec::grace_s(pod)).await;
+        return Err(waits("PostStartHookError", message));
+    }
+    let status = shared.runtime.container_status(&id).await;
+    let status = status.map_err(|e| failed("RunContainerError", e))?;
+    status
+        .map(|s| observed::container(s, &sandbox.id))
+        .ok_or_else(|| waits("RunContainerError", "container vanished"))
+}
+
+async fn prepare(
+    shared: &Shared,
+    pod: &Pod,
+    container: &Container,
+    attempt: u32,
+    sandbox: &observed::Sandbox,
+    image: &cri::Image,
+) -> Result<sandbox::Prepared, String> {
+    not_root(pod, container, image)?;
+    shared.cache.services_known().await;
+    let host = pod.spec.as_ref().is_some_and(spec::host_network);
+    let ips = if host {
+        shared.host_ips.clone()
+    } else {
+        sandbox.ips.clone()
+    };
+    let facts = shared.facts(ips.clone());
+    let services = shared.cache.services();
+    let env = environment::variables(pod, container, &services, shared.cache.as_ref(), &facts)?;
+    let values: BTreeMap<String, String> = env.iter().cloned().collect();
+    let known = |text: &str| expand(text, |name| values.get(name).cloned());
+    let mut mounts = crate::volume::mounts(&shared.config, pod, container, known).map_err(|e| e.chain())?;
+    let pod_dir = shared.config.pod_dir(spec::uid(pod));
+    let io = |e: std::io::Error| format!("cannot write to {}: {e}", pod_dir.display());
+    let mounted = |path: &str| {
+        container
+            .volume_mounts
+            .iter()
+            .flatten()
+            .any(|m| m.mount_path.trim_end_matches('/') == path)
+    };
+    if !mounted("/etc/hosts") {
+        let hosts = pod_dir.join("etc-hosts");
+        std::fs::create_dir_all(&pod_dir).map_err(io)?;
+        let host_file = std::fs::read_to_string("/etc/hosts").unwrap_or_default();
+        std::fs::write(&hosts, sandbox::hosts_file(&shared.config, pod, &ips, &host_file)).map_err(io)?;
+        mounts.push(bind("/etc/hosts", &hosts.display().to_string()));
+    }
+    let message_dir = pod_dir.join("containers").join(&container.name);
+    let message_file = message_dir.join(attempt.to_string());
+    std::fs::create_dir_all(&message_dir).map_err(io)?;
+    std::fs::write(&message_file, []).map_err(io)?;
+    use std::os::unix::fs::PermissionsExt;
+    // Whatever user the container runs as writes its last words here.
+    std::fs::set_permissions(&message_file, std::fs::Permissions::from_mode(0o666)).map_err(io)?;
+    let message_file = message_file.display().to_string();
+    let path = container.termination_message_path.as_deref().filter(|p| !p.is_empty());
+    mounts.push(bind(path.unwrap_or("/dev/termination-log"), &message_file));
+    Ok(sandbox::Prepared {
+        attempt,
+        image_ref: image.id.clone(),
+        env,
+        mounts,
+        message_file,
+        memory_capacity_bytes: shared.memory_bytes,
+    })
+}
+
+fn bind(container_path: &str, host_path: &str) -> cri::Mount {
+    cri::Mount {
+        container_path: container_path.into(),
+        host_path: host_path.into(),
+        ..Default::default()
+    }
+}
+
+fn not_root(pod: &Pod, container: &Container, image: &cri::Image) -> Result<(), String> {
+    let own = container.security_context.as_ref();
+    let all = pod.spec.as_ref().and_then(|s| s.security_context.as_ref());
+    let wanted = own
+        .and_then(|s| s.run_as_non_root)
+        .or(all.and_then(|s| s.run_as_non_root));
+    if wanted != Some(true) {
+        return Ok(());
+    }
+    let user = own.and_then(|s| s.run_as_user).or(all.and_then(|s| s.run_as_user));
+    match (user, &image.uid) {
+        (Some(0), _) => Err("container's runAsUser breaks non-root policy".into()),
+        (Some(_), _) => Ok(()),
+        (None, Some(uid)) if uid.value != 0 => Ok(()),
+        (None, None) if !image.username.is_empty() => Err(format!(
+            "container has runAsNonRoot and image has non-numeric user ({}), cannot verify user is non-root",
+            image.username
+        )),
+        _ => Err("container has runAsNonRoot and image will run as root".into()),
+    }
+}

@@ -1,0 +1,174 @@
+//! Starts a worker per pod and routes events to them; cleans up what belongs to no pod.
+
+use super::node::Shared;
+use super::observed::{self, LABEL_POD_UID, Observed, Sandbox};
+use super::spec;
+use super::worker::{self, INBOX, Signal};
+use super::{api, cgroup, resources};
+use crate::cache::Change;
+use crate::error::Error;
+use crate::runtime::events::RuntimeEvent;
+use k8s_openapi::api::core::v1::Pod;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+/// The safety net for lost events; everything normal is driven by events.
+const RESYNC: Duration = Duration::from_secs(60);
+/// Kubernetes' defaults for a container's log.
+const LOG_BYTES_MAX: u64 = 10 << 20;
+const LOG_FILES_MAX: u32 = 5;
+
+struct Supervisor {
+    shared: Arc<Shared>,
+    workers: BTreeMap<String, mpsc::Sender<Signal>>,
+    keys: BTreeMap<spec::Key, String>,
+    orphans: BTreeMap<String, Observed>,
+}
+
+pub async fn run(
+    shared: Arc<Shared>,
+    mut changes: mpsc::UnboundedReceiver<Change>,
+    mut events: mpsc::Receiver<RuntimeEvent>,
+    shutdown: CancellationToken,
+) -> Result<(), Error> {
+    let orphans = observe(&shared).await?;
+    let mut supervisor = Supervisor {
+        shared,
+        workers: BTreeMap::new(),
+        keys: BTreeMap::new(),
+        orphans,
+    };
+    let kept: Vec<spec::Key> = supervisor.shared.cache.pods().into_keys().collect();
+    for key in kept {
+        supervisor.changed(&key).await;
+    }
+    let mut resync = tokio::time::interval_at(tokio::time::Instant::now() + RESYNC, RESYNC);
+    loop {
+        tokio::select! {
+            () = shutdown.cancelled() => return Ok(()),
+            Some(change) = changes.recv() => match change {
+                Change::Pod(key) => supervisor.changed(&key).await,
+                Change::Object => supervisor.tell_all(|| Signal::Refresh).await,
+                Change::PodsListed => supervisor.remove_orphans(),
+            },
+            Some(event) = events.recv() => match event {
+                RuntimeEvent::Exited { container_id } => {
+                    supervisor.tell_all(|| Signal::Exited(container_id.clone())).await;
+                }
+                RuntimeEvent::OutOfMemory { .. } => {}
+                RuntimeEvent::Resync => supervisor.tell_all(|| Signal::Resync).await,
+            },
+            _ = resync.tick() => {
+                supervisor.tell_all(|| Signal::Resync).await;
+                rotate_logs(supervisor.shared.clone()).await;
+            }
+        }
+    }
+}
+
+/// Everything that runs, by pod UID.
+async fn observe(shared: &Shared) -> Result<BTreeMap<String, Observed>, Error> {
+    let mut all: BTreeMap<String, Observed> = BTreeMap::new();
+    let (sandboxes, containers) = tokio::try_join!(shared.runtime.sandboxes(), shared.runtime.containers())?;
+    for listed in sandboxes {
+        let uid = listed.labels.get(LABEL_POD_UID).cloned().unwrap_or_default();
+        if let Some(status) = shared.runtime.sandbox_status(&listed.id).await? {
+            all.entry(uid).or_default().put_sandbox(Sandbox::from(status));
+        }
+    }
+    for listed in containers {
+        let uid = listed.labels.get(LABEL_POD_UID).cloned().unwrap_or_default();
+        if let Some(status) = shared.runtime.container_status(&listed.id).await? {
+            all.entry(uid)
+                .or_default()
+                .put_container(observed::container(status, &listed.pod_sandbox_id));
+        }
+    }
+    Ok(all)
+}
+
+impl Supervisor {
+    async fn changed(&mut self, key: &spec::Key) {
+        self.workers.retain(|_, inbox| !inbox.is_closed());
+        let pod = self.shared.cache.pod(key);
+        let uid = pod.as_ref().map(|p| spec::uid(p).to_owned());
+        if let Some(old) = self.keys.get(key).filter(|old| uid.as_ref() != Some(*old)) {
+            if let Some(inbox) = self.workers.get(old) {
+                let _ = inbox.send(Signal::Gone).await;
+            }
+            self.keys.remove(key);
+        }
+        let (Some(pod), Some(uid)) = (pod, uid) else { return };
+        self.keys.insert(key.clone(), uid.clone());
+        if let Some(inbox) = self.workers.get(&uid) {
+            let _ = inbox.send(Signal::Spec(pod)).await;
+            return;
+        }
+        let seen = self.orphans.remove(&uid).unwrap_or_default();
+        if spec::phase_is_final(&pod) && seen == Observed::default() && pod.metadata.deletion_timestamp.is_none() {
+            return;
+        }
+        let (inbox, signals) = mpsc::channel(INBOX);
+        self.workers.insert(uid, inbox.clone());
+        tokio::spawn(worker::run(self.shared.clone(), pod, seen, inbox, signals));
+    }
+
+    /// A worker ignores what is not its own.
+    async fn tell_all(&mut self, signal: impl Fn() -> Signal) {
+        for inbox in self.workers.values() {
+            let _ = inbox.send(signal()).await;
+        }
+    }
+
+    fn remove_orphans(&mut self) {
+        for (uid, seen) in std::mem::take(&mut self.orphans) {
+            let shared = self.shared.clone();
+            tracing::info!(uid, "removing a pod that the cluster no longer has");
+            tokio::spawn(async move {
+                for sandbox in &seen.sandboxes {
+                    if let Err(error) = shared.runtime.stop_sandbox(&sandbox.id).await {
+                        tracing::warn!(error = error.chain(), "cannot stop an orphan");
+                    }
+                }
+                let mut pod = Pod::default();
+                pod.metadata.uid = Some(uid.clone());
+                if let Err(error) = api::tear_down(&shared, &Arc::new(pod), &seen).await {
+                    tracing::warn!(error = error.chain(), "cannot remove an orphan");
+                }
+                for qos in [
+                    resources::Qos::Guaranteed,
+                    resources::Qos::Burstable,
+                    resources::Qos::BestEffort,
+                ] {
+                    cgroup::remove(&resources::cgroup_path(&shared.config.cgroup_root, qos, &uid));
+                }
+            });
+        }
+    }
+}
+
+async fn rotate_logs(shared: Arc<Shared>) {
+    let Ok(containers) = shared.runtime.containers().await else {
+        return;
+    };
+    for container in containers.into_iter().filter(|c| c.state == 1) {
+        let Ok(Some(status)) = shared.runtime.container_status(&container.id).await else {
+            continue;
+        };
+        if !std::fs::metadata(&status.log_path).is_ok_and(|m| m.len() > LOG_BYTES_MAX) {
+            continue;
+        }
+        let name = |number: u32| format!("{}.{number}", status.log_path);
+        for number in (1..LOG_FILES_MAX - 1).rev() {
+            let _ = std::fs::rename(name(number), name(number + 1));
+        }
+        if std::fs::rename(&status.log_path, name(1)).is_ok()
+            && let Err(error) = shared.runtime.reopen_log(&container.id).await
+        {
+            tracing::warn!(error = error.chain(), "cannot rotate a log");
+        }
+    }
+}

@@ -1,0 +1,763 @@
+//! One task per pod: gathers events, asks `plan`, executes, publishes status.
+//!
+//! ```text
+//! cache, exits, probes --Signal--> worker --plan--> operations (JoinSet) --Outcome--> worker
+//!                                     \--status--> API (one patch under way, the latest wins)
+//! ```
+
+use super::backoff::{self, Backoff};
+use super::node::Shared;
+use super::observed::{self, Container, Observed, Sandbox, State};
+use super::plan::{self, Action, Failed, Memory, Op, Probed, Waiting};
+use super::{api, cgroup, resources, sandbox, spec, start, status};
+use crate::error::Error;
+use crate::probe::{self, Kind};
+use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::api::core::v1::{Pod, PodStatus};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::mpsc;
+use tokio::task::{AbortHandle, JoinSet};
+
+#[derive(Debug)]
+pub enum Signal {
+    Spec(Arc<Pod>),
+    /// The API has no such pod any more.
+    Gone,
+    /// The main process of a container or sandbox has ended.
+    Exited(String),
+    /// A config map or secret changed, or a token is due.
+    Refresh,
+    Resync,
+    Probe {
+        id: String,
+        kind: Kind,
+        verdict: Option<bool>,
+        problem: Option<String>,
+    },
+}
+
+/// A worker never waits long, so its inbox is short; senders wait.
+pub const INBOX: usize = 64;
+/// How often a failed status patch or delete is tried again.
+const API_RETRY: Duration = Duration::from_secs(2);
+
+enum Outcome {
+    Sandbox(Result<Sandbox, Error>),
+    Volumes(Result<Option<Timestamp>, Error>),
+    Started(String, Result<Box<Container>, Waiting>),
+    Stopped(String),
+    SandboxStopped(String, Result<(), Error>),
+    TornDown(Result<(), Error>),
+    Looked(Vec<Container>, Vec<Sandbox>),
+    Status(Box<PodStatus>, Result<(), api::Refused>),
+    Deleted(Result<(), api::Refused>),
+}
+
+struct Worker {
+    shared: Arc<Shared>,
+    pod: Arc<Pod>,
+    seen: Observed,
+    memory: Memory,
+    gone: bool,
+    deleting: bool,
+    deleted: bool,
+    sent: Option<PodStatus>,
+    sending: bool,
+    wake_at: Option<Timestamp>,
+    operations: JoinSet<(Option<Op>, Outcome)>,
+    probes: BTreeMap<String, Vec<AbortHandle>>,
+    inbox: mpsc::Sender<Signal>,
+    api_wait: bool,
+}
+
+/// Runs until the pod is gone from node and API.
+pub async fn run(
+    shared: Arc<Shared>,
+    pod: Arc<Pod>,
+    seen: Observed,
+    inbox: mpsc::Sender<Signal>,
+    mut signals: mpsc::Receiver<Signal>,
+) {
+    let mut worker = Worker {
+        memory: Memory {
+            terminating: pod.metadata.deletion_timestamp.is_some(),
+            ..Memory::default()
+        },
+        shared,
+        pod,
+        seen,
+        gone: false,
+        deleting: false,
+        deleted: false,
+        sent: None,
+        sending: false,
+        wake_at: None,
+        operations: JoinSet::new(),
+        probes: BTreeMap::new(),
+        inbox,
+        api_wait: false,
+    };
+    worker.adopt();
+    while !worker.finished() {
+        worker.step();
+        if worker.finished() {
+            break;
+        }
+        let pause = worker.wake_at.map(|at| Timestamp::now().duration_until(at));
+        let pause = pause.map(|d| Duration::try_from(d).unwrap_or_default());
+        tokio::select! {
+            Some(done) = worker.operations.join_next() => {
+                if let Ok((op, outcome)) = done {
+                    if let Some(op) = op {
+                        worker.memory.in_flight.remove(&op);
+                    }
+                    worker.outcome(outcome);
+                }
+            }
+            signal = signals.recv() => match signal {
+                Some(signal) => worker.signal(signal),
+                None => return,
+            },
+            () = tokio::time::sleep(pause.unwrap_or(Duration::MAX / 4)), if pause.is_some() => {}
+        }
+    }
+    worker.end_probes();
+}
+
+impl Worker {
+    fn finished(&self) -> bool {
+        self.memory.torn_down && (self.gone || self.deleted) && !self.sending
+    }
+
+    /// What an earlier agent left running is neither restarted nor unready.
+    fn adopt(&mut self) {
+        let statuses = self
+            .pod
+            .status
+            .iter()
+            .flat_map(|s| s.container_statuses.iter().chain(&s.init_container_statuses).flatten());
+        for old in statuses {
+            let id = old
+                .container_id
+                .as_deref()
+                .and_then(|id| id.strip_prefix("containerd://"));
+            if let Some(id) = id {
+                let probed = Probed {
+                    started: old.started.unwrap_or(false),
+                    ready: old.ready,
+                    failed: None,
+                };
+                self.memory.probed.insert(id.to_owned(), probed);
+            }
+        }
+        let running: Vec<Container> = self.seen.all().filter(|c| c.state == State::Running).cloned().collect();
+        for container in running {
+            self.begin_probes(&container);
+        }
+    }
+
+    fn spawn(&mut self, op: Option<Op>, work: impl Future<Output = Outcome> + Send + 'static) {
+        if let Some(op) = &op {
+            self.memory.in_flight.insert(op.clone());
+        }
+        self.operations.spawn(async move { (op, work.await) });
+    }
+
+    fn step(&mut self) {
+        let now = Timestamp::now();
+        self.back_off_pulls(now);
+        let decision = plan::plan(&self.pod, &self.seen, &self.memory, now);
+        self.wake_at = decision.wake_at;
+        for action in decision.actions {
+            self.act(action);
+        }
+        self.publish(now);
+    }
+
+    /// ErrImagePull becomes ImagePullBackOff while the next try is awaited.
+    fn back_off_pulls(&mut self, now: Timestamp) {
+        let shown_for = SignedDuration::from_secs(1);
+        let mut wake = None;
+        for (name, waiting) in &mut self.memory.waiting {
+            let Some(retry) = self.memory.retry.get(&Op::Container(name.clone())) else {
+                continue;
+            };
+            if waiting.reason != "ErrImagePull" {
+                continue;
+            }
+            if now.duration_since(retry.since) >= shown_for {
+                let found = self.pod.spec.as_ref().and_then(|s| spec::find(s, name));
+                let image = found.and_then(|f| f.0.image.clone()).unwrap_or_default();
+                let message = format!("Back-off pulling image \"{image}\": ErrImagePull: {}", waiting.message);
+                *waiting = Waiting {
+                    reason: "ImagePullBackOff".into(),
+                    message,
+                };
+                let field = found.map(|(c, role)| spec::field_path(role, &c.name));
+                let text = format!("Back-off pulling image \"{image}\"");
+                self.shared
+                    .recorder
+                    .pod(&self.pod, field.clone(), false, "BackOff", text);
+                self.shared
+                    .recorder
+                    .pod(&self.pod, field, true, "Failed", "Error: ImagePullBackOff".into());
+            } else {
+                wake = retry.since.checked_add(shown_for).ok();
+            }
+        }
+        if let Some(at) = wake {
+            let inbox = self.inbox.clone();
+            let pause = Duration::try_from(now.duration_until(at)).unwrap_or_default();
+            tokio::spawn(async move {
+                tokio::time::sleep(pause).await;
+                let _ = inbox.try_send(Signal::Resync);
+            });
+        }
+    }
+
+    fn act(&mut self, action: Action) {
+        let (shared, pod) = (self.shared.clone(), self.pod.clone());
+        match action {
+            Action::MountVolumes => self.spawn(Some(Op::Volumes), async move {
+                Outcome::Volumes(api::mount_volumes(&shared, &pod, Vec::new()).await)
+            }),
+            Action::CreateSandbox { attempt } => self.spawn(Some(Op::Sandbox), async move {
+                Outcome::Sandbox(create_sandbox(&shared, &pod, attempt).await)
+            }),
+            Action::Start { name, attempt } => self.start(name, attempt),
+            Action::Kill {
+                id,
+                name,
+                grace_s,
+                message,
+            } => self.kill(id, name, grace_s, message),
+            Action::StopSandbox { id } => self.spawn(Some(Op::StopSandbox(id.clone())), async move {
+                let outcome = shared.runtime.stop_sandbox(&id).await;
+                Outcome::SandboxStopped(id, outcome)
+            }),
+            Action::Teardown => {
+                let seen = self.seen.clone();
+                self.spawn(Some(Op::Teardown), async move {
+                    Outcome::TornDown(api::tear_down(&shared, &pod, &seen).await)
+                });
+            }
+        }
+    }
+
+    fn start(&mut self, name: String, attempt: u32) {
+        let Some(sandbox) = self.seen.sandbox().cloned() else {
+            return;
+        };
+        let Some((container, role)) = self.pod.spec.as_ref().and_then(|s| spec::find(s, &name)) else {
+            return;
+        };
+        let container = container.clone();
+        if let Some(exit) = self.seen.newest(&name).filter(|c| c.state == State::Exited) {
+            let finished =
+                Timestamp::from_nanosecond(i128::from(exit.finished_at_ns)).unwrap_or_else(|_| Timestamp::now());
+            let ran_s = (exit.finished_at_ns - exit.started_at_ns) / 1_000_000_000;
+            let entry = backoff::after_restart(self.memory.crash.get(&name).copied(), ran_s, finished);
+            // In force from the next exit on; until then it must not hold up this start.
+            let entry = Backoff {
+                since: Timestamp::UNIX_EPOCH,
+                ..entry
+            };
+            self.memory.crash.insert(name.clone(), entry);
+        }
+        let (shared, pod) = (self.shared.clone(), self.pod.clone());
+        self.spawn(Some(Op::Container(name.clone())), async move {
+            let outcome = Box::pin(start::container(&shared, &pod, &container, role, attempt, sandbox)).await;
+            Outcome::Started(name, outcome.map(Box::new))
+        });
+    }
+
+    fn kill(&mut self, id: String, name: String, grace_s: i64, message: String) {
+        let (shared, pod) = (self.shared.clone(), self.pod.clone());
+        let found = pod
+            .spec
+            .as_ref()
+            .and_then(|s| spec::find(s, &name))
+            .map(|(c, role)| (c.clone(), role));
+        let field = found.as_ref().map(|(c, role)| spec::field_path(*role, &c.name));
+        shared.recorder.pod(&pod, field.clone(), false, "Killing", message);
+        for probe in self.probes.remove(&id).into_iter().flatten() {
+            probe.abort();
+        }
+        let ips = self.seen.sandbox().map(|s| s.ips.clone()).unwrap_or_default();
+        self.spawn(Some(Op::Stop(id.clone())), async move {
+            let mut left_s = grace_s;
+            let hook = found.as_ref().and_then(|(c, _)| c.lifecycle.as_ref()?.pre_stop.clone());
+            if let (Some(hook), Some((container, _)), true) = (hook, &found, grace_s > 0) {
+                let begun = std::time::Instant::now();
+                let limit = Duration::from_secs(grace_s.unsigned_abs());
+                let outcome = tokio::time::timeout(limit, probe::hook(&shared, &hook, container, &id, &ips)).await;
+                if !matches!(outcome, Ok(Ok(()))) {
+                    shared
+                        .recorder
+                        .pod(&pod, field, true, "FailedPreStopHook", "PreStopHook failed".into());
+                }
+                // However long the hook took, the process gets two seconds for TERM.
+                left_s = (grace_s - i64::try_from(begun.elapsed().as_secs()).unwrap_or(grace_s)).max(2);
+            }
+            if let Err(error) = shared.runtime.stop_container(&id, left_s).await {
+                tracing::warn!(error = error.chain(), id, "a container did not stop; trying again");
+                tokio::time::sleep(API_RETRY).await;
+            }
+            Outcome::Stopped(id)
+        });
+    }
+
+    fn signal(&mut self, signal: Signal) {
+        match signal {
+            Signal::Spec(pod) => {
+                self.memory.terminating |= pod.metadata.deletion_timestamp.is_some();
+                self.pod = pod;
+            }
+            Signal::Gone => {
+                self.gone = true;
+                self.memory.terminating = true;
+            }
+            Signal::Refresh => {
+                self.memory.retry.remove(&Op::Volumes);
+                self.memory.retry.retain(|op, _| {
+                    let Op::Container(name) = op else { return true };
+                    let waiting = self.memory.waiting.get(name);
+                    waiting.is_none_or(|w| w.reason != "CreateContainerConfigError")
+                });
+                if self.memory.volumes_ready
+                    && !self.memory.terminating
+                    && !self.memory.in_flight.contains(&Op::Volumes)
+                {
+                    self.act(Action::MountVolumes);
+                }
+            }
+            Signal::Exited(id) => self.look(vec![id], true),
+            Signal::Resync => {
+                self.api_wait = false;
+                let alive = self
+                    .seen
+                    .all()
+                    .filter(|c| c.state != State::Exited)
+                    .map(|c| c.id.clone());
+                let sandboxes = self.seen.sandboxes.iter().filter(|s| s.ready).map(|s| s.id.clone());
+                let ids = alive.chain(sandboxes).collect();
+                self.look(ids, false);
+            }
+            Signal::Probe {
+                id,
+                kind,
+                verdict,
+                problem,
+            } => self.probed(&id, kind, verdict, problem),
+        }
+    }
+
+    /// Reads the status of these from the runtime. `ended`: they are known to have
+    /// ended, which the runtime's CRI side learns a moment later than its event side.
+    fn look(&mut self, ids: Vec<String>, ended: bool) {
+        const TRIES: u32 = 40;
+        let shared = self.shared.clone();
+        let known: BTreeMap<String, String> = self.seen.all().map(|c| (c.id.clone(), c.sandbox_id.clone())).collect();
+        self.spawn(None, async move {
+            let (mut containers, mut sandboxes) = (Vec::new(), Vec::new());
+            for id in ids {
+                for attempt in 0..TRIES {
+                    let done = if let Some(sandbox_id) = known.get(&id) {
+                        match shared.runtime.container_status(&id).await {
+                            Ok(Some(status)) => {
+                                let found = observed::container(status, sandbox_id);
+                                let done = !ended || found.state == State::Exited;
+                                if done {
+                                    containers.push(with_last_words(found));
+                                }
+                                done
+                            }
+                            _ => true,
+                        }
+                    } else {
+                        match shared.runtime.sandbox_status(&id).await {
+                            Ok(Some(status)) => {
+                                let found = Sandbox::from(status);
+                                let done = !ended || !found.ready;
+                                if done {
+                                    sandboxes.push(found);
+                                }
+                                done
+                            }
+                            _ => true,
+                        }
+                    };
+                    if done {
+                        break;
+                    }
+                    tokio::time::sleep(Duration::from_millis(2 + u64::from(attempt) * 2)).await;
+                }
+            }
+            Outcome::Looked(containers, sandboxes)
+        });
+    }
+
+    fn outcome(&mut self, outcome: Outcome) {
+        let now = Timestamp::now();
+        match outcome {
+            Outcome::Sandbox(Ok(sandbox)) => {
+                self.memory.retry.remove(&Op::Sandbox);
+                self.seen.put_sandbox(sandbox);
+                self.show_addresses(now);
+            }
+            Outcome::Sandbox(Err(error)) => {
+                let text = format!("Failed to create pod sandbox: {}", error.chain());
+                self.shared
+                    .recorder
+                    .pod(&self.pod, None, true, "FailedCreatePodSandBox", text);
+                self.retry(Op::Sandbox, now, 1);
+            }
+            Outcome::Volumes(Ok(refresh_at)) => {
+                self.memory.retry.remove(&Op::Volumes);
+                self.memory.volumes_ready = true;
+                if let Some(at) = refresh_at {
+                    let inbox = self.inbox.clone();
+                    let pause = Duration::try_from(now.duration_until(at)).unwrap_or_default();
+                    tokio::spawn(async move {
+                        tokio::time::sleep(pause).await;
+                        let _ = inbox.send(Signal::Refresh).await;
+                    });
+                }
+            }
+            Outcome::Volumes(Err(error)) => {
+                self.shared
+                    .recorder
+                    .pod(&self.pod, None, true, "FailedMount", error.chain());
+                self.retry(Op::Volumes, now, 1);
+            }
+            Outcome::Started(name, Ok(container)) => {
+                self.memory.waiting.remove(&name);
+                self.memory.retry.remove(&Op::Container(name.clone()));
+                let ended = container.state == State::Exited;
+                self.begin_probes(&container);
+                if ended {
+                    self.ended(with_last_words(*container));
+                } else {
+                    self.seen.put_container(*container);
+                }
+                self.drop_old(&name);
+            }
+            Outcome::Started(name, Err(waiting)) => {
+                let unit_s = if waiting.reason.contains("Image") {
+                    backoff::FIRST_S
+                } else {
+                    5
+                };
+                self.memory.waiting.insert(name.clone(), waiting);
+                self.retry(Op::Container(name), now, unit_s);
+            }
+            Outcome::Stopped(id) => self.look(vec![id], true),
+            Outcome::SandboxStopped(id, result) => match result {
+                Ok(()) => {
+                    for sandbox in self.seen.sandboxes.iter_mut().filter(|s| s.id == id) {
+                        sandbox.ready = false;
+                    }
+                }
+                Err(error) => {
+                    let text = format!("error killing pod: {}", error.chain());
+                    self.shared.recorder.pod(&self.pod, None, true, "FailedKillPod", text);
+                    self.resync_later();
+                }
+            },
+            Outcome::TornDown(Ok(())) => self.memory.torn_down = true,
+            Outcome::TornDown(Err(error)) => {
+                tracing::warn!(
+                    error = error.chain(),
+                    pod = spec::full_name(&self.pod),
+                    "cannot clean up; trying again"
+                );
+                self.resync_later();
+            }
+            Outcome::Looked(containers, sandboxes) => {
+                for container in containers {
+                    if container.state == State::Exited {
+                        self.ended(container);
+                    } else {
+                        self.seen.put_container(container);
+                    }
+                }
+                for sandbox in sandboxes {
+                    self.seen.put_sandbox(sandbox);
+                }
+            }
+            Outcome::Status(status, result) => {
+                self.sending = false;
+                match result {
+                    Ok(()) => self.sent = Some(*status),
+                    Err(api::Refused::Gone) => {
+                        self.gone = true;
+                        self.memory.terminating = true;
+                    }
+                    Err(api::Refused::Later(error)) => {
+                        tracing::debug!(error, "a pod's status was not taken; trying again");
+                        self.resync_later();
+                    }
+                }
+            }
+            Outcome::Deleted(result) => {
+                self.deleting = false;
+                match result {
+                    Ok(()) | Err(api::Refused::Gone) => self.deleted = true,
+                    Err(api::Refused::Later(_)) => self.resync_later(),
+                }
+            }
+        }
+    }
+
+    fn resync_later(&mut self) {
+        self.api_wait = true;
+        let inbox = self.inbox.clone();
+        tokio::spawn(async move {
+            tokio::time::sleep(API_RETRY).await;
+            let _ = inbox.send(Signal::Resync).await;
+        });
+    }
+
+    fn retry(&mut self, op: Op, now: Timestamp, first_s: i64) {
+        let previous = self.memory.retry.get(&op).copied();
+        let entry = match previous {
+            Some(previous) => Backoff::next(Some(previous), now),
+            None => Backoff {
+                delay_s: first_s,
+                since: now,
+            },
+        };
+        self.memory.retry.insert(op, entry);
+    }
+
+    fn ended(&mut self, container: Container) {
+        let known = self.seen.find(&container.id).is_some_and(|c| c.state == State::Exited);
+        for probe in self.probes.remove(&container.id).into_iter().flatten() {
+            probe.abort();
+        }
+        self.memory.probed.remove(&container.id);
+        let name = container.name.clone();
+        let finished =
+            Timestamp::from_nanosecond(i128::from(container.finished_at_ns)).unwrap_or_else(|_| Timestamp::now());
+        let ran_s = (container.finished_at_ns - container.started_at_ns) / 1_000_000_000;
+        self.seen.put_container(container);
+        if known {
+            return;
+        }
+        // Ten minutes without a crash clear the account.
+        if ran_s >= 600 {
+            self.memory.crash.remove(&name);
+        }
+        if let Some(entry) = self.memory.crash.get_mut(&name) {
+            entry.since = finished;
+            if !self.memory.terminating {
+                let (namespace, pod_name) = spec::key(&self.pod);
+                let found = self.pod.spec.as_ref().and_then(|s| spec::find(s, &name));
+                let field = found.map(|(c, role)| spec::field_path(role, &c.name));
+                let uid = spec::uid(&self.pod);
+                let text = format!("Back-off restarting failed container {name} in pod {pod_name}_{namespace}({uid})");
+                self.shared.recorder.pod(&self.pod, field, true, "BackOff", text);
+            }
+        }
+    }
+
+    /// Keeps the newest two of each container: the one that runs, and `logs --previous`.
+    fn drop_old(&mut self, name: &str) {
+        let old: Vec<String> = self
+            .seen
+            .containers
+            .get(name)
+            .into_iter()
+            .flatten()
+            .skip(2)
+            .map(|c| c.id.clone())
+            .collect();
+        for id in old {
+            self.seen.forget_container(&id);
+            let shared = self.shared.clone();
+            tokio::spawn(async move { shared.runtime.remove_container(&id).await });
+        }
+    }
+
+    fn begin_probes(&mut self, container: &Container) {
+        if container.state != State::Running {
+            return;
+        }
+        let Some((of, _)) = self.pod.spec.as_ref().and_then(|s| spec::find(s, &container.name)) else {
+            return;
+        };
+        let of = of.clone();
+        let probed = self.memory.probed.entry(container.id.clone()).or_default();
+        if of.startup_probe.is_none() {
+            probed.started = true;
+            probed.ready |= of.readiness_probe.is_none();
+        }
+        if of.startup_probe.is_some() && !probed.started {
+            self.begin_probe(container, &of, Kind::Startup);
+        } else {
+            self.begin_probe(container, &of, Kind::Liveness);
+            self.begin_probe(container, &of, Kind::Readiness);
+        }
+    }
+
+    fn begin_probe(&mut self, container: &Container, of: &k8s_openapi::api::core::v1::Container, kind: Kind) {
+        let probe = match kind {
+            Kind::Startup => &of.startup_probe,
+            Kind::Liveness => &of.liveness_probe,
+            Kind::Readiness => &of.readiness_probe,
+        };
+        let Some(probe) = probe.clone() else { return };
+        let host = self.pod.spec.as_ref().is_some_and(spec::host_network);
+        let ips = match self.seen.sandbox() {
+            Some(sandbox) if !host => sandbox.ips.clone(),
+            _ => self.shared.host_ips.clone(),
+        };
+        let target = probe::Target {
+            shared: self.shared.clone(),
+            container: of.clone(),
+            container_id: container.id.clone(),
+            ips,
+        };
+        let (inbox, id) = (self.inbox.clone(), container.id.clone());
+        let told = move |verdict, problem| {
+            let _ = inbox.try_send(Signal::Probe {
+                id: id.clone(),
+                kind,
+                verdict,
+                problem,
+            });
+        };
+        let task = tokio::spawn(probe::run(target, kind, probe, told)).abort_handle();
+        self.probes.entry(container.id.clone()).or_default().push(task);
+    }
+
+    fn probed(&mut self, id: &str, kind: Kind, verdict: Option<bool>, problem: Option<String>) {
+        let Some(container) = self.seen.find(id).filter(|c| c.state == State::Running).cloned() else {
+            return;
+        };
+        let Some((of, role)) = self.pod.spec.as_ref().and_then(|s| spec::find(s, &container.name)) else {
+            return;
+        };
+        let of = of.clone();
+        if let Some(problem) = problem {
+            let text = format!("{} probe failed: {problem}", kind.name());
+            let field = Some(spec::field_path(role, &container.name));
+            self.shared.recorder.pod(&self.pod, field, true, "Unhealthy", text);
+        }
+        let entry = self.memory.probed.entry(id.to_owned()).or_default();
+        match (kind, verdict) {
+            (_, None) | (Kind::Liveness, Some(true)) => {}
+            (Kind::Startup, Some(true)) => {
+                entry.started = true;
+                entry.ready = of.readiness_probe.is_none();
+                self.begin_probe(&container, &of, Kind::Liveness);
+                self.begin_probe(&container, &of, Kind::Readiness);
+            }
+            (Kind::Startup, Some(false)) => entry.failed = Some(Failed::Startup),
+            (Kind::Liveness, Some(false)) => entry.failed = Some(Failed::Liveness),
+            (Kind::Readiness, Some(ready)) => entry.ready = ready,
+        }
+    }
+
+    fn end_probes(&mut self) {
+        for probe in std::mem::take(&mut self.probes).into_values().flatten() {
+            probe.abort();
+        }
+    }
+
+    fn current(&self, now: Timestamp) -> PodStatus {
+        // Transition times are kept from what was last shown.
+        let mut pod = (*self.pod).clone();
+        if let Some(sent) = &self.sent {
+            let mut known = sent.clone();
+            let others = pod
+                .status
+                .as_ref()
+                .and_then(|s| s.conditions.clone())
+                .unwrap_or_default();
+            let own = known.conditions.get_or_insert_default();
+            own.extend(
+                others
+                    .into_iter()
+                    .filter(|c| sent.conditions.iter().flatten().all(|o| o.type_ != c.type_)),
+            );
+            pod.status = Some(known);
+        }
+        status::status(&pod, &self.seen, &self.memory, &self.shared.host_ips, now)
+    }
+
+    fn show_addresses(&self, now: Timestamp) {
+        let mut pod = (*self.pod).clone();
+        pod.status = Some(self.current(now));
+        self.shared.cache.publish_pod(pod);
+    }
+
+    fn publish(&mut self, now: Timestamp) {
+        if self.gone || self.sending || self.api_wait {
+            return;
+        }
+        let (shared, pod) = (self.shared.clone(), self.pod.clone());
+        if self.memory.torn_down {
+            if !self.deleting && !self.deleted && self.pod.metadata.deletion_timestamp.is_some() {
+                self.deleting = true;
+                self.spawn(None, async move { Outcome::Deleted(api::delete(&shared, &pod).await) });
+            }
+            return;
+        }
+        let status = self.current(now);
+        if self.sent.as_ref() == Some(&status) || self.sent.is_none() && self.pod.status.as_ref() == Some(&status) {
+            return;
+        }
+        let before = self.sent.clone().or_else(|| self.pod.status.clone());
+        self.sending = true;
+        self.spawn(None, async move {
+            let outcome = api::patch_status(&shared, &pod, before.as_ref(), &status).await;
+            Outcome::Status(Box::new(status), outcome)
+        });
+    }
+}
+
+async fn create_sandbox(shared: &Shared, pod: &Pod, attempt: u32) -> Result<Sandbox, Error> {
+    if let Some(pod_spec) = &pod.spec {
+        let path = resources::cgroup_path(&shared.config.cgroup_root, resources::qos(pod_spec), spec::uid(pod));
+        cgroup::create(&path, &resources::pod_limits(pod_spec));
+    }
+    let logs = sandbox::log_directory(&shared.config, pod);
+    std::fs::create_dir_all(&logs).map_err(Error::io("create", &logs))?;
+    let mut imported = shared.images_ready.clone();
+    let _ = imported.wait_for(|ready| *ready).await;
+    let config = sandbox::sandbox_config(&shared.config, pod, attempt, &shared.resolv_conf);
+    let id = shared.runtime.run_sandbox(config).await?;
+    let status = shared.runtime.sandbox_status(&id).await?;
+    status
+        .map(Sandbox::from)
+        .ok_or_else(|| Error::Copy("the sandbox vanished".into()))
+}
+
+/// A container may leave a message in its file, or (by policy) in its log's tail.
+fn with_last_words(mut container: Container) -> Container {
+    /// Kubernetes' limits for the file and for the log's tail.
+    const FILE_BYTES_MAX: usize = 4_096;
+    const LOG_BYTES_MAX: usize = 2_048;
+    if container.state != State::Exited || container.message_file.is_empty() {
+        return container;
+    }
+    let bytes = std::fs::read(&container.message_file).unwrap_or_default();
+    let text = String::from_utf8_lossy(&bytes[..bytes.len().min(FILE_BYTES_MAX)]).into_owned();
+    if !text.is_empty() {
+        container.message = text;
+    } else if container.message_policy == "FallbackToLogsOnError" && container.exit_code != 0 {
+        let log = std::fs::read(&container.log_path).unwrap_or_default();
+        let tail = String::from_utf8_lossy(&log[log.len().saturating_sub(4 * LOG_BYTES_MAX)..]).into_owned();
+        let lines: Vec<&str> = tail.lines().filter_map(|l| l.splitn(4, ' ').nth(3)).collect();
+        let lines = &lines[lines.len().saturating_sub(80)..];
+        let mut text = lines.join("\n") + "\n";
+        while text.len() > LOG_BYTES_MAX {
+            text.remove(0);
+        }
+        container.message = text;
+    }
+    container
+}

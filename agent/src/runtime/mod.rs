@@ -1,0 +1,247 @@
+//! The container runtime: our own containerd, spoken to over CRI, and over its
+//! native API for what CRI lacks (exit events).
+//!
+//! ```text
+//! supervise --> containerd <-- Runtime (CRI calls)
+//!                    \-------> events (exits) --> pod workers
+//! ```
+
+pub mod config;
+pub mod events;
+pub mod images;
+pub mod supervise;
+
+use crate::error::Error;
+use hyper_util::rt::TokioIo;
+use skiff_proto::cri::v1::image_service_client::ImageServiceClient;
+use skiff_proto::cri::v1::runtime_service_client::RuntimeServiceClient;
+use skiff_proto::cri::v1::{self as cri};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+use tokio::net::UnixStream;
+use tonic::transport::{Channel, Endpoint};
+
+/// containerd sends container and image lists in one message; its own limit is the same.
+const MESSAGE_BYTES_MAX: usize = 16 << 20;
+/// kubelet's default for calls that do not stream or wait for a process.
+const CALL_TIME_MAX: Duration = Duration::from_secs(120);
+
+#[derive(Debug, Clone)]
+pub struct Runtime {
+    channel: Channel,
+}
+
+impl Runtime {
+    /// Connects lazily: the channel dials again when containerd was restarted.
+    pub fn connect(socket: &Path) -> Result<Self, Error> {
+        let path: PathBuf = socket.to_owned();
+        let connector = tower::service_fn(move |_| {
+            let path = path.clone();
+            async move { Ok::<_, std::io::Error>(TokioIo::new(UnixStream::connect(path).await?)) }
+        });
+        let channel = Endpoint::try_from("http://localhost")
+            .map_err(Error::Connect)?
+            .connect_with_connector_lazy(connector);
+        Ok(Self { channel })
+    }
+
+    pub fn channel(&self) -> Channel {
+        self.channel.clone()
+    }
+
+    pub fn cri(&self) -> RuntimeServiceClient<Channel> {
+        RuntimeServiceClient::new(self.channel.clone())
+            .max_decoding_message_size(MESSAGE_BYTES_MAX)
+            .max_encoding_message_size(MESSAGE_BYTES_MAX)
+    }
+
+    pub fn image_service(&self) -> ImageServiceClient<Channel> {
+        ImageServiceClient::new(self.channel.clone()).max_decoding_message_size(MESSAGE_BYTES_MAX)
+    }
+
+    pub async fn version(&self) -> Result<cri::VersionResponse, Error> {
+        Ok(self
+            .cri()
+            .version(timed(cri::VersionRequest::default()))
+            .await
+            .map_err(Error::runtime("tell its version"))?
+            .into_inner())
+    }
+
+    pub async fn status(&self) -> Result<cri::RuntimeStatus, Error> {
+        Ok(self
+            .cri()
+            .status(timed(cri::StatusRequest { verbose: false }))
+            .await
+            .map_err(Error::runtime("tell its status"))?
+            .into_inner()
+            .status
+            .unwrap_or_default())
+    }
+
+    pub async fn run_sandbox(&self, config: cri::PodSandboxConfig) -> Result<String, Error> {
+        let request = cri::RunPodSandboxRequest {
+            config: Some(config),
+            runtime_handler: String::new(),
+        };
+        Ok(self
+            .cri()
+            .run_pod_sandbox(timed(request))
+            .await
+            .map_err(Error::runtime("run a pod sandbox"))?
+            .into_inner()
+            .pod_sandbox_id)
+    }
+
+    pub async fn sandbox_status(&self, id: &str) -> Result<Option<cri::PodSandboxStatus>, Error> {
+        let request = cri::PodSandboxStatusRequest {
+            pod_sandbox_id: id.to_owned(),
+            verbose: false,
+        };
+        match self.cri().pod_sandbox_status(timed(request)).await {
+            Ok(answer) => Ok(answer.into_inner().status),
+            Err(status) if status.code() == tonic::Code::NotFound => Ok(None),
+            Err(status) => Err(Error::runtime("tell a sandbox's status")(status)),
+        }
+    }
+
+    pub async fn stop_sandbox(&self, id: &str) -> Result<(), Error> {
+        let request = cri::StopPodSandboxRequest {
+            pod_sandbox_id: id.to_owned(),
+        };
+        absent_is_done(self.cri().stop_pod_sandbox(timed(request)).await, "stop a pod sandbox")
+    }
+
+    pub async fn remove_sandbox(&self, id: &str) -> Result<(), Error> {
+        let request = cri::RemovePodSandboxRequest {
+            pod_sandbox_id: id.to_owned(),
+        };
+        absent_is_done(
+            self.cri().remove_pod_sandbox(timed(request)).await,
+            "remove a pod sandbox",
+        )
+    }
+
+    pub async fn create_container(
+        &self,
+        sandbox_id: &str,
+        config: cri::ContainerConfig,
+        sandbox_config: cri::PodSandboxConfig,
+    ) -> Result<String, Error> {
+        let request = cri::CreateContainerRequest {
+            pod_sandbox_id: sandbox_id.to_owned(),
+            config: Some(config),
+            sandbox_config: Some(sandbox_config),
+        };
+        // A container's description is large, and so is the future that carries it.
+        Ok(Box::pin(self.cri().create_container(timed(request)))
+            .await
+            .map_err(Error::runtime("create a container"))?
+            .into_inner()
+            .container_id)
+    }
+
+    pub async fn start_container(&self, id: &str) -> Result<(), Error> {
+        let request = cri::StartContainerRequest {
+            container_id: id.to_owned(),
+        };
+        self.cri()
+            .start_container(timed(request))
+            .await
+            .map_err(Error::runtime("start a container"))?;
+        Ok(())
+    }
+
+    /// TERM, `grace_s` seconds, KILL; answers when the container has ended.
+    pub async fn stop_container(&self, id: &str, grace_s: i64) -> Result<(), Error> {
+        let mut request = tonic::Request::new(cri::StopContainerRequest {
+            container_id: id.to_owned(),
+            timeout: grace_s,
+        });
+        request.set_timeout(Duration::from_secs(grace_s.max(0).unsigned_abs()) + CALL_TIME_MAX);
+        absent_is_done(self.cri().stop_container(request).await, "stop a container")
+    }
+
+    pub async fn remove_container(&self, id: &str) -> Result<(), Error> {
+        let request = cri::RemoveContainerRequest {
+            container_id: id.to_owned(),
+        };
+        absent_is_done(self.cri().remove_container(timed(request)).await, "remove a container")
+    }
+
+    pub async fn container_status(&self, id: &str) -> Result<Option<cri::ContainerStatus>, Error> {
+        let request = cri::ContainerStatusRequest {
+            container_id: id.to_owned(),
+            verbose: false,
+        };
+        match self.cri().container_status(timed(request)).await {
+            Ok(answer) => Ok(answer.into_inner().status),
+            Err(status) if status.code() == tonic::Code::NotFound => Ok(None),
+            Err(status) => Err(Error::runtime("tell a container's status")(status)),
+        }
+    }
+
+    pub async fn sandboxes(&self) -> Result<Vec<cri::PodSandbox>, Error> {
+        Ok(self
+            .cri()
+            .list_pod_sandbox(timed(cri::ListPodSandboxRequest { filter: None }))
+            .await
+            .map_err(Error::runtime("list pod sandboxes"))?
+            .into_inner()
+            .items)
+    }
+
+    pub async fn containers(&self) -> Result<Vec<cri::Container>, Error> {
+        Ok(self
+            .cri()
+            .list_containers(timed(cri::ListContainersRequest { filter: None }))
+            .await
+            .map_err(Error::runtime("list containers"))?
+            .into_inner()
+            .containers)
+    }
+
+    /// Output is bounded by containerd (16 MiB message); callers cut it further.
+    pub async fn exec(&self, id: &str, command: &[String], timeout: Duration) -> Result<(i32, Vec<u8>), Error> {
+        let mut request = tonic::Request::new(cri::ExecSyncRequest {
+            container_id: id.to_owned(),
+            cmd: command.to_vec(),
+            timeout: i64::try_from(timeout.as_secs()).unwrap_or(i64::MAX),
+        });
+        request.set_timeout(timeout + Duration::from_secs(2));
+        let answer = self
+            .cri()
+            .exec_sync(request)
+            .await
+            .map_err(Error::runtime("run a command in a container"))?
+            .into_inner();
+        let mut output = answer.stdout;
+        output.extend_from_slice(&answer.stderr);
+        Ok((answer.exit_code, output))
+    }
+
+    pub async fn reopen_log(&self, id: &str) -> Result<(), Error> {
+        let request = cri::ReopenContainerLogRequest {
+            container_id: id.to_owned(),
+        };
+        self.cri()
+            .reopen_container_log(timed(request))
+            .await
+            .map_err(Error::runtime("reopen a container's log"))?;
+        Ok(())
+    }
+}
+
+fn timed<T>(message: T) -> tonic::Request<T> {
+    let mut request = tonic::Request::new(message);
+    request.set_timeout(CALL_TIME_MAX);
+    request
+}
+
+fn absent_is_done<T>(answer: Result<T, tonic::Status>, action: &'static str) -> Result<(), Error> {
+    match answer {
+        Ok(_) => Ok(()),
+        Err(status) if status.code() == tonic::Code::NotFound => Ok(()),
+        Err(status) => Err(Error::runtime(action)(status)),
+    }
+}

@@ -1,0 +1,103 @@
+//! Keeps the node's own containerd alive.
+//!
+//! containerd outlives the agent: it is its own session leader, its output goes
+//! to a file, and the next agent finds it by socket and pid file. Stopping the
+//! agent therefore never touches a container; `reset` is what ends containerd.
+
+use super::config::{self, Layout, Options};
+use crate::config::Config;
+use crate::error::Error;
+use std::os::unix::process::CommandExt;
+use std::path::Path;
+use std::process::Stdio;
+use std::time::Duration;
+use tokio::net::UnixStream;
+
+/// containerd takes 0.1 to 0.5 s; a slow disk after a crash (bolt recovery) takes more.
+const START_TIME_MAX: Duration = Duration::from_secs(30);
+const RETRY: Duration = Duration::from_millis(4);
+
+/// Writes the configuration and makes sure that a containerd runs. Does not wait
+/// until it answers.
+pub fn ensure_started(config: &Config, layout: &Layout) -> Result<(), Error> {
+    for dir in [&layout.root, &layout.state, &layout.cni_bin, &layout.cni_conf] {
+        std::fs::create_dir_all(dir).map_err(Error::io("create", dir))?;
+    }
+    if running_pid(layout).is_some() {
+        return Ok(());
+    }
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let text = config::render(&Options {
+        layout,
+        pause_image: &config.pause_image,
+        runc: config.runc_binary.as_deref(),
+        restrict_oom_score_adj: !config::has_sys_resource(&status),
+        apparmor: Path::new("/sys/kernel/security/apparmor").exists(),
+    });
+    std::fs::write(&layout.config, text).map_err(Error::io("write", &layout.config))?;
+    // A socket that nobody serves would make the wait below believe too early.
+    let _ = std::fs::remove_file(&layout.socket);
+    let log = std::fs::File::options()
+        .create(true)
+        .append(true)
+        .open(&layout.log)
+        .map_err(Error::io("open", &layout.log))?;
+    let log_too = log.try_clone().map_err(Error::io("open", &layout.log))?;
+    let mut command = std::process::Command::new(&config.containerd_binary);
+    command
+        .arg("--config")
+        .arg(&layout.config)
+        .args(["--log-level", "warn"])
+        // A shim asks its parent's socket by this directory; the default may be another containerd's.
+        .current_dir(&layout.root)
+        .env_remove("NOTIFY_SOCKET")
+        .stdin(Stdio::null())
+        .stdout(log)
+        .stderr(log_too)
+        .process_group(0);
+    let mut child = command.spawn().map_err(|source| Error::ContainerdStart {
+        binary: config.containerd_binary.clone(),
+        source,
+    })?;
+    std::fs::write(&layout.pid, child.id().to_string()).map_err(Error::io("write", &layout.pid))?;
+    tracing::info!(pid = child.id(), socket = %layout.socket.display(), "started containerd");
+    // Reaped as soon as it ends, so that a dead containerd is no zombie that looks alive.
+    std::thread::Builder::new()
+        .name("containerd-wait".into())
+        .stack_size(64 << 10)
+        .spawn(move || {
+            let outcome = child.wait();
+            tracing::warn!(?outcome, "containerd ended");
+        })
+        .map_err(Error::io("start a thread for", &layout.pid))?;
+    Ok(())
+}
+
+/// Waits, bounded, until the socket accepts.
+pub async fn wait_until_served(layout: &Layout) -> Result<(), Error> {
+    let started = tokio::time::Instant::now();
+    loop {
+        if UnixStream::connect(&layout.socket).await.is_ok() {
+            return Ok(());
+        }
+        if started.elapsed() > START_TIME_MAX {
+            return Err(Error::ContainerdSilent {
+                socket: layout.socket.clone(),
+                log: layout.log.clone(),
+            });
+        }
+        tokio::time::sleep(RETRY).await;
+    }
+}
+
+/// The pid of our containerd when it is alive: the pid file and the kernel must
+/// agree, for pids are reused.
+pub fn running_pid(layout: &Layout) -> Option<i32> {
+    let pid: i32 = std::fs::read_to_string(&layout.pid).ok()?.trim().parse().ok()?;
+    let cmdline = std::fs::read(format!("/proc/{pid}/cmdline")).ok()?;
+    let ours = layout.config.display().to_string();
+    cmdline
+        .split(|byte| *byte == 0)
+        .any(|arg| arg == ours.as_bytes())
+        .then_some(pid)
+}
