@@ -401,3 +401,13 @@ async fn namespaces_wait_for_their_finalizer() {
     assert_eq!(code, 200, "{answer}");
     assert_eq!(admin.get("/api/v1/namespaces/n").await.0, 404);
 }
+
+/// A body in the answer to HEAD is a protocol error of HTTP/2.
+#[tokio::test]
+async fn head_has_no_body() {
+    let admin = fixture().await.admin();
+    let (code, body) = admin.send("HEAD /api/v1/namespaces/default", &[], "").await;
+    assert_eq!((code, body), (200, Value::String(String::new())));
+    let (code, status) = admin.send("OPTIONS /api/v1/pods", &[], "").await;
+    assert_eq!((code, status["reason"].as_str()), (405, Some("MethodNotAllowed")));
+}

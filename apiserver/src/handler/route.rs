@@ -56,6 +56,10 @@ impl ApiServer {
                 )
             }
         };
+        if method == http::Method::HEAD {
+            // HTTP/2 forbids data here, and hyper leaves that to us.
+            *response.body_mut() = ApiBody::empty();
+        }
         let code = response.status().as_u16();
         self.metrics.count(code);
         tracing::debug!(%method, path, code, took_us = started.elapsed().as_micros() as u64, "request");
@@ -132,6 +136,10 @@ impl ApiServer {
     async fn resource(self: &Arc<Self>, call: ServerCall, target: Target) -> Result<Response<ApiBody>, ApiError> {
         let kind = target.kind;
         let verb = call.info.verb;
+        if verb.is_empty() {
+            let text = "the server does not allow this method on the requested resource";
+            return Err(ApiError::new(405, "MethodNotAllowed", text));
+        }
         if kind.namespaced
             && call.info.namespace.is_empty()
             && !call.info.name.is_empty()

@@ -23,8 +23,13 @@ impl ApiServer {
         };
         let cidr = json!({"apiVersion": "networking.k8s.io/v1", "kind": "ServiceCIDR", "metadata": {"name": "kubernetes"}, "spec": {"cidrs": cidrs}});
         self.ensure("networking.k8s.io", "servicecidrs", "", cidr).await?;
-        self.ensure("", "services", "default", kubernetes_service(&address(1)?))
-            .await?;
+        self.ensure(
+            "",
+            "services",
+            "default",
+            kubernetes_service(&address(1)?, self.config.advertise_port),
+        )
+        .await?;
         self.ensure("", "services", "kube-system", dns_service(&address(DNS_OFFSET)?))
             .await?;
         self.keep_endpoints().await
@@ -70,11 +75,11 @@ impl ApiServer {
     }
 }
 
-fn kubernetes_service(ip: &str) -> Value {
+fn kubernetes_service(ip: &str, port: u16) -> Value {
     json!({"apiVersion": "v1", "kind": "Service",
         "metadata": {"name": "kubernetes", "namespace": "default", "labels": {"component": "apiserver", "provider": "kubernetes"}},
         "spec": {"type": "ClusterIP", "clusterIP": ip, "clusterIPs": [ip], "sessionAffinity": "None",
-            "ports": [{"name": "https", "protocol": "TCP", "port": 443, "targetPort": 6443}]}})
+            "ports": [{"name": "https", "protocol": "TCP", "port": 443, "targetPort": port}]}})
 }
 
 /// Without a selector: every node answers at this address itself.
