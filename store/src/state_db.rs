@@ -26,11 +26,15 @@ const CACHE_BYTES: u64 = 4 << 20;
 /// How long changes gather. A crash loses none of them: the log has them.
 const GATHER: Duration = Duration::from_secs(1);
 
-/// Changes that gather at most. With more, the next write compares the states instead.
-const EVENTS_MAX: usize = 65_536;
+/// Changed keys that gather at most. With more, all is written anew.
+const EVENTS_MAX: usize = 262_144;
 
-/// Items in one of the batches of a full rewrite.
-const REWRITE_ITEMS: usize = 1024;
+/// Items in one batch. sled frees no page that a batch has replaced before the batch
+/// ends: with tens of thousands of items in one, that came to more than a gigabyte.
+const BATCH_ITEMS: usize = 256;
+
+/// How long closing waits for the last write.
+const CLOSE_MAX: Duration = Duration::from_secs(10);
 
 const META: &[u8] = b"m";
 const FORMAT: u8 = 1;
@@ -243,72 +247,76 @@ impl StateDb {
         &self.held
     }
 
-    fn put(&self, batch: &mut sled::Batch, entry: &Entry) {
+    fn live(&self, entry: &Entry) -> (Vec<u8>, Option<Vec<u8>>) {
         let mut value = Vec::with_capacity(entry.record.body.len() + 64);
         codec::put_entry(&mut value, entry, &*self.seal);
-        batch.insert(live_key(&entry.key), value);
+        (live_key(&entry.key), Some(value))
     }
 
-    fn put_history(&self, batch: &mut sled::Batch, event: &Event) {
+    fn past(&self, event: &Event) -> (Vec<u8>, Option<Vec<u8>>) {
         let mut value = Vec::new();
         codec::put_change(&mut value, event, &*self.seal);
-        batch.insert(history_key(event), value);
+        (history_key(event), Some(value))
+    }
+
+    /// Writes items, and the description in the last batch. When they do not fit one
+    /// batch, the description is absent meanwhile: a crash then leaves a database that
+    /// says of itself that it is not whole.
+    fn write(&self, items: impl Iterator<Item = (Vec<u8>, Option<Vec<u8>>)>, meta: Vec<u8>) -> Result<(), sled::Error> {
+        let (mut batch, mut gathered) = (sled::Batch::default(), 0);
+        for (key, value) in items {
+            if gathered == BATCH_ITEMS {
+                batch.remove(META);
+                self.db.apply_batch(std::mem::take(&mut batch))?;
+                gathered = 0;
+            }
+            match value {
+                Some(value) => batch.insert(key, value),
+                None => batch.remove(key),
+            }
+            gathered += 1;
+        }
+        batch.insert(META, meta);
+        self.db.apply_batch(batch)?;
+        self.db.flush().map(|_| ())
     }
 
     /// Makes the database hold `point`, given the keys that may differ.
     fn advance(&mut self, keys: BTreeSet<Bytes>, point: Point) -> Result<(), sled::Error> {
         let (old, new) = (&self.held.state, &point.state);
-        let (mut batch, mut sums, mut scratch) = (sled::Batch::default(), self.sums, Vec::new());
+        let (mut sums, mut scratch) = (self.sums, Vec::new());
         for key in &keys {
-            let (before, after) = (old.tree().get(key), new.tree().get(key));
-            if let Some(entry) = before {
-                sums.live.take(entry_hash(entry, &mut scratch));
-            }
-            match after {
-                Some(entry) => {
-                    sums.live.add(entry_hash(entry, &mut scratch));
-                    self.put(&mut batch, entry);
-                }
-                None if before.is_some() => batch.remove(live_key(key)),
-                None => {}
-            }
+            old.tree()
+                .get(key)
+                .inspect(|e| sums.live.take(entry_hash(e, &mut scratch)));
+            new.tree()
+                .get(key)
+                .inspect(|e| sums.live.add(entry_hash(e, &mut scratch)));
         }
-        for event in old.history().iter().take_while(|e| e.revision <= new.compacted()) {
-            sums.history.take(event_hash(event, &mut scratch));
-            batch.remove(history_key(event));
-        }
+        let gone = || old.history().iter().take_while(|e| e.revision <= new.compacted());
+        gone().for_each(|e| sums.history.take(event_hash(e, &mut scratch)));
         let known = old.revision().max(new.compacted());
-        for event in new.history().iter().rev().take_while(|e| e.revision > known) {
-            sums.history.add(event_hash(event, &mut scratch));
-            self.put_history(&mut batch, event);
-        }
-        batch.insert(META, put_meta(&point, &sums));
-        self.db.apply_batch(batch)?;
-        self.db.flush()?;
+        let added = || new.history().iter().rev().take_while(move |e| e.revision > known);
+        added().for_each(|e| sums.history.add(event_hash(e, &mut scratch)));
+        let live = keys.iter().filter_map(|key| match new.tree().get(key) {
+            Some(entry) => Some(self.live(entry)),
+            None => old.tree().get(key).map(|_| (live_key(key), None)),
+        });
+        let past = gone()
+            .map(|e| (history_key(e), None))
+            .chain(added().map(|e| self.past(e)));
+        self.write(live.chain(past), put_meta(&point, &sums))?;
         (self.held, self.sums) = (point, sums);
         Ok(())
     }
 
-    /// Writes `point` into an emptied database, its description last.
+    /// Writes all of `point` into the emptied database.
     fn rewrite(&mut self, point: Point) -> Result<(), sled::Error> {
         self.db.clear()?;
-        let mut items = 0;
-        let mut batch = sled::Batch::default();
-        let entries = point.state.tree().iter_from(b"").map(Ok);
-        for item in entries.chain(point.state.history().iter().map(Err)) {
-            match item {
-                Ok(entry) => self.put(&mut batch, entry),
-                Err(event) => self.put_history(&mut batch, event),
-            }
-            items += 1;
-            if items % REWRITE_ITEMS == 0 {
-                self.db.apply_batch(std::mem::take(&mut batch))?;
-            }
-        }
         let sums = sums_of(&point.state);
-        batch.insert(META, put_meta(&point, &sums));
-        self.db.apply_batch(batch)?;
-        self.db.flush()?;
+        let live = point.state.tree().iter_from(b"").map(|e| self.live(e));
+        let past = point.state.history().iter().map(|e| self.past(e));
+        self.write(live.chain(past), put_meta(&point, &sums))?;
         (self.held, self.sums) = (point, sums);
         Ok(())
     }
@@ -380,10 +388,20 @@ impl Persister {
     pub fn close(&self) {
         lock(&self.shared.0).closing = true;
         self.shared.1.notify_all();
-        if let Some(thread) = lock(&self.thread).take() {
-            // A panic in there has been logged by the panic hook, and costs a replay.
-            let _ = thread.join();
+        let Some(thread) = lock(&self.thread).take() else {
+            return;
+        };
+        // sled may hang on a disk that failed; what it lacks is in the log.
+        let started = std::time::Instant::now();
+        while !thread.is_finished() {
+            if started.elapsed() > CLOSE_MAX {
+                tracing::warn!("the state database does not end; leaving it to be replayed from the log");
+                return;
+            }
+            std::thread::sleep(Duration::from_millis(1));
         }
+        // A panic in there has been logged by the panic hook, and costs a replay.
+        let _ = thread.join();
     }
 }
 

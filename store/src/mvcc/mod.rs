@@ -155,14 +155,11 @@ impl State {
     pub fn restore(
         revision: Revision,
         compacted: Revision,
-        entries: impl IntoIterator<Item = Arc<Entry>>,
+        entries: Vec<Arc<Entry>>,
         changes: Vec<Change>,
         marks: impl IntoIterator<Item = (Bytes, Revision)>,
     ) -> Self {
-        let mut tree = Tree::default();
-        for entry in entries {
-            tree.insert(entry);
-        }
+        let tree = Tree::from_entries(entries);
         let mut past = tree.clone();
         let mut history = Vec::with_capacity(changes.len());
         for Change {

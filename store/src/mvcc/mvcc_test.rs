@@ -279,6 +279,7 @@ proptest! {
             model.apply(ops);
             prop_assert_eq!(applied.result.revision, model.now());
             state.tree().assert_sound();
+            state.tree().rebuilt().assert_sound();
         }
         // Snapshots taken on the way were not disturbed by later writes.
         for snapshot in &held {

@@ -164,7 +164,40 @@ pub fn prefix_end(prefix: &[u8]) -> Option<Vec<u8>> {
     Some(end)
 }
 
+fn build(sorted: &mut std::vec::IntoIter<Arc<Entry>>, count: usize) -> Link {
+    if count == 0 {
+        return None;
+    }
+    let left = build(sorted, count / 2);
+    let entry = sorted.next()?;
+    let right = build(sorted, count - count / 2 - 1);
+    let mut node = Node {
+        left,
+        right,
+        entry,
+        size: 1,
+        max_mod: 0,
+    };
+    node.update();
+    Some(Arc::new(node))
+}
+
 impl Tree {
+    /// From entries in the order of their keys, in linear time; from others as well.
+    pub fn from_entries(entries: Vec<Arc<Entry>>) -> Tree {
+        if entries.windows(2).all(|w| w[0].key < w[1].key) {
+            let count = entries.len();
+            return Tree {
+                root: build(&mut entries.into_iter(), count),
+            };
+        }
+        let mut tree = Tree::default();
+        entries.into_iter().for_each(|e| {
+            tree.insert(e);
+        });
+        tree
+    }
+
     pub fn len(&self) -> usize {
         size(&self.root) as usize
     }
@@ -274,6 +307,10 @@ impl<'a> Iterator for Iter<'a> {
 
 #[cfg(test)]
 impl Tree {
+    pub fn rebuilt(&self) -> Tree {
+        Tree::from_entries(self.iter_from(b"").cloned().collect())
+    }
+
     /// Checks order, sizes, maxima and balance of every node.
     pub fn assert_sound(&self) {
         fn walk(link: &Link) {
