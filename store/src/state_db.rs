@@ -34,7 +34,7 @@ const EVENTS_MAX: usize = 262_144;
 const BATCH_ITEMS: usize = 256;
 
 /// How long closing waits for the last write.
-const CLOSE_MAX: Duration = Duration::from_secs(10);
+const CLOSE_MAX: Duration = Duration::from_secs(3);
 
 const META: &[u8] = b"m";
 const FORMAT: u8 = 1;

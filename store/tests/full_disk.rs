@@ -23,7 +23,6 @@ impl Drop for Tmpfs {
     }
 }
 
-#[ignore = "hangs: not yet known whether in the log's writer or in sled on a full disk"]
 #[tokio::test(flavor = "multi_thread")]
 async fn refuses_writes_and_recovers() {
     let dir = tempfile::tempdir().expect("dir");
