@@ -14,7 +14,7 @@ use crate::error::Error;
 use crate::probe::{self, Kind};
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::{Pod, PodStatus};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::mpsc;
@@ -70,6 +70,8 @@ struct Worker {
     probes: BTreeMap<String, Vec<AbortHandle>>,
     inbox: mpsc::Sender<Signal>,
     api_wait: bool,
+    /// Exits seen while something of this pod was starting.
+    early_exits: BTreeSet<String>,
 }
 
 /// Runs until the pod is gone from node and API.
@@ -98,6 +100,7 @@ pub async fn run(
         probes: BTreeMap::new(),
         inbox,
         api_wait: false,
+        early_exits: BTreeSet::new(),
     };
     worker.adopt();
     while !worker.finished() {
@@ -333,7 +336,19 @@ impl Worker {
                     self.act(Action::MountVolumes);
                 }
             }
-            Signal::Exited(id) => self.look(vec![id], true),
+            Signal::Exited(id) => {
+                if self.seen.find(&id).is_some() || self.seen.sandboxes.iter().any(|s| s.id == id) {
+                    self.look(vec![id], true);
+                } else if self
+                    .memory
+                    .in_flight
+                    .iter()
+                    .any(|op| matches!(op, Op::Container(_) | Op::Sandbox))
+                {
+                    // It may be one that is being started and is not known by its id yet.
+                    self.early_exits.insert(id);
+                }
+            }
             Signal::Resync => {
                 self.api_wait = false;
                 let alive = self
@@ -440,7 +455,14 @@ impl Worker {
                 if ended {
                     self.ended(with_last_words(*container));
                 } else {
+                    let id = container.id.clone();
                     self.seen.put_container(*container);
+                    if self.early_exits.remove(&id) {
+                        self.look(vec![id], true);
+                    }
+                }
+                if !self.memory.in_flight.iter().any(|op| matches!(op, Op::Container(_))) {
+                    self.early_exits.clear();
                 }
                 self.drop_old(&name);
             }

@@ -26,8 +26,8 @@ pub enum RuntimeEvent {
 }
 
 const FILTERS: [&str; 2] = [
-    "namespace==k8s.io,topic==/tasks/exit",
-    "namespace==k8s.io,topic==/tasks/oom",
+    "namespace==k8s.io,topic==\"/tasks/exit\"",
+    "namespace==k8s.io,topic==\"/tasks/oom\"",
 ];
 const RECONNECT: Duration = Duration::from_millis(200);
 
