@@ -2,6 +2,7 @@
 //! PID, UTS, cgroup) on this machine, joined by links that can be cut. What
 //! runs there is the real thing: containerd, runc, nftables.
 
+pub mod bench;
 pub mod cluster;
 pub mod host;
 pub mod init;
