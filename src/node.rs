@@ -42,6 +42,12 @@ pub fn config(args: &NodeArgs, cluster: &ClusterArgs, data_dir: &Path) -> Result
     config.images_dir = data_dir.join(paths::IMAGES);
     config.pause_image = args.pause_image.clone();
     config.kubelet_port = args.kubelet_port;
+    config.resolv_conf = args.resolv_conf.clone();
+    config.network_backend = match args.network_backend.as_str() {
+        "vxlan" => skiff_network::Backend::Vxlan,
+        "direct" => skiff_network::Backend::Direct,
+        _ => skiff_network::Backend::Auto,
+    };
     for label in &args.node_labels {
         let Some((key, value)) = label.split_once('=') else {
             bail!("--node-labels: {label:?} is not key=value")

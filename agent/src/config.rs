@@ -34,6 +34,10 @@ pub struct Config {
     pub pod_logs_dir: PathBuf,
     pub pods_max: u32,
     pub mtu: u32,
+    /// How pods of two nodes reach each other.
+    pub network_backend: skiff_network::Backend,
+    /// The host's own resolvers, for pods that ask for them and for names outside the cluster.
+    pub resolv_conf: PathBuf,
 }
 
 impl Config {
@@ -60,6 +64,8 @@ impl Config {
             pod_logs_dir: PathBuf::from("/var/log/pods"),
             pods_max: 110,
             mtu: 0,
+            network_backend: skiff_network::Backend::default(),
+            resolv_conf: PathBuf::from("/etc/resolv.conf"),
         }
     }
 

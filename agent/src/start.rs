@@ -61,7 +61,7 @@ pub async fn run(
         host_ips: vec![node_ip.to_string()],
         cpu_milli: i64::try_from(machine.cpus).unwrap_or(1) * 1_000,
         memory_bytes: machine.memory_bytes,
-        resolv_conf: std::fs::read_to_string("/etc/resolv.conf").unwrap_or_default(),
+        resolv_conf: std::fs::read_to_string(&config.resolv_conf).unwrap_or_default(),
         images_ready,
         config: config.clone(),
     });
@@ -168,7 +168,7 @@ async fn network(
         cluster_dns: config.cluster_dns,
         cluster_domain: config.cluster_domain.clone(),
         backend: Default::default(),
-        upstream_resolv_conf: "/etc/resolv.conf".into(),
+        upstream_resolv_conf: config.resolv_conf.clone(),
         data_dir: config.data_dir.join("network"),
         mtu: (config.mtu != 0).then_some(config.mtu),
     };

@@ -4,25 +4,30 @@
 use anyhow::{Context, Result};
 use nix::errno::Errno;
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
-use nix::sys::wait::waitpid;
+use nix::sys::signal::{SigSet, Signal};
+use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use std::path::Path;
 
 /// Called in new namespaces. `dir` is the host's directory.
 pub fn run(name: &str, dir: &Path) -> Result<()> {
+    // Blocked, so that one that comes between reaping and waiting is not lost.
+    let mut ended = SigSet::empty();
+    ended.add(Signal::SIGCHLD);
+    ended.thread_block().context("cannot block SIGCHLD")?;
     nix::unistd::sethostname(name).context("cannot set the host name")?;
     mounts(dir)?;
     // Told to whoever waits for the host.
     std::fs::write(dir.join("ready"), "").context("cannot tell that the host is ready")?;
+    // Orphans become children of process 1: each end is signalled, and waited for.
     loop {
-        match waitpid(None, None) {
-            Ok(_) => {}
-            Err(Errno::ECHILD) => {
-                // Nobody to reap: until a signal says that there is.
-                nix::unistd::pause();
+        loop {
+            match waitpid(None, Some(WaitPidFlag::WNOHANG)) {
+                Ok(WaitStatus::StillAlive) | Err(Errno::ECHILD) => break,
+                Ok(_) | Err(Errno::EINTR) => {}
+                Err(error) => return Err(error).context("cannot reap"),
             }
-            Err(Errno::EINTR) => {}
-            Err(error) => return Err(error).context("cannot reap"),
         }
+        ended.wait().context("cannot wait for a signal")?;
     }
 }
 
