@@ -167,7 +167,7 @@ async fn network(
         service_cidrs: config.service_cidrs.clone(),
         cluster_dns: config.cluster_dns,
         cluster_domain: config.cluster_domain.clone(),
-        backend: Default::default(),
+        backend: config.network_backend,
         upstream_resolv_conf: config.resolv_conf.clone(),
         data_dir: config.data_dir.join("network"),
         mtu: (config.mtu != 0).then_some(config.mtu),
