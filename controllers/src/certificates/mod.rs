@@ -11,6 +11,7 @@ use k8s_openapi::api::authorization::v1::{ResourceAttributes, SubjectAccessRevie
 use k8s_openapi::api::certificates::v1::{
     CertificateSigningRequest, CertificateSigningRequestCondition, CertificateSigningRequestStatus,
 };
+use k8s_openapi::api::core::v1::Node;
 use kube::Api;
 use kube::api::{DeleteParams, PostParams};
 use tokio::task::JoinSet;
@@ -20,7 +21,7 @@ use crate::key::{Key, time};
 use crate::queue::Queue;
 use crate::worker::work;
 
-use plan::{Approval, Asked};
+use plan::{Approval, Asked, Held};
 
 const WORKERS: usize = 4;
 /// Validity where the request names none: a year, as upstream's signer.
@@ -46,8 +47,27 @@ pub fn start(context: Context, signer: Arc<dyn CertificateSigner>, tasks: &mut J
             }
         }
     });
+    // A Node that reports its addresses decides requests that waited for them.
+    context.shared.nodes.on_change({
+        let (queue, requests) = (queue.clone(), requests.clone());
+        move |change| {
+            let addresses = |node: &Arc<Node>| node.status.as_ref().and_then(|status| status.addresses.clone());
+            if change.old.and_then(addresses) == change.new.and_then(addresses) {
+                return;
+            }
+            let waiting = requests.list().into_iter().filter(|request| {
+                request.spec.signer_name == plan::NODE_SERVING && !plan::has_condition(request, "Approved")
+            });
+            for request in waiting {
+                queue.add(Key::of(&request.metadata));
+            }
+        }
+    });
+    let shared = context.shared.clone();
     tasks.spawn(async move {
         requests.synced().await;
+        shared.nodes.synced().await;
+        shared.services.synced().await;
         let reconcile = |key: Key| {
             let (context, queue, signer) = (context.clone(), queue.clone(), signer.clone());
             async move { reconcile(&context, &queue, signer.as_ref(), key).await }
@@ -107,7 +127,11 @@ async fn reconcile(
             "Auto approving kubelet serving certificate: the node asks for its own addresses."
         }
     };
-    approve(&api, &request, message, now).await
+    match approve(&api, &request, message, now).await? {
+        // Signed at once instead of when the watch shows the approval: a node that joins waits for it.
+        Some(approved) => sign(&api, &approved, signer, now).await,
+        None => Ok(()),
+    }
 }
 
 async fn may(context: &Context, request: &CertificateSigningRequest, subresource: &str) -> Result<bool, Error> {
@@ -138,16 +162,28 @@ async fn may(context: &Context, request: &CertificateSigningRequest, subresource
 
 fn serves_itself(context: &Context, asked: &Asked) -> bool {
     let node_name = plan::node_of(asked);
-    let Some(node) = context.shared.nodes.get(&Key::new("", node_name)) else {
-        return false;
-    };
-    let status = node.status.as_ref();
-    let addresses: Vec<String> = status
-        .iter()
-        .flat_map(|status| status.addresses.iter().flatten())
-        .map(|address| address.address.clone())
-        .collect();
-    plan::names_match(asked, node_name, &addresses)
+    let mut held = Held::default();
+    for node in context.shared.nodes.list() {
+        let status = node.status.as_ref();
+        let listed = status.iter().flat_map(|status| status.addresses.iter().flatten());
+        let addresses = listed.map(|address| address.address.clone());
+        if crate::key::name(&node.metadata) == node_name {
+            held.own.extend(addresses);
+        } else {
+            held.by_others.extend(addresses);
+        }
+    }
+    for service in context.shared.services.list() {
+        let spec = service.spec.iter();
+        held.by_others
+            .extend(spec.clone().flat_map(|spec| spec.cluster_ips.iter().flatten().cloned()));
+        held.by_others
+            .extend(spec.flat_map(|spec| spec.external_ips.iter().flatten().cloned()));
+        let balancer = service.status.as_ref().and_then(|status| status.load_balancer.as_ref());
+        let ingress = balancer.iter().flat_map(|balancer| balancer.ingress.iter().flatten());
+        held.by_others.extend(ingress.filter_map(|ingress| ingress.ip.clone()));
+    }
+    plan::names_match(asked, node_name, &held)
 }
 
 fn condition(kind: &str, reason: &str, message: String, now: Timestamp) -> CertificateSigningRequestCondition {
@@ -166,7 +202,7 @@ async fn approve(
     request: &CertificateSigningRequest,
     message: &str,
     now: Timestamp,
-) -> Result<(), Error> {
+) -> Result<Option<CertificateSigningRequest>, Error> {
     let mut approved = request.clone();
     let status = approved
         .status
@@ -177,7 +213,10 @@ async fn approve(
     let written = api
         .replace_subresource("approval", own_name, &PostParams::default(), &approved)
         .await;
-    gone_is_fine(written.doing(|| format!("approve request {own_name}")))
+    match written.doing(|| format!("approve request {own_name}")) {
+        Err(error) if error.is_not_found() => Ok(None),
+        other => other.map(Some),
+    }
 }
 
 async fn sign(

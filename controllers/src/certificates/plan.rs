@@ -1,5 +1,7 @@
 //! Whether a certificate request may be approved without asking, may be signed, or has outlived its use. Pure.
 
+use std::collections::BTreeSet;
+
 use jiff::Timestamp;
 use k8s_openapi::api::certificates::v1::{CertificateSigningRequest, CertificateSigningRequestSpec};
 use x509_parser::certification_request::X509CertificationRequest;
@@ -160,10 +162,25 @@ pub fn approval(spec: &CertificateSigningRequestSpec, asked: &Asked) -> Approval
     }
 }
 
-/// Whether a node with these addresses may carry the names asked for.
-pub fn names_match(asked: &Asked, node: &str, addresses: &[String]) -> bool {
-    let known = |name: &String| name == node || addresses.contains(name);
-    asked.dns.iter().all(known) && asked.ips.iter().all(|ip| addresses.contains(ip))
+/// What the cluster knows about the addresses that a serving certificate is asked for.
+#[derive(Debug, Default)]
+pub struct Held {
+    /// Addresses in the Node's status; none while the Node does not exist or has not reported.
+    pub own: Vec<String>,
+    /// Whether another Node or a Service has this address.
+    pub by_others: BTreeSet<String>,
+}
+
+/// Whether the node may carry the names asked for.
+///
+/// A Node that has reported its addresses gets these and its name. One that joins needs the certificate before
+/// it reports: it gets its name and addresses that nobody else is known to have.
+pub fn names_match(asked: &Asked, node: &str, held: &Held) -> bool {
+    if held.own.is_empty() {
+        return asked.dns == [node] && asked.ips.iter().all(|ip| !held.by_others.contains(ip));
+    }
+    let known = |name: &String| name == node || held.own.contains(name);
+    asked.dns.iter().all(known) && asked.ips.iter().all(|ip| held.own.contains(ip))
 }
 
 pub fn node_of(asked: &Asked) -> &str {
@@ -258,8 +275,24 @@ mod tests {
             approval(&spec(NODE_SERVING, "system:node:n2", &["server auth"]), &asked),
             Approval::No
         );
-        assert!(names_match(&asked, "n1", &["10.0.0.5".to_string()]));
-        assert!(!names_match(&asked, "n1", &["10.0.0.6".to_string()]));
-        assert!(!names_match(&asked, "n2", &["10.0.0.5".to_string()]));
+        let held = |own: &[&str], others: &[&str]| Held {
+            own: own.iter().map(ToString::to_string).collect(),
+            by_others: others.iter().map(ToString::to_string).collect(),
+        };
+        assert!(names_match(&asked, "n1", &held(&["10.0.0.5"], &[])));
+        assert!(!names_match(&asked, "n1", &held(&["10.0.0.6"], &[])));
+        assert!(!names_match(&asked, "n2", &held(&["10.0.0.5"], &[])));
+        // Before the node has reported.
+        assert!(names_match(&asked, "n1", &held(&[], &["10.0.0.1"])));
+        assert!(
+            !names_match(&asked, "n1", &held(&[], &["10.0.0.5"])),
+            "another's address"
+        );
+        assert!(!names_match(&asked, "n2", &held(&[], &[])), "another's name");
+        let foreign = Asked {
+            dns: vec!["n1".to_string(), "kubernetes".to_string()],
+            ..node()
+        };
+        assert!(!names_match(&foreign, "n1", &held(&[], &[])));
     }
 }
