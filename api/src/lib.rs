@@ -1,6 +1,7 @@
 //! Shared API machinery: the value tree, type descriptors, codecs, patches,
 //! selectors, quantities and the `Status` error. No I/O, no clock, no tokio.
 
+pub mod apply;
 pub mod codec;
 pub mod duration;
 pub mod intstr;
