@@ -14,9 +14,11 @@ mod certificates;
 mod claim;
 mod clusterroles;
 mod context;
+mod cronjob;
 mod daemonset;
 mod deployment;
 mod discovery;
+mod disruption;
 mod endpoints;
 mod events;
 mod expectations;
@@ -28,6 +30,7 @@ mod node;
 mod owned;
 mod pod_gc;
 mod pods;
+mod protection;
 mod publish;
 mod queue;
 mod replicaset;
@@ -145,6 +148,13 @@ pub async fn run(
     job::start(
         context("job-controller"),
         context("ttl-after-finished-controller"),
+        &mut tasks,
+    );
+    cronjob::start(context("cronjob-controller"), &mut tasks);
+    disruption::start(context("disruption-controller"), &mut tasks);
+    protection::start(
+        context("pvc-protection-controller"),
+        context("pv-protection-controller"),
         &mut tasks,
     );
     // Handlers are registered: the watches may start.

@@ -7,10 +7,11 @@ use k8s_openapi::api::batch::v1::{CronJob, Job};
 use k8s_openapi::api::certificates::v1::CertificateSigningRequest;
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{
-    ConfigMap, Endpoints, Namespace, Node, PersistentVolumeClaim, Pod, ReplicationController, Secret, Service,
-    ServiceAccount,
+    ConfigMap, Endpoints, Namespace, Node, PersistentVolume, PersistentVolumeClaim, Pod, ReplicationController, Secret,
+    Service, ServiceAccount,
 };
 use k8s_openapi::api::discovery::v1::EndpointSlice;
+use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use k8s_openapi::api::rbac::v1::ClusterRole;
 use kube::runtime::watcher;
 use kube::{Api, Client, Resource};
@@ -41,6 +42,8 @@ pub struct Shared {
     pub jobs: Arc<Cache<Job>>,
     pub cron_jobs: Arc<Cache<CronJob>>,
     pub claims: Arc<Cache<PersistentVolumeClaim>>,
+    pub volumes: Arc<Cache<PersistentVolume>>,
+    pub disruption_budgets: Arc<Cache<PodDisruptionBudget>>,
     pub services: Arc<Cache<Service>>,
     pub endpoint_slices: Arc<Cache<EndpointSlice>>,
     pub endpoints: Arc<Cache<Endpoints>>,
@@ -105,6 +108,8 @@ impl Shared {
             jobs: Arc::new(Cache::new(by_owner, keep)),
             cron_jobs: Arc::new(Cache::new(unindexed, keep)),
             claims: Arc::new(Cache::new(unindexed, keep)),
+            volumes: Arc::new(Cache::new(unindexed, keep)),
+            disruption_budgets: Arc::new(Cache::new(unindexed, keep)),
             services: Arc::new(Cache::new(unindexed, keep)),
             endpoint_slices: Arc::new(Cache::new(unindexed, keep)),
             endpoints: Arc::new(Cache::new(unindexed, keep)),
@@ -159,5 +164,7 @@ impl Shared {
         watch!(jobs);
         watch!(cron_jobs);
         watch!(claims);
+        watch!(volumes);
+        watch!(disruption_budgets);
     }
 }
