@@ -19,6 +19,7 @@ mod events;
 mod handler;
 mod in_process;
 mod proxy;
+mod quota;
 mod registry;
 pub mod request;
 mod respond;

@@ -5,6 +5,7 @@ use crate::documents::{Documents, Metrics};
 use crate::events::EventCache;
 use crate::handler::{CreateArgs, Target};
 use crate::registry::{Catalog, DecodeCache, StoreObjects, encode, key_of, text_at};
+use crate::quota::Recounts;
 use crate::respond;
 use serde_json::Value;
 use skiff_access::{Access, UserInfo};
@@ -40,6 +41,7 @@ pub struct ApiServer {
     pub(crate) documents: Documents,
     pub(crate) metrics: Metrics,
     pub(crate) closing: CancellationToken,
+    pub(crate) recounts: Arc<Recounts>,
 }
 
 /// Writes in one batch at start: few transactions, each well under the store's limit.
@@ -58,7 +60,9 @@ impl ApiServer {
             documents: Documents::default(),
             metrics: Metrics::default(),
             closing: CancellationToken::new(),
+            recounts: Arc::default(),
         });
+        server.start_recounts();
         server.bootstrap().await?;
         Ok(server)
     }

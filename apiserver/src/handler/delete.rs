@@ -156,8 +156,8 @@ impl ApiServer {
                 Plan::Pending => Change::Keep,
                 Plan::Mark(new) => Change::Write(new),
                 Plan::Remove(last) => {
-                    let (_, ops) = self.companions(kind, Some(old), None, objects)?;
-                    Change::Remove(last, ops)
+                    let (compare, ops) = self.companions(kind, Some(old), None, objects)?;
+                    Change::Remove(last, compare, ops)
                 }
             })
         })

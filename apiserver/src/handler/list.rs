@@ -12,7 +12,7 @@ use base64::Engine;
 use bytes::Bytes;
 use http::Response;
 use serde_json::json;
-use skiff_api::ApiError;
+use skiff_api::{ApiError, FieldError, FieldErrorKind};
 use skiff_store::{Entry, Snapshot, StoreError};
 use std::sync::Arc;
 
@@ -55,7 +55,7 @@ impl ApiServer {
             .then(|| decode_continue(&o.continue_token))
             .transpose()?;
         let snapshot = match &resumed {
-            Some(token) => self.continued(token, &o.resource_version)?,
+            Some(token) => self.continued(token, &o.resource_version, o.resource_version_match)?,
             None => {
                 self.list_snapshot(o.resource_version.as_str(), o.resource_version_match, o.limit)
                     .await?
@@ -95,10 +95,20 @@ impl ApiServer {
         Ok((entries, meta))
     }
 
-    fn continued(&self, token: &Continue, resource_version: &str) -> Result<Arc<dyn Snapshot>, ApiError> {
+    fn continued(
+        &self,
+        token: &Continue,
+        resource_version: &str,
+        matching: Option<RvMatch>,
+    ) -> Result<Arc<dyn Snapshot>, ApiError> {
         if !matches!(resource_version, "" | "0") {
             return Err(ApiError::bad_request(
                 "specifying resource version is not allowed when using continue",
+            ));
+        }
+        if matching.is_some() {
+            return Err(match_forbidden(
+                "resourceVersionMatch is forbidden when continue is provided",
             ));
         }
         // Revision 0 marks an inconsistent continuation: whatever is newest.
@@ -130,17 +140,13 @@ impl ApiServer {
     ) -> Result<Arc<dyn Snapshot>, ApiError> {
         let exact = match (matching, rv) {
             (Some(_), "") => {
-                return Err(ApiError::new(
-                    422,
-                    "Invalid",
-                    "resourceVersionMatch: Forbidden: resourceVersionMatch is forbidden unless resourceVersion is provided",
+                return Err(match_forbidden(
+                    "resourceVersionMatch is forbidden unless resourceVersion is provided",
                 ));
             }
             (Some(RvMatch::Exact), "0") => {
-                return Err(ApiError::new(
-                    422,
-                    "Invalid",
-                    "resourceVersionMatch: Forbidden: resourceVersionMatch \"Exact\" is forbidden for resourceVersion \"0\"",
+                return Err(match_forbidden(
+                    "resourceVersionMatch \"exact\" is forbidden for resourceVersion \"0\"",
                 ));
             }
             (Some(RvMatch::Exact), _) => true,
@@ -155,6 +161,15 @@ impl ApiServer {
             .snapshot_at(parse_revision(rv)?)
             .map_err(respond::store_error)
     }
+}
+
+fn match_forbidden(why: &str) -> ApiError {
+    let error = FieldError {
+        field: "resourceVersionMatch".into(),
+        kind: FieldErrorKind::Forbidden,
+        detail: format!("Forbidden: {why}"),
+    };
+    ApiError::invalid("meta.k8s.io", "ListOptions", "", &[error])
 }
 
 /// Up to `limit` matching entries behind `start`; the number of keys that are

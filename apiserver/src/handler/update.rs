@@ -149,13 +149,13 @@ impl ApiServer {
         }
         self.admit(args, Operation::Update, &mut new, old, objects, warnings, false)?;
         if finished(kind, &new) && sub != "status" {
-            let (_, ops) = self.companions(kind, Some(old), None, objects)?;
-            return Ok(Change::Remove(new, ops));
+            let (compare, ops) = self.companions(kind, Some(old), None, objects)?;
+            return Ok(Change::Remove(new, compare, ops));
         }
         let (compare, ops) = if sub.is_empty() {
             self.companions(kind, Some(old), Some(&mut new), objects)?
         } else {
-            (Vec::new(), Vec::new())
+            self.quota_ops(kind, sub, Some(old), Some(&mut new), objects)?
         };
         Ok(Change::WriteWith(new, compare, ops))
     }

@@ -25,7 +25,7 @@ pub(crate) enum Change {
     /// Replace it, and more in the same transaction.
     WriteWith(Value, Vec<Compare>, Vec<Op>),
     /// Remove it; the answer shows this tree's bytes.
-    Remove(Value, Vec<Op>),
+    Remove(Value, Vec<Compare>, Vec<Op>),
 }
 
 /// How a read-modify-write ended.
@@ -105,7 +105,8 @@ fn prepare(kind: &Kind, key: &Bytes, current: &Entry, change: Change) -> Result<
             txn.then = ops;
             (value, false)
         }
-        Change::Remove(value, ops) => {
+        Change::Remove(value, compare, ops) => {
+            txn.compare.extend(compare);
             txn.then = ops;
             (value, true)
         }

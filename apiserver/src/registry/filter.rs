@@ -19,10 +19,7 @@ impl Filter {
     pub fn parse(kind: &'static Kind, labels: &str, fields: &str) -> Result<Self, ApiError> {
         let labels = match labels.trim() {
             "" => None,
-            text => Some(
-                LabelSelector::parse(text)
-                    .map_err(|e| ApiError::bad_request(format!("unable to parse requirement: {e}")))?,
-            ),
+            text => Some(LabelSelector::parse(text).map_err(|e| ApiError::bad_request(e.to_string()))?),
         };
         let selector = FieldSelector::parse(fields).map_err(|e| ApiError::bad_request(e.to_string()))?;
         for requirement in &selector.requirements {

@@ -31,10 +31,10 @@ impl ApiServer {
         &self,
         kind: &Kind,
         old: Option<&Value>,
-        new: Option<&mut Value>,
+        mut new: Option<&mut Value>,
         objects: &StoreObjects<'_>,
     ) -> Result<(Vec<Compare>, Vec<Op>), ApiError> {
-        let (mut compare, mut ops) = (Vec::new(), Vec::new());
+        let (mut compare, mut ops) = self.quota_ops(kind, "", old, new.as_deref_mut(), objects)?;
         if kind.plural != "services" || !kind.group.is_empty() {
             return Ok((compare, ops));
         }

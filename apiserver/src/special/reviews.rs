@@ -4,6 +4,7 @@ use super::body_of;
 use crate::body::ApiBody;
 use crate::handler::{ServerCall, Target};
 use crate::registry::text_at;
+use crate::request::negotiate;
 use crate::respond;
 use crate::server::ApiServer;
 use http::Response;
@@ -15,6 +16,8 @@ use std::sync::Arc;
 impl ApiServer {
     pub(super) fn review(self: &Arc<Self>, call: &ServerCall, target: Target) -> Result<Response<ApiBody>, ApiError> {
         let kind = target.kind;
+        // An answer has no other form: it is no table.
+        negotiate(call.header(http::header::ACCEPT), &[])?;
         let mut review = body_of(call, (kind.group, target.version, kind.kind))?;
         let objects = self.objects(self.store.snapshot());
         let status = match kind.kind {
