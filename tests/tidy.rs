@@ -11,6 +11,7 @@ const MAY_DEPEND_ON: &[(&str, &[&str])] = &[
     ("skiff-api", &[]),
     ("skiff-proto", &[]),
     ("skiff-store", &[]),
+    ("base2histogram", &[]),
     ("skiff-kinds", &["skiff-api"]),
     ("skiff-access", &["skiff-api"]),
     ("skiff-apiserver", &["skiff-api", "skiff-store", "skiff-access", "skiff-kinds"]),

@@ -181,10 +181,10 @@ fn two_nodes_reach_each_other_and_one_lives_on_without_its_server() -> Result<()
                     "exec",
                     from,
                     "--",
+                    "timeout",
+                    "5",
                     "wget",
                     "-qO-",
-                    "-T",
-                    "5",
                     &format!("http://{address}:8080/hostname"),
                 ],
                 to,
@@ -192,7 +192,16 @@ fn two_nodes_reach_each_other_and_one_lives_on_without_its_server() -> Result<()
         }
         expect(
             &cluster,
-            &["exec", from, "--", "wget", "-qO-", "-T", "5", "http://web/hostname"],
+            &[
+                "exec",
+                from,
+                "--",
+                "timeout",
+                "5",
+                "wget",
+                "-qO-",
+                "http://web/hostname",
+            ],
             "web-",
         )?;
     }
@@ -211,7 +220,13 @@ fn two_nodes_reach_each_other_and_one_lives_on_without_its_server() -> Result<()
     let fetch = |path: &str| -> Result<String> {
         let output = host
             .command("busybox")
-            .args(["wget", "-qO-", "-T", "5", &format!("http://{on_second}:8080{path}")])
+            .args([
+                "timeout",
+                "5",
+                "wget",
+                "-qO-",
+                &format!("http://{on_second}:8080{path}"),
+            ])
             .output()?;
         Ok(String::from_utf8_lossy(&output.stdout).into_owned())
     };

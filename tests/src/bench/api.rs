@@ -4,10 +4,10 @@ use super::connection::{Call, Connection, Endpoint, PROTOBUF};
 use super::process::Process;
 use super::sample::{Sample, count, duration};
 use super::table::Row;
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use futures::future::try_join_all;
 use hyper::Method;
-use serde_json::json;
+use serde_json::{Value, json};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -43,6 +43,10 @@ pub async fn measure(endpoint: &Endpoint, skiff: Process) -> Result<Vec<Row>> {
             ))
             .await?;
     }
+    // A fast answer that is not the answer would be no figure.
+    let list: Value = serde_json::from_slice(&connection.send(Call::get(collection("bench-list"))).await?)?;
+    let listed = list["items"].as_array().map_or(0, Vec::len);
+    ensure!(listed >= LISTED, "the list has {listed} items");
     let updated = |client: usize| format!("updated-{client}");
     for client in 0..CLIENTS[1] {
         connection

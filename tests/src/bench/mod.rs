@@ -2,8 +2,8 @@
 //! they should be. Measures and tells; judges nothing but its own aims.
 //!
 //! ```text
-//! start --> idle, 0 pods --> idle, 10 pods --> pods --> API
-//!       --> stop --> floor (CRI alone) --> start again
+//! start --> start again --> idle, 0 pods --> idle, 10 pods --> pods --> API
+//!       --> stop --> floor: CRI alone
 //! ```
 
 mod api;
@@ -85,48 +85,47 @@ async fn measure(cluster: &Cluster, parts: &BTreeSet<Part>, table: &mut Table) -
     let (endpoint, started) = start::start(cluster, flags, node.then_some("first"))
         .await
         .context("start")?;
-    if wants(Part::Start) {
-        table.rows.extend(start::rows("start", &started, true));
-    }
-    let pid_file = cluster.hosts[0].data_dir().join("skiff.pid");
-    let skiff = Process::of_host(cluster.hosts[0].pid, &pid_file)?;
     if node {
         clear(&endpoint).await.context("removing the first pod")?;
     }
+    if wants(Part::Start) {
+        table.rows.extend(start::rows("start", &started, true));
+        let again = start::restart(cluster, &endpoint, "second").await.context("restart")?;
+        table.rows.extend(start::rows("start again", &again, false));
+        clear(&endpoint).await.context("removing the second pod")?;
+    }
+    let skiff = Process::of_host(cluster.hosts[0].pid, &cluster.hosts[0].data_dir().join("skiff.pid"))?;
     if wants(Part::Idle) {
         idle(cluster, &endpoint, skiff, table).await.context("idle")?;
     }
     let mut through_api = None;
     if wants(Part::Pods) {
-        through_api = Some(pods::measure(&endpoint.client()?).await.context("pods")?);
+        through_api = Some(pods::measure(&endpoint.client()?, skiff).await.context("pods")?);
+        memory_after("all these pods", skiff, table)?;
     }
     if wants(Part::Api) {
         table.rows.extend(api::measure(&endpoint, skiff).await.context("API")?);
         table.rows.extend(fanout::measure(&endpoint).await.context("watch")?);
-    }
-    if wants(Part::Pods) || wants(Part::Api) {
-        let usage = skiff.usage()?;
-        table.push(Row::new(
-            "after all that: skiff RSS (RssAnon)",
-            format!(
-                "{} ({})",
-                sample::mebibytes(usage.rss_bytes),
-                sample::mebibytes(usage.rss_anon_bytes)
-            ),
-        ));
-    }
-    if wants(Part::Start) {
-        let again = start::restart(cluster, &endpoint, "second").await.context("restart")?;
-        table.rows.extend(start::rows("start again", &again, false));
-        clear(&endpoint).await.context("removing the second pod")?;
+        memory_after("all these calls", skiff, table)?;
     }
     if let Some((timings, more)) = through_api {
         cluster.stop(0, "-TERM")?;
         let floor = floor::measure(cluster).await.context("floor");
         let reached = floor.as_ref().ok().map(|(timings, _)| timings);
         table.rows.extend(pods::rows(&timings, more, reached));
-        table.rows.push(floor?.1);
+        table.rows.extend(floor?.1);
     }
+    Ok(())
+}
+
+fn memory_after(what: &str, skiff: Process, table: &mut Table) -> Result<()> {
+    let usage = skiff.usage()?;
+    let told = format!(
+        "{} ({})",
+        sample::mebibytes(usage.rss_bytes),
+        sample::mebibytes(usage.rss_anon_bytes)
+    );
+    table.push(Row::new(format!("after {what}: skiff RSS (RssAnon)"), told));
     Ok(())
 }
 

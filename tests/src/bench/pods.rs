@@ -1,5 +1,6 @@
 //! From a pod's creation until a watching client sees it Running and Ready.
 
+use super::process::Process;
 use super::sample::{Sample, duration};
 use super::table::Row;
 use super::tracker::Tracker;
@@ -72,7 +73,7 @@ pub struct Timings {
 }
 
 /// The pods' latencies, and rows that go beside them.
-pub async fn measure(client: &Client) -> Result<(Timings, Vec<Row>)> {
+pub async fn measure(client: &Client, skiff: Process) -> Result<(Timings, Vec<Row>)> {
     let mut tracker = Tracker::start(client.clone(), NAMESPACE).await?;
     let (mut latencies, mut scheduling) = (Vec::new(), Vec::new());
     let alone = names("sequence", IN_SEQUENCE);
@@ -87,6 +88,7 @@ pub async fn measure(client: &Client) -> Result<(Timings, Vec<Row>)> {
     delete_all(client, &mut tracker, &alone).await?;
 
     let together = names("together", AT_ONCE);
+    let before = skiff.usage()?;
     let begun = Instant::now();
     let created = create_all(client, &together).await?;
     let accepted = begun.elapsed();
@@ -99,6 +101,7 @@ pub async fn measure(client: &Client) -> Result<(Timings, Vec<Row>)> {
         last = last.max(running);
     }
     let deleted = delete_all(client, &mut tracker, &together).await?;
+    let cpu = Duration::from_millis(skiff.usage()?.cpu_ms - before.cpu_ms) / AT_ONCE as u32;
     let rows = vec![
         Row::new(
             "  of that, create to scheduled, p50 / p99",
@@ -106,6 +109,7 @@ pub async fn measure(client: &Client) -> Result<(Timings, Vec<Row>)> {
         ),
         Row::new(format!("{AT_ONCE} at once: all created after"), duration(accepted)),
         Row::new(format!("{AT_ONCE} deleted together, until gone"), duration(deleted)),
+        Row::new("skiff CPU per pod, from create to gone", duration(cpu)),
     ];
     let timings = Timings {
         sequence: Sample::new(latencies),
