@@ -166,6 +166,21 @@ pub(crate) fn protobuf_event(what: &str, object: &[u8]) -> Bytes {
     Bytes::from(wire::frame_watch_event(what, object))
 }
 
+/// Whether a patch is a server-side apply.
+pub(crate) fn is_apply(content_type: &str) -> bool {
+    PatchType::of_media_type(content_type) == Some(PatchType::ApplyYaml)
+}
+
+/// An applied configuration: YAML, or JSON, which is YAML.
+pub(crate) fn apply_body(body: &[u8]) -> Result<Value, ApiError> {
+    if body.trim_ascii_start().first() == Some(&b'{')
+        && let Ok((value, _)) = wire::decode_json(body)
+    {
+        return Ok(value);
+    }
+    wire::decode_yaml(body).map_err(|error| ApiError::bad_request(format!("error decoding YAML: {error}")))
+}
+
 /// A patch as it was sent.
 pub(crate) enum Patch {
     Json(Bytes),
@@ -183,12 +198,10 @@ impl Patch {
             Some(PatchType::Json) => Ok(Self::Json(body.clone())),
             Some(PatchType::Merge) => Ok(Self::Merge(parse()?)),
             Some(PatchType::Strategic) => Ok(Self::Strategic(parse()?)),
-            Some(PatchType::ApplyYaml) => Err(ApiError::unsupported_media_type(
-                "server-side apply (application/apply-patch+yaml) is not served yet; use client-side apply",
-            )),
-            None => Err(ApiError::unsupported_media_type(
+            // Apply is no patch of an object: its callers ask for it first.
+            Some(PatchType::ApplyYaml) | None => Err(ApiError::unsupported_media_type(
                 "the body of the request was in an unknown format - accepted media types include: application/json-patch+json, \
-                 application/merge-patch+json, application/strategic-merge-patch+json",
+                 application/merge-patch+json, application/strategic-merge-patch+json, application/apply-patch+yaml",
             )),
         }
     }

@@ -4,8 +4,8 @@ use crate::config::Config;
 use crate::documents::{Documents, Metrics};
 use crate::events::EventCache;
 use crate::handler::{CreateArgs, Target};
-use crate::registry::{Catalog, DecodeCache, StoreObjects, encode, key_of, text_at};
 use crate::quota::Recounts;
+use crate::registry::{Catalog, DecodeCache, StoreObjects, encode, key_of, text_at};
 use crate::respond;
 use serde_json::Value;
 use skiff_access::{Access, UserInfo};
@@ -166,6 +166,7 @@ impl ApiServer {
             user: &user,
             dry_run: false,
             options: &options,
+            manager: Some("kube-apiserver"),
         };
         match self.create_object(&args, object, &mut Vec::new()).await {
             Ok(_) => Ok(()),

@@ -25,11 +25,14 @@ impl Comparison {
         self.added.is_empty() && self.modified.is_empty() && self.removed.is_empty()
     }
 
-    /// What a writer of the new object takes.
-    pub(super) fn taken(&self) -> FieldSet {
-        let mut taken = self.added.clone();
-        taken.union(&self.modified);
-        taken
+    /// What a writer of the new object takes, and what is gone.
+    pub(super) fn split(self) -> (FieldSet, FieldSet) {
+        let (mut taken, mut other) = (self.added, self.modified);
+        if taken.is_empty() {
+            std::mem::swap(&mut taken, &mut other);
+        }
+        taken.union(&other);
+        (taken, self.removed)
     }
 
     pub(super) fn cut(&mut self, names: &[&str]) {
@@ -79,24 +82,16 @@ impl Found {
     }
 
     fn attach(&mut self, element: String, child: Found) {
-        set::put(
-            &mut self.added.below,
-            element.clone(),
-            child.added.member,
-            child.added.below,
-        );
-        set::put(
-            &mut self.modified.below,
-            element.clone(),
-            child.modified.member,
-            child.modified.below,
-        );
-        set::put(
-            &mut self.removed.below,
-            element,
-            child.removed.member,
-            child.removed.below,
-        );
+        let parts = [
+            (&mut self.added, child.added),
+            (&mut self.modified, child.modified),
+            (&mut self.removed, child.removed),
+        ];
+        for (part, child) in parts {
+            if !child.is_empty() {
+                set::put(&mut part.below, element.clone(), child.member, child.below);
+            }
+        }
     }
 }
 
@@ -178,7 +173,9 @@ fn members(node: Node<'_>, old: &Map<String, Value>, new: &Map<String, Value>, a
             continue;
         }
         let member = node.member(name);
-        if let Some(field) = member.field {
+        if order != Ordering::Equal
+            && let Some(field) = member.field
+        {
             let stand_in = stand_in(field);
             (old, new) = (old.or(stand_in), new.or(stand_in));
         }
@@ -189,7 +186,7 @@ fn members(node: Node<'_>, old: &Map<String, Value>, new: &Map<String, Value>, a
         };
         let child = diff(member.node, old, new, deeper);
         if !child.is_empty() {
-            found.attach(format!("f:{name}"), child);
+            found.attach(set::named(name), child);
         }
     }
 }

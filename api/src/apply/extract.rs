@@ -85,7 +85,7 @@ pub(super) fn walk(node: Node<'_>, value: &Value, members: Members, out: &mut Tr
                 let mut below = Tree::new();
                 let leaf = walk(member.node, child, members, &mut below);
                 let own = leaf || members == Members::All || member.field.is_none();
-                set::put(out, format!("f:{name}"), own, below);
+                set::put(out, set::named(name), own, below);
             }
             map.is_empty()
         }

@@ -6,7 +6,7 @@
 //!                                                        -> entries -> object
 //! ```
 
-use super::compare::{Comparison, compare};
+use super::compare::compare;
 use super::config;
 use super::conflict::{self, Conflict};
 use super::entries::{self, APPLY, UPDATE, Writer, text};
@@ -66,7 +66,7 @@ pub fn apply(
     for path in tracking.ignored {
         changed.cut(path);
     }
-    let taken = changed.taken();
+    let (taken, removed) = changed.split();
     if !force {
         check_conflicts(tracking, &list, &base, &merged, &taken, who)?;
     }
@@ -75,17 +75,14 @@ pub fn apply(
         &mut list,
         Some(&base),
         &merged,
-        &changed,
-        &taken,
+        (&taken, &removed),
         who.api_version,
     );
 
-    let moved = changed_entry(last.as_ref(), &own, &changed, &base, &merged, who);
-    list.extend(if own.is_empty() {
-        None
-    } else {
-        Some(moved.unwrap_or_else(|| who.entry(APPLY, own)))
-    });
+    if !own.is_empty() {
+        let kept = last.filter(|last| base == merged && unchanged(last, &own, who));
+        list.push(kept.unwrap_or_else(|| who.entry(APPLY, own)));
+    }
     entries::settle(&mut list, false);
     entries::store(&mut merged, list);
     if who.manager == KUBECTL {
@@ -94,21 +91,9 @@ pub fn apply(
     Ok(merged)
 }
 
-/// The applier's entry as it was, if this apply changed nothing about it.
-fn changed_entry(
-    last: Option<&Value>,
-    own: &FieldSet,
-    changed: &Comparison,
-    base: &Value,
-    merged: &Value,
-    who: &Writer<'_>,
-) -> Option<Value> {
-    let last = last?;
-    let same = changed.is_same()
-        && text(last, "apiVersion") == who.api_version
-        && entries::fields(last) == Some(&own.0)
-        && base == merged;
-    same.then(|| last.clone())
+/// The applier's entry says what it would say now; only its time is older.
+fn unchanged(last: &Value, own: &FieldSet, who: &Writer<'_>) -> bool {
+    text(last, "apiVersion") == who.api_version && entries::fields(last) == Some(&own.0)
 }
 
 fn check_envelope(ty: &Type, config: &Value) -> Result<(), ApiError> {
@@ -138,7 +123,7 @@ fn empty_object(config: &Value) -> Value {
 
 /// All that is there, for an object whose fields nobody was known to own.
 fn before_first_apply(tracking: &Tracking<'_>, live: &Value, who: &Writer<'_>) -> Option<Value> {
-    let mut all = compare(tracking.ty, &Value::Null, live).taken();
+    let (mut all, _) = compare(tracking.ty, &Value::Null, live).split();
     for path in tracking.ignored {
         all.cut(path);
     }
@@ -256,7 +241,7 @@ fn check_conflicts(
             set::intersection(fields, &taken.0)
         } else {
             match compared_in(tracking, Some(base), merged, version) {
-                Some(changed) => set::intersection(fields, &changed.taken().0),
+                Some(changed) => set::intersection(fields, &changed.split().0.0),
                 None => continue,
             }
         };

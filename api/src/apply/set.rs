@@ -93,6 +93,14 @@ pub(super) fn is_member(node: &Tree) -> bool {
     node.is_empty() || node.contains_key(SELF)
 }
 
+/// The path element of a named field.
+pub(super) fn named(name: &str) -> String {
+    let mut element = String::with_capacity(name.len() + 2);
+    element.push_str("f:");
+    element.push_str(name);
+    element
+}
+
 /// The elements under a node.
 pub(super) fn elements(node: &Tree) -> impl Iterator<Item = (&String, &Tree)> {
     node.iter()
@@ -188,7 +196,7 @@ fn cut(tree: &mut Tree, names: &[&str]) {
     let Some((first, rest)) = names.split_first() else {
         return;
     };
-    let key = format!("f:{first}");
+    let key = named(first);
     if rest.is_empty() {
         tree.remove(&key);
         return;

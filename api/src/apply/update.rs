@@ -26,8 +26,8 @@ pub fn track_update(tracking: &Tracking<'_>, live: Option<&Value>, new: &mut Val
         changed.cut(path);
     }
     if !changed.is_same() {
-        let taken = changed.taken();
-        release(tracking, &mut list, live, new, &changed, &taken, who.api_version);
+        let (taken, removed) = changed.split();
+        release(tracking, &mut list, live, new, (&taken, &removed), who.api_version);
         take_over(&mut list, taken, who);
         entries::settle(&mut list, true);
     }
@@ -71,8 +71,7 @@ pub(super) fn release(
     list: &mut Vec<Value>,
     live: Option<&Value>,
     new: &Value,
-    changed: &Comparison,
-    taken: &FieldSet,
+    (taken, removed): (&FieldSet, &FieldSet),
     api_version: &str,
 ) {
     let mut elsewhere: Vec<(String, Option<Comparison>)> = Vec::new();
@@ -81,7 +80,7 @@ pub(super) fn release(
         if version == api_version {
             if let Some(fields) = entries::fields_mut(entry) {
                 set::subtract(fields, &taken.0);
-                set::subtract(fields, &changed.removed.0);
+                set::subtract(fields, &removed.0);
             }
             return true;
         }

@@ -2,6 +2,7 @@
 
 use super::identity::ServerCall;
 use super::route::Target;
+use super::tracking::{FieldWriter, manager_of};
 use super::write::commit_entry;
 use crate::body::ApiBody;
 use crate::codec;
@@ -29,6 +30,8 @@ pub(crate) struct CreateArgs<'a> {
     pub user: &'a UserInfo,
     pub dry_run: bool,
     pub options: &'a Value,
+    /// Who is tracked as the owner of the fields; none if the object says already.
+    pub manager: Option<&'a str>,
 }
 
 impl ApiServer {
@@ -40,6 +43,7 @@ impl ApiServer {
         }
         let mut warnings = Vec::new();
         let object = codec::decode_object(call, kind, target.version, &mut warnings)?;
+        let manager = manager_of(call)?;
         let options = json!({"kind": "CreateOptions", "apiVersion": "meta.k8s.io/v1"});
         let args = CreateArgs {
             kind,
@@ -48,6 +52,7 @@ impl ApiServer {
             user: &call.user,
             dry_run: call.options.dry_run,
             options: &options,
+            manager: Some(&manager),
         };
         let entry = self.create_object(&args, object, &mut warnings).await?;
         respond::bytes(
@@ -165,6 +170,16 @@ impl ApiServer {
         let kind = args.kind;
         kind.strategy.default(object);
         let name = text_at(object, &["metadata", "name"]).to_string();
+        // Before admission: what the server adds is nobody's, as upstream.
+        if let Some(manager) = args.manager {
+            let writer = FieldWriter {
+                kind,
+                version: args.version,
+                subresource: "",
+                manager,
+            };
+            writer.track(None, object)?;
+        }
         let mutated = {
             let mut request = admission(args, Operation::Create, &name, object);
             let outcome = self.access.mutate(&mut request, objects);

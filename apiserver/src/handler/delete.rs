@@ -140,6 +140,7 @@ impl ApiServer {
             dry_run: options.dry_run,
             options: &options_value,
             patch: false,
+            tracked: None,
         };
         self.modify(kind, namespace, name, options.dry_run, |old, objects| {
             check_preconditions(

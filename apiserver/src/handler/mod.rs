@@ -8,6 +8,7 @@
 //! Every failure leaves as a `Status`; a panic in a request is caught here and
 //! ends that request only.
 
+mod apply;
 mod create;
 mod delete;
 mod identity;
@@ -15,13 +16,16 @@ mod list;
 mod patch;
 mod read;
 mod route;
+mod tracking;
 mod update;
 mod watch;
 mod write;
 
+pub(crate) use apply::applier;
 pub(crate) use create::CreateArgs;
 pub(crate) use delete::{DeleteOptions, merge_body};
 pub(crate) use identity::{Peer, ServerCall};
 pub(crate) use route::Target;
+pub(crate) use tracking::{FieldWriter, manager_of};
 pub(crate) use update::UpdateArgs;
 pub(crate) use write::Change;

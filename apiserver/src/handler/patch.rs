@@ -1,23 +1,34 @@
 //! PATCH: JSON patch, merge patch, strategic merge patch, applied to the object
-//! in the version of the request, then checked as an update.
+//! in the version of the request, then checked as an update. Server-side apply is in
+//! [`super::apply`].
 
+use super::apply::patch_options;
 use super::identity::ServerCall;
 use super::route::Target;
+use super::tracking::{bad_options, manager_of};
 use super::update::UpdateArgs;
 use crate::body::ApiBody;
 use crate::codec::{self, Patch};
 use crate::respond;
 use crate::server::ApiServer;
 use http::Response;
-use serde_json::json;
-use skiff_api::ApiError;
+use serde_json::{Map, Value};
+use skiff_api::{ApiError, FieldError};
 
 impl ApiServer {
     pub(crate) async fn patch(&self, call: &ServerCall, target: Target) -> Result<Response<ApiBody>, ApiError> {
+        if call.options.force && !codec::is_apply(call.header(http::header::CONTENT_TYPE)) {
+            let error = FieldError::forbidden("force", "may not be specified for non-apply patch");
+            return Err(bad_options(call, &error));
+        }
+        if codec::is_apply(call.header(http::header::CONTENT_TYPE)) {
+            return self.apply(call, target).await;
+        }
         let view = self.view(call, target)?;
         let kind = target.kind;
         let patch = Patch::read(call.header(http::header::CONTENT_TYPE), &call.body)?;
-        let options = json!({"kind": "PatchOptions", "apiVersion": "meta.k8s.io/v1"});
+        let manager = manager_of(call)?;
+        let options = patch_options(call, &call.options.field_manager);
         let args = UpdateArgs {
             target,
             namespace: &call.info.namespace,
@@ -26,9 +37,12 @@ impl ApiServer {
             dry_run: call.options.dry_run,
             options: &options,
             patch: true,
+            tracked: Some((&manager, target.sub_name())),
         };
         let mut warnings = Vec::new();
         let validation = call.options.field_validation;
+        // Entries that the patch does not speak of need not be copied and checked along.
+        let speaks_of_entries = mentions(&call.body, b"managedFields");
         let written = self
             .modify(
                 kind,
@@ -36,7 +50,12 @@ impl ApiServer {
                 &call.info.name,
                 call.options.dry_run,
                 |old, objects| {
-                    let mut seen = codec::to_version(old.clone(), kind, target.version);
+                    let copy = if speaks_of_entries {
+                        old.clone()
+                    } else {
+                        without_entries(old)
+                    };
+                    let mut seen = codec::to_version(copy, kind, target.version);
                     patch.apply(kind, target.version, &mut seen)?;
                     let mut texts = Vec::new();
                     let new = codec::check_object(seen, kind, target.version, validation, &mut texts)?;
@@ -53,4 +72,26 @@ impl ApiServer {
             false,
         )
     }
+}
+
+/// A copy of an object less its managedFields.
+fn without_entries(object: &Value) -> Value {
+    let copy = |map: &Map<String, Value>, skip: &str| -> Map<String, Value> {
+        map.iter()
+            .filter(|(key, _)| *key != skip)
+            .map(|(key, value)| (key.clone(), value.clone()))
+            .collect()
+    };
+    let Value::Object(map) = object else {
+        return object.clone();
+    };
+    let mut made = copy(map, "metadata");
+    if let Some(Value::Object(metadata)) = map.get("metadata") {
+        made.insert("metadata".into(), Value::Object(copy(metadata, "managedFields")));
+    }
+    Value::Object(made)
+}
+
+fn mentions(body: &[u8], word: &[u8]) -> bool {
+    body.windows(word.len()).any(|window| window == word)
 }

@@ -4,6 +4,7 @@
 use super::create::{CreateArgs, admission_namespace};
 use super::identity::ServerCall;
 use super::route::Target;
+use super::tracking::{FieldWriter, manager_of};
 use super::write::{Change, Written};
 use crate::body::ApiBody;
 use crate::codec;
@@ -13,6 +14,7 @@ use crate::server::ApiServer;
 use http::Response;
 use serde_json::{Value, json};
 use skiff_access::{AdmissionRequest, Operation, UserInfo};
+use skiff_api::apply::keep_times;
 use skiff_api::{ApiError, FieldError};
 
 /// Kinds whose objects an update may create, as upstream's strategies say.
@@ -42,6 +44,9 @@ pub(crate) struct UpdateArgs<'a> {
     pub options: &'a Value,
     /// An update without resourceVersion is refused where the kind asks for one; a patch's is not.
     pub patch: bool,
+    /// Who is tracked as the owner of what changes, and through which subresource;
+    /// none if the object says already.
+    pub tracked: Option<(&'a str, &'a str)>,
 }
 
 impl ApiServer {
@@ -63,6 +68,7 @@ impl ApiServer {
                 "the namespace of the object does not match the namespace on the URL",
             ));
         }
+        let manager = manager_of(call)?;
         let options = json!({"kind": "UpdateOptions", "apiVersion": "meta.k8s.io/v1"});
         let args = UpdateArgs {
             target,
@@ -72,6 +78,7 @@ impl ApiServer {
             dry_run: call.options.dry_run,
             options: &options,
             patch: false,
+            tracked: Some((&manager, target.sub_name())),
         };
         let outcome = self
             .modify(
@@ -95,6 +102,7 @@ impl ApiServer {
                     user: &call.user,
                     dry_run: call.options.dry_run,
                     options: &options,
+                    manager: Some(&manager),
                 };
                 let entry = self.create_object(&args, object, &mut warnings).await?;
                 (Written { entry, removed: false }, 201)
@@ -130,6 +138,16 @@ impl ApiServer {
         let sub = args.target.sub_name();
         update_metadata(&mut new, old)?;
         kind.strategy.default(&mut new);
+        // Before admission: what the server adds is nobody's, as upstream.
+        if let Some((manager, subresource)) = args.tracked {
+            let writer = FieldWriter {
+                kind,
+                version: args.target.version,
+                subresource,
+                manager,
+            };
+            writer.track(Some(old), &mut new)?;
+        }
         self.admit(args, Operation::Update, &mut new, old, objects, warnings, true)?;
         kind.strategy.prepare_update(sub, &mut new, old);
         kind.strategy.default(&mut new);
@@ -152,6 +170,7 @@ impl ApiServer {
             let (compare, ops) = self.companions(kind, Some(old), None, objects)?;
             return Ok(Change::Remove(new, compare, ops));
         }
+        keep_times(&mut new, old);
         let (compare, ops) = if sub.is_empty() {
             self.companions(kind, Some(old), Some(&mut new), objects)?
         } else {

@@ -70,7 +70,6 @@ pub fn new_metadata(
         "deletionTimestamp",
         "deletionGracePeriodSeconds",
         "generation",
-        "managedFields",
     ] {
         metadata.remove(key);
     }
@@ -103,7 +102,6 @@ pub fn update_metadata(new: &mut Value, old: &Value) -> Result<(), ApiError> {
         };
     }
     metadata.remove("selfLink");
-    metadata.remove("managedFields");
     Ok(())
 }
 

@@ -3,7 +3,7 @@
 use super::body_of;
 use crate::body::ApiBody;
 use crate::codec::{self, Patch};
-use crate::handler::{ServerCall, Target, UpdateArgs};
+use crate::handler::{FieldWriter, ServerCall, Target, UpdateArgs, applier, manager_of};
 use crate::registry::text_at;
 use crate::respond;
 use crate::server::ApiServer;
@@ -22,6 +22,20 @@ impl ApiServer {
     pub(super) async fn write_scale(&self, call: &ServerCall, target: Target) -> Result<Response<ApiBody>, ApiError> {
         let kind = target.kind;
         let options = json!({});
+        let content_type = call.header(http::header::CONTENT_TYPE);
+        let applied = if call.info.verb == "patch" && codec::is_apply(content_type) {
+            applier(call)?;
+            Some(applied_to_parent(call, target)?)
+        } else {
+            None
+        };
+        let manager = manager_of(call)?;
+        let writer = FieldWriter {
+            kind,
+            version: target.version,
+            subresource: "scale",
+            manager: &manager,
+        };
         let args = UpdateArgs {
             target: Target { sub: None, ..target },
             namespace: &call.info.namespace,
@@ -30,13 +44,14 @@ impl ApiServer {
             dry_run: call.options.dry_run,
             options: &options,
             patch: true,
+            tracked: applied.is_none().then_some((manager.as_str(), "scale")),
         };
-        let patch = if call.info.verb == "patch" {
+        let patch = if call.info.verb == "patch" && applied.is_none() {
             Some(Patch::read(call.header(http::header::CONTENT_TYPE), &call.body)?)
         } else {
             None
         };
-        let sent = if patch.is_none() {
+        let sent = if patch.is_none() && applied.is_none() {
             body_of(call, ("autoscaling", "v1", "Scale"))?
         } else {
             Value::Null
@@ -49,6 +64,13 @@ impl ApiServer {
                 &call.info.name,
                 call.options.dry_run,
                 |old, objects| {
+                    if let Some(config) = &applied {
+                        let seen = codec::to_version(old.clone(), kind, target.version);
+                        let new = writer.apply(Some(&seen), config, call.options.force)?;
+                        let validation = call.options.field_validation;
+                        let new = codec::check_object(new, kind, target.version, validation, &mut warnings)?;
+                        return self.updated(&args, new, old, objects, &mut warnings);
+                    }
                     let scale = match &patch {
                         None => sent.clone(),
                         Some(patch) => {
@@ -70,6 +92,28 @@ impl ApiServer {
         let object = codec::stored(&written.entry)?;
         respond::plain(200, call.header(http::header::ACCEPT), &scale_of(&object))
     }
+}
+
+/// An applied Scale as what it means for the workload.
+fn applied_to_parent(call: &ServerCall, target: Target) -> Result<Value, ApiError> {
+    let scale = codec::apply_body(&call.body)?;
+    let given = (text_at(&scale, &["apiVersion"]), text_at(&scale, &["kind"]));
+    if given != ("autoscaling/v1", "Scale") {
+        return Err(ApiError::bad_request(format!(
+            "invalid object type: {}, Kind={}",
+            given.0, given.1
+        )));
+    }
+    let mut config = json!({"apiVersion": codec::api_version(target.kind.group, target.version), "kind": target.kind.kind,
+        "metadata": {}});
+    if !scale["spec"]["replicas"].is_null() {
+        config["spec"]["replicas"] = replicas(&scale, &call.info.name)?.into();
+    }
+    match text_at(&scale, &["metadata", "resourceVersion"]) {
+        "" => {}
+        asked => config["metadata"]["resourceVersion"] = asked.into(),
+    }
+    Ok(config)
 }
 
 fn replicas(scale: &Value, name: &str) -> Result<i64, ApiError> {
