@@ -152,8 +152,8 @@ mod tests {
             "disable-agent must be true or false, not \"maybe\""
         );
         assert_eq!(
-            text(json!({"node-name": {"a": 1}})),
-            "node-name must be one value or a list of values, not {\"a\":1}"
+            text(json!({"cluster-domain": {"a": 1}})),
+            "cluster-domain must be one value or a list of values, not {\"a\":1}"
         );
         assert_eq!(text(json!(["a"])), "expected `key: value` lines");
     }
