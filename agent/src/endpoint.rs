@@ -113,6 +113,7 @@ impl skiff_streaming::Runtime for Endpoint {
         let status = status.ok_or_else(|| EndpointError::NotFound(format!("container {container:?} not found")))?;
         Ok(Container {
             running: status.state == cri::ContainerState::ContainerRunning as i32,
+            started_at_ns: status.started_at,
             log_path: PathBuf::from(status.log_path),
             id: one.id,
         })

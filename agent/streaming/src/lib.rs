@@ -8,6 +8,7 @@
 
 mod dial;
 mod error;
+mod late;
 mod logs;
 mod remote;
 mod route;

@@ -10,6 +10,7 @@
 //! a message `255, n` ends channel n (KEP-4006).
 
 use crate::error::EndpointError;
+use crate::late::{self, Late};
 use crate::runtime::Streams;
 use crate::spdy::{self, Encoder, Frame};
 use bytes::{Bytes, BytesMut};
@@ -39,12 +40,12 @@ pub const SPDY_PROTOCOL: &str = "v4.channel.k8s.io";
 
 /// Stream ids on the SPDY side.
 #[derive(Debug, Clone, Copy, Default)]
-struct Ids {
-    error: u32,
-    stdin: Option<u32>,
-    stdout: Option<u32>,
-    stderr: Option<u32>,
-    resize: Option<u32>,
+pub struct Ids {
+    pub error: u32,
+    pub stdin: Option<u32>,
+    pub stdout: Option<u32>,
+    pub stderr: Option<u32>,
+    pub resize: Option<u32>,
 }
 
 /// A server-side WebSocket on an upgraded connection.
@@ -55,8 +56,14 @@ pub async fn websocket<T: AsyncRead + AsyncWrite + Unpin>(stream: T) -> WebSocke
     WebSocketStream::from_raw_socket(stream, Role::Server, Some(config)).await
 }
 
-/// Carries everything until the runtime has said how it ended.
-pub async fn run<C, R>(client: WebSocketStream<C>, runtime: R, streams: Streams) -> Result<(), EndpointError>
+/// Carries everything until the runtime has said how it ended. `late`: what was
+/// written before is delivered when nothing else was.
+pub async fn run<C, R>(
+    client: WebSocketStream<C>,
+    runtime: R,
+    streams: Streams,
+    late: Option<Late>,
+) -> Result<(), EndpointError>
 where
     C: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     R: AsyncRead + AsyncWrite + Send + 'static,
@@ -79,7 +86,7 @@ where
     });
     let (mut to, from) = client.split();
     let reading = tokio::spawn(from_client(from, frames.clone(), ids));
-    let result = to_client(read, &mut to, frames, ids).await;
+    let result = to_client(read, &mut to, frames, ids, late).await;
     reading.abort();
     writer.abort();
     let close = match &result {
@@ -96,6 +103,11 @@ where
     let _ = to.send(Message::Close(Some(close))).await;
     let _ = to.close().await;
     result
+}
+
+/// The ids that a client's streams get: clients open them in this order.
+pub fn ids(streams: Streams) -> Ids {
+    open(streams, &mut BytesMut::new()).unwrap_or_default()
 }
 
 /// Opens the streams in the order in which clients do.
@@ -173,10 +185,52 @@ fn to_frames(message: &[u8], ids: Ids) -> Vec<Bytes> {
 
 /// Until every output and the error stream have ended.
 async fn to_client<R, S>(
+    runtime: R,
+    client: &mut S,
+    frames: mpsc::Sender<Bytes>,
+    ids: Ids,
+    late: Option<Late>,
+) -> Result<(), EndpointError>
+where
+    R: AsyncRead + Unpin,
+    S: Sink<Message, Error = WsError> + Unpin,
+{
+    let Some(late) = late else {
+        return forward(runtime, client, frames, ids, None).await.map(drop);
+    };
+    let mut said = Held::default();
+    match forward(runtime, client, frames, ids, Some(&mut said)).await {
+        // A runtime that closes with something unread resets the connection.
+        Ok(()) | Err(EndpointError::Io { .. }) => {}
+        Err(error) => return Err(error),
+    }
+    if !said.delivered && late::went_well(&said.last_word) {
+        for piece in late.missed().await {
+            let channel = if piece.stderr { STDERR } else { STDOUT };
+            for part in piece.bytes.chunks(spdy::DATA_BYTES_MAX) {
+                send(client, channel, part).await?;
+            }
+        }
+    }
+    if !said.last_word.is_empty() {
+        send(client, ERROR, &said.last_word).await?;
+    }
+    Ok(())
+}
+
+/// Of an attach that may have come late: the runtime's last word waits.
+#[derive(Debug, Default)]
+struct Held {
+    delivered: bool,
+    last_word: Vec<u8>,
+}
+
+async fn forward<R, S>(
     mut runtime: R,
     client: &mut S,
     frames: mpsc::Sender<Bytes>,
     ids: Ids,
+    mut held: Option<&mut Held>,
 ) -> Result<(), EndpointError>
 where
     R: AsyncRead + Unpin,
@@ -192,10 +246,15 @@ where
             let ended = match frame {
                 Frame::Data { stream, payload, fin } => {
                     let channel = open.iter().find(|(id, _)| *id == stream).map(|(_, channel)| *channel);
-                    if let Some(channel) = channel
-                        && !payload.is_empty()
-                    {
-                        send(client, channel, &payload).await?;
+                    match (channel, &mut held) {
+                        (Some(ERROR), Some(held)) => held.last_word.extend_from_slice(&payload),
+                        (Some(channel), held) if !payload.is_empty() => {
+                            send(client, channel, &payload).await?;
+                            if let Some(held) = held {
+                                held.delivered = true;
+                            }
+                        }
+                        _ => {}
                     }
                     fin.then_some(stream)
                 }

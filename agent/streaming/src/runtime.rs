@@ -10,6 +10,7 @@ pub struct Container {
     /// The runtime's id, without `containerd://`.
     pub id: String,
     pub running: bool,
+    pub started_at_ns: i64,
     /// CRI log file of this run.
     pub log_path: PathBuf,
 }

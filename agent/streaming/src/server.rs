@@ -2,6 +2,7 @@
 
 use crate::dial::{self, STREAM_PROTOCOL};
 use crate::error::EndpointError;
+use crate::late::Late;
 use crate::logs;
 use crate::remote;
 use crate::route::{self, Route, Target};
@@ -179,13 +180,14 @@ async fn handle(
             streams,
         } => {
             let container = running(&runtime, &target).await?;
-            let url = runtime.exec_url(&container, &command, streams).await?;
-            remote_command(request, &url, streams).await
+            let url = runtime.exec_url(&container.id, &command, streams).await?;
+            remote_command(request, &url, streams, None).await
         }
         Route::Attach { target, streams } => {
             let container = running(&runtime, &target).await?;
-            let url = runtime.attach_url(&container, streams).await?;
-            remote_command(request, &url, streams).await
+            let url = runtime.attach_url(&container.id, streams).await?;
+            let late = Late::of(runtime, &container, jiff::Timestamp::now());
+            remote_command(request, &url, streams, late).await
         }
         Route::PortForward { namespace, pod, ports } => {
             let url = runtime.port_forward_url(&namespace, &pod, &ports).await?;
@@ -204,7 +206,7 @@ async fn find(
         .await
 }
 
-async fn running(runtime: &Arc<dyn Runtime>, target: &Target) -> Result<String, EndpointError> {
+async fn running(runtime: &Arc<dyn Runtime>, target: &Target) -> Result<crate::runtime::Container, EndpointError> {
     let container = find(runtime, target, false).await?;
     if !container.running {
         return Err(EndpointError::BadRequest(format!(
@@ -212,16 +214,17 @@ async fn running(runtime: &Arc<dyn Runtime>, target: &Target) -> Result<String, 
             target.container, target.pod
         )));
     }
-    Ok(container.id)
+    Ok(container)
 }
 
 async fn remote_command(
     mut request: Request<Incoming>,
     url: &str,
     streams: Streams,
+    late: Option<Late>,
 ) -> Result<Response<Body>, EndpointError> {
     if !wants_websocket(request.headers()) {
-        return spdy(request, url).await;
+        return spdy(request, url, late.map(|late| (streams, late))).await;
     }
     let (response, _) = accept_websocket(request.headers(), &remote::PROTOCOLS)?;
     let dialled = dial::spdy(url, [HeaderValue::from_static(remote::SPDY_PROTOCOL)]).await?;
@@ -230,7 +233,7 @@ async fn remote_command(
         match upgrade.await {
             Ok(client) => {
                 let client = remote::websocket(TokioIo::new(client)).await;
-                if let Err(error) = remote::run(client, dialled.stream, streams).await {
+                if let Err(error) = remote::run(client, dialled.stream, streams, late).await {
                     tracing::debug!(error = error.text(), "a remote command broke off");
                 }
             }
@@ -242,7 +245,7 @@ async fn remote_command(
 
 async fn port_forward(mut request: Request<Incoming>, url: &str) -> Result<Response<Body>, EndpointError> {
     if !wants_websocket(request.headers()) {
-        return spdy(request, url).await;
+        return spdy(request, url, None).await;
     }
     let (response, _) = accept_websocket(request.headers(), &[tunnel::PORT_FORWARD_TUNNEL])?;
     let dialled = dial::spdy(url, [HeaderValue::from_static(tunnel::PORT_FORWARD)]).await?;
@@ -257,7 +260,11 @@ async fn port_forward(mut request: Request<Incoming>, url: &str) -> Result<Respo
 }
 
 /// A SPDY client talks to the runtime itself, which picks the protocol.
-async fn spdy(mut request: Request<Incoming>, url: &str) -> Result<Response<Body>, EndpointError> {
+async fn spdy(
+    mut request: Request<Incoming>,
+    url: &str,
+    late: Option<(Streams, Late)>,
+) -> Result<Response<Body>, EndpointError> {
     let wants = request
         .headers()
         .get(UPGRADE)
@@ -278,7 +285,13 @@ async fn spdy(mut request: Request<Incoming>, url: &str) -> Result<Response<Body
     let upgrade = hyper::upgrade::on(&mut request);
     tokio::spawn(async move {
         match upgrade.await {
-            Ok(client) => tunnel::bytes(TokioIo::new(client), dialled.stream).await,
+            Ok(client) => match late {
+                Some((streams, late)) => {
+                    let ids = remote::ids(streams);
+                    tunnel::attach(TokioIo::new(client), dialled.stream, ids, late).await;
+                }
+                None => tunnel::bytes(TokioIo::new(client), dialled.stream).await,
+            },
             Err(error) => tracing::debug!(%error, "a client did not take up its upgrade"),
         }
     });

@@ -111,6 +111,18 @@ pub fn ping(id: u32, out: &mut BytesMut) {
     out.put_u32(id);
 }
 
+/// Takes one whole frame, not looked into, from the front of `buffer`.
+pub fn split(buffer: &mut BytesMut) -> Result<Option<Bytes>, SpdyError> {
+    let Some(head) = buffer.first_chunk::<8>() else {
+        return Ok(None);
+    };
+    let length = (u32::from_be_bytes([head[4], head[5], head[6], head[7]]) & 0x00ff_ffff) as usize;
+    if head[0] & 0x80 != 0 && length > CONTROL_BYTES_MAX {
+        return Err(SpdyError::TooLarge(length));
+    }
+    Ok((buffer.len() >= 8 + length).then(|| buffer.split_to(8 + length).freeze()))
+}
+
 /// Takes one whole frame from the front of `buffer`; `None`: more bytes needed.
 pub fn decode(buffer: &mut BytesMut) -> Result<Option<Frame>, SpdyError> {
     let Some(head) = buffer.first_chunk::<8>() else {

@@ -4,5 +4,5 @@
 mod line;
 mod read;
 
-pub use line::LogOptions;
+pub use line::{LogOptions, parse};
 pub use read::stream;

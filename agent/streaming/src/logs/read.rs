@@ -19,6 +19,8 @@ use tokio::sync::mpsc;
 const CHUNK_BYTES: usize = 64 * 1024;
 /// While following a silent log: how often to look whether the container ended.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// A log that has just fallen silent may have ended with its container.
+const LOOK_SOON: Duration = Duration::from_millis(100);
 
 /// Sends the log to `out` until it ends or the receiver is gone. Dropping the
 /// receiver stops it.
@@ -62,9 +64,12 @@ async fn run(
         file.seek(SeekFrom::Start(offset))?;
     }
     let mut rest = Vec::new();
+    // Asked before the log is read, so that nothing written before the end is missed,
+    // but not with every line of a busy log.
+    let mut look = true;
     loop {
         let ended = match &watch {
-            Some(_) => !runtime.is_running(&container).await,
+            Some(_) => look && !runtime.is_running(&container).await,
             None => true,
         };
         if !drain(&mut file, &mut rest, &mut selection, out).await? {
@@ -84,8 +89,11 @@ async fn run(
             _ => {}
         }
         tokio::select! {
-            changed = watch.changed() => changed?,
-            () = tokio::time::sleep(LOOK_EVERY) => {}
+            changed = watch.changed() => {
+                changed?;
+                look = false;
+            }
+            () = tokio::time::sleep(if look { LOOK_EVERY } else { LOOK_SOON }) => look = true,
         }
     }
 }
