@@ -1,6 +1,6 @@
 //! pods/binding and pods/eviction.
 
-use super::body_of;
+use super::{body_of, budget};
 use crate::body::ApiBody;
 use crate::handler::{Change, ServerCall, Target};
 use crate::registry::{Filter, StoreObjects, check_preconditions, deletion_timestamp, text_at};
@@ -22,10 +22,7 @@ impl ApiServer {
                 "name in URL does not match name in Binding object: {name} {given}"
             )));
         }
-        let kind = self
-            .catalog
-            .resource("", "pods")
-            .ok_or_else(|| ApiError::internal("pods are not served"))?;
+        let kind = pod_kind(self)?;
         let now = respond::now_text();
         self.modify(kind, &call.info.namespace, name, call.options.dry_run, |pod, _| {
             let meta = &binding["metadata"];
@@ -46,11 +43,21 @@ impl ApiServer {
         if eviction["deleteOptions"].is_object() {
             crate::handler::merge_body(&mut options, &eviction["deleteOptions"])?;
         }
+        let given = text_at(&eviction, &["metadata", "name"]);
+        if !given.is_empty() && given != call.info.name {
+            return Err(ApiError::bad_request(format!(
+                "name in URL does not match name in Eviction object: {} {given}",
+                call.info.name
+            )));
+        }
         let snapshot = self.read_snapshot("").await?;
         let entry = self.entry(target, &*snapshot, &call.info.namespace, &call.info.name)?;
-        let objects = self.objects(snapshot);
-        self.check_budgets(&entry, &call.info.namespace, &objects)?;
-        drop(objects);
+        let pod = crate::codec::stored(&entry)?;
+        let budget = self.budget_of(&pod, &entry, &call.info.namespace, &self.objects(snapshot))?;
+        if let Some(name) = budget {
+            self.spend_budget(&call.info.namespace, &name, &pod, options.dry_run)
+                .await?;
+        }
         self.delete_object(
             call,
             target,
@@ -63,43 +70,60 @@ impl ApiServer {
         respond::plain(201, call.header(http::header::ACCEPT), &success())
     }
 
-    fn check_budgets(
+    /// The budget that has a say in the eviction of this pod.
+    fn budget_of(
         &self,
-        pod: &skiff_store::Entry,
+        pod: &Value,
+        entry: &skiff_store::Entry,
         namespace: &str,
         objects: &StoreObjects<'_>,
-    ) -> Result<(), ApiError> {
-        let Some(pod_value) = self.decoded.get(pod) else {
-            return Ok(());
-        };
-        let finished = matches!(
-            text_at(&pod_value, &["status", "phase"]),
-            "Succeeded" | "Failed" | "Pending"
-        );
-        if finished || deletion_timestamp(&pod_value).is_some() {
-            return Ok(());
+    ) -> Result<Option<String>, ApiError> {
+        let finished = matches!(text_at(pod, &["status", "phase"]), "Succeeded" | "Failed" | "Pending");
+        if finished || deletion_timestamp(pod).is_some() {
+            return Ok(None);
         }
-        let Some(pods) = self.catalog.resource("", "pods") else {
-            return Ok(());
-        };
+        let mut found = None;
         for budget in objects.list("policy", "poddisruptionbudgets", namespace) {
-            let selector = selector_text(&budget["spec"]["selector"]);
-            let Some(selector) = selector else { continue };
-            if !Filter::parse(pods, &selector, "")?.matches(pod) {
+            let Some(selector) = selector_text(&budget["spec"]["selector"]) else {
+                continue;
+            };
+            if !Filter::parse(pod_kind(self)?, &selector, "")?.matches(entry) {
                 continue;
             }
-            if budget["status"]["disruptionsAllowed"].as_i64().unwrap_or(0) <= 0 {
-                let name = text_at(&budget, &["metadata", "name"]);
-                let mut error =
-                    ApiError::too_many_requests("Cannot evict pod as it would violate the pod's disruption budget.", 0);
-                error.details = Some(json!({"causes": [{"reason": "DisruptionBudget", "message": format!(
-                    "The disruption budget {name} needs {} healthy pods and has {} currently",
-                    budget["status"]["desiredHealthy"].as_i64().unwrap_or(0), budget["status"]["currentHealthy"].as_i64().unwrap_or(0))}]}));
-                return Err(error);
+            let name = text_at(&budget, &["metadata", "name"]).to_string();
+            if found.replace(name).is_some() {
+                return Err(ApiError::internal(
+                    "This pod has more than one PodDisruptionBudget, which the eviction subresource does not support.",
+                ));
             }
         }
+        Ok(found)
+    }
+
+    /// Takes one disruption off the budget before the pod goes, so that the next
+    /// eviction sees it although the controller has not counted yet.
+    async fn spend_budget(&self, namespace: &str, name: &str, pod: &Value, dry_run: bool) -> Result<(), ApiError> {
+        let kind = self
+            .catalog
+            .resource("policy", "poddisruptionbudgets")
+            .ok_or_else(|| ApiError::internal("poddisruptionbudgets are not served"))?;
+        let now = respond::now_text();
+        self.modify(kind, namespace, name, dry_run, |budget, _| {
+            Ok(match budget::spend(budget, pod, &now)? {
+                Some(spent) => Change::Write(spent),
+                None => Change::Keep,
+            })
+        })
+        .await?;
         Ok(())
     }
+}
+
+fn pod_kind(server: &ApiServer) -> Result<&'static skiff_kinds::Kind, ApiError> {
+    server
+        .catalog
+        .resource("", "pods")
+        .ok_or_else(|| ApiError::internal("pods are not served"))
 }
 
 /// A LabelSelector as the text of a `labelSelector` parameter; `None` selects nothing.
