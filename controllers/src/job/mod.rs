@@ -1,6 +1,9 @@
 //! Jobs: run pods to completion, and delete Jobs whose time to live after that is over.
 
+mod indexes;
 mod plan;
+mod pod;
+mod policy;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -23,6 +26,7 @@ use crate::queue::Queue;
 use crate::worker::work;
 
 use plan::Action;
+use pod::{New, TRACKING, has_finalizer};
 
 const WORKERS: usize = 5;
 
@@ -48,7 +52,7 @@ pub fn start(jobs: Context, cleaner: Context, tasks: &mut JoinSet<()>) {
     shared.pods.on_change({
         let (queue, jobs) = (queue.clone(), shared.jobs.clone());
         move |change| {
-            let Some(pod) = change.new.filter(|pod| is_terminating(pod) && plan::has_finalizer(pod)) else {
+            let Some(pod) = change.new.filter(|pod| is_terminating(pod) && has_finalizer(pod)) else {
                 return;
             };
             let Some(owner) = controller_of(&pod.metadata).filter(|owner| owner.kind == "Job") else {
@@ -146,6 +150,9 @@ impl Controller {
         if fresh("Suspended").is_some() {
             self.context.normal(job, "Suspended", "Job suspended".to_string());
         }
+        if plan::condition(before, "Suspended").is_some() && plan::condition(after, "Suspended").is_none() {
+            self.context.normal(job, "Resumed", "Job resumed".to_string());
+        }
     }
 
     /// Pods of a Job that is gone are counted by nobody: their finalizers must not hold them.
@@ -153,7 +160,7 @@ impl Controller {
         let api: Api<Pod> = Api::namespaced(self.context.client.clone(), &key.namespace);
         for pod in self.context.shared.pods.in_namespace(&key.namespace) {
             let owner = controller_of(&pod.metadata).filter(|owner| owner.kind == "Job" && owner.name == key.name);
-            if owner.is_some() && plan::has_finalizer(&pod) {
+            if owner.is_some() && has_finalizer(&pod) {
                 release(&api, &pod).await?;
             }
         }
@@ -164,9 +171,12 @@ impl Controller {
         let key = Key::of(&job.metadata);
         let api: Api<Pod> = Api::namespaced(self.context.client.clone(), &key.namespace);
         match action {
-            Action::Create(indexes) => self.create(job, &api, indexes).await,
-            Action::Delete(pods) => {
+            Action::Create(wanted) => self.create(job, &api, wanted).await,
+            Action::Delete(pods) | Action::Dismiss(pods) => {
                 for pod in pods {
+                    if matches!(action, Action::Dismiss(_)) && has_finalizer(pod) {
+                        release(&api, pod).await?;
+                    }
                     let pod_name = name(&pod.metadata);
                     let parameters = DeleteParams::default().preconditions(Preconditions {
                         uid: pod.metadata.uid.clone(),
@@ -188,14 +198,14 @@ impl Controller {
         }
     }
 
-    async fn create(&self, job: &Arc<Job>, api: &Api<Pod>, indexes: &[Option<i32>]) -> Result<(), Error> {
+    async fn create(&self, job: &Arc<Job>, api: &Api<Pod>, wanted: &[New]) -> Result<(), Error> {
         let key = &Key::of(&job.metadata);
         let reference = &controller_reference("batch/v1", "Job", &job.metadata);
-        self.expectations.expect(key, indexes.len(), []);
+        self.expectations.expect(key, wanted.len(), []);
         let attempts = &std::sync::atomic::AtomicUsize::new(0);
-        let (_, error) = create_in_batches(indexes.len(), |number| async move {
+        let (_, error) = create_in_batches(wanted.len(), |number| async move {
             attempts.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-            let pod = plan::pod(job, indexes[number], reference.clone());
+            let pod = pod::pod(job, &wanted[number], reference.clone());
             match api
                 .create(&PostParams::default(), &pod)
                 .await
@@ -217,7 +227,7 @@ impl Controller {
             }
         })
         .await;
-        for _ in attempts.load(std::sync::atomic::Ordering::Relaxed)..indexes.len() {
+        for _ in attempts.load(std::sync::atomic::Ordering::Relaxed)..wanted.len() {
             self.expectations.created(key);
         }
         error.map_or(Ok(()), Err)
@@ -229,7 +239,7 @@ async fn release(api: &Api<Pod>, pod: &Pod) -> Result<(), Error> {
     let pod_name = name(&pod.metadata);
     let patch = Patch::Strategic(json!({"metadata": {
         "uid": uid(&pod.metadata),
-        "$deleteFromPrimitiveList/finalizers": [plan::TRACKING],
+        "$deleteFromPrimitiveList/finalizers": [TRACKING],
     }}));
     let written = api.patch(pod_name, &PatchParams::default(), &patch).await;
     gone_is_fine(written.doing(|| format!("release pod {pod_name}")))

@@ -3,19 +3,20 @@
 //! A finished pod is counted exactly once: its uid is first noted in the status, then its finalizer is
 //! taken away, and only then it moves from the notes to the counts.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use jiff::Timestamp;
-use k8s_openapi::api::batch::v1::{Job, JobCondition, JobStatus, UncountedTerminatedPods};
-use k8s_openapi::api::core::v1::{EnvVar, EnvVarSource, ObjectFieldSelector, Pod};
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
+use k8s_openapi::api::batch::v1::{Job, JobCondition, JobStatus};
+use k8s_openapi::api::core::v1::Pod;
 
-use crate::key::{annotation, created, name, namespace, seconds_between, time, uid};
-use crate::pods::{from_template, is_active, is_finished, is_ready, is_terminating, node_name, phase};
+use crate::key::{created, name, seconds_between, time, uid};
+use crate::pods::{is_active, is_finished, is_ready, is_terminating, node_name, phase};
 
-pub const TRACKING: &str = "batch.kubernetes.io/job-tracking";
-pub const INDEX: &str = "batch.kubernetes.io/job-completion-index";
+use super::indexes;
+use super::pod::{Failures, New, failures_before, has_finalizer, index_of};
+use super::policy::{Verdict, succeeded as success_policy, verdict};
+
 /// First wait after a failed pod; doubled per failure up to [`BACKOFF_MAX_SECONDS`].
 const BACKOFF_SECONDS: i64 = 10;
 const BACKOFF_MAX_SECONDS: i64 = 600;
@@ -24,9 +25,11 @@ const BURST_MAX: usize = 500;
 
 #[derive(Debug, PartialEq)]
 pub enum Action {
-    /// One pod per entry; the index where the Job is indexed.
-    Create(Vec<Option<i32>>),
+    Create(Vec<New>),
+    /// Because the Job is over: they count as failed.
     Delete(Vec<Arc<Pod>>),
+    /// Because fewer are wanted: they do not count, so the finalizer goes first.
+    Dismiss(Vec<Arc<Pod>>),
     /// Take the finalizer away; only after the status is written.
     Release(Vec<Arc<Pod>>),
 }
@@ -38,17 +41,16 @@ pub struct Plan {
     pub look_again_seconds: Option<i64>,
 }
 
-pub fn has_finalizer(pod: &Pod) -> bool {
-    pod.metadata.finalizers.iter().flatten().any(|known| known == TRACKING)
+/// The Job and its pods, sorted into what matters here.
+struct View<'a> {
+    job: &'a Job,
+    pods: &'a [Arc<Pod>],
+    active: Vec<Arc<Pod>>,
+    now: Timestamp,
 }
 
-/// Finished, or on its way out without any node that could still finish it.
-fn is_over(pod: &Pod) -> bool {
-    is_finished(pod) || is_terminating(pod) && node_name(pod).is_none()
-}
-
-pub fn is_indexed(job: &Job) -> bool {
-    job.spec.as_ref().and_then(|spec| spec.completion_mode.as_deref()) == Some("Indexed")
+fn count_of(length: usize) -> i32 {
+    i32::try_from(length).unwrap_or(i32::MAX)
 }
 
 pub fn condition<'a>(status: &'a JobStatus, kind: &str) -> Option<&'a JobCondition> {
@@ -85,154 +87,289 @@ fn set_condition(status: &mut JobStatus, kind: &str, value: &str, reason: &str, 
     }
 }
 
-/// `1,3-5` to numbers.
-fn parse_indexes(text: &str) -> BTreeSet<i32> {
-    let mut indexes = BTreeSet::new();
-    for part in text.split(',').filter(|part| !part.is_empty()) {
-        let (from, to) = part.split_once('-').unwrap_or((part, part));
-        if let (Ok(from), Ok(to)) = (from.parse::<i32>(), to.parse::<i32>()) {
-            indexes.extend(from..=to);
+impl View<'_> {
+    fn is_indexed(&self) -> bool {
+        self.job.spec.as_ref().and_then(|spec| spec.completion_mode.as_deref()) == Some("Indexed")
+    }
+
+    fn completions(&self) -> Option<i32> {
+        self.job.spec.as_ref()?.completions
+    }
+
+    fn limit_per_index(&self) -> Option<i32> {
+        self.job.spec.as_ref()?.backoff_limit_per_index
+    }
+
+    /// Whether a pod on its way out is replaced, and counted, only once it has really failed.
+    fn waits_for_failure(&self) -> bool {
+        self.job.spec.as_ref().is_some_and(|spec| {
+            spec.pod_replacement_policy.as_deref() == Some("Failed") || spec.pod_failure_policy.is_some()
+        })
+    }
+
+    fn has_failed(&self, pod: &Pod) -> bool {
+        match phase(pod) {
+            "Failed" => true,
+            "Succeeded" => false,
+            // Nobody could still finish a pod without a node.
+            _ => is_terminating(pod) && (!self.waits_for_failure() || node_name(pod).is_none()),
         }
     }
-    indexes
-}
 
-/// Numbers to `1,3-5`; two neighbours stay apart, as upstream writes them.
-fn format_indexes(indexes: &BTreeSet<i32>) -> String {
-    let mut parts: Vec<String> = Vec::new();
-    let mut run: Option<(i32, i32)> = None;
-    let mut flush = |run: Option<(i32, i32)>| match run {
-        Some((from, to)) if to > from + 1 => parts.push(format!("{from}-{to}")),
-        Some((from, to)) => parts.extend((from..=to).map(|index| index.to_string())),
-        None => {}
-    };
-    for &index in indexes {
-        run = match run {
-            Some((from, to)) if index == to + 1 => Some((from, index)),
-            other => {
-                flush(other);
-                Some((index, index))
-            }
-        };
+    fn is_over(&self, pod: &Pod) -> bool {
+        phase(pod) == "Succeeded" || self.has_failed(pod)
     }
-    flush(run);
-    parts.join(",")
+
+    fn completed(&self, status: &JobStatus) -> BTreeSet<i32> {
+        let text = status.completed_indexes.as_deref().unwrap_or("");
+        indexes::parse(text, self.completions().unwrap_or(0))
+    }
+
+    fn failed_indexes(&self, status: &JobStatus) -> BTreeSet<i32> {
+        let text = status.failed_indexes.as_deref().unwrap_or("");
+        indexes::parse(text, self.completions().unwrap_or(0))
+    }
+
+    /// Failed, and not merely sent away because fewer pods were wanted.
+    fn failed_its_index(&self, pod: &Pod) -> bool {
+        self.has_failed(pod) && (has_finalizer(pod) || !is_terminating(pod))
+    }
+
+    /// The failures of its index that this failed pod stands for, itself included.
+    fn failures_after(&self, pod: &Pod) -> Failures {
+        let mut failures = failures_before(pod);
+        if verdict(self.job, pod) == Verdict::Ignore {
+            failures.ignored += 1;
+        } else {
+            failures.counted += 1;
+        }
+        failures
+    }
+
+    /// Of each index, the failed pod that knows of the most failures.
+    fn last_failures(&self) -> BTreeMap<i32, (Failures, &Arc<Pod>)> {
+        let mut last: BTreeMap<i32, (Failures, &Arc<Pod>)> = BTreeMap::new();
+        for pod in self.pods.iter().filter(|pod| self.failed_its_index(pod)) {
+            let Some(index) = index_of(pod) else { continue };
+            let failures = self.failures_after(pod);
+            let total = |failures: &Failures| failures.counted + failures.ignored;
+            match last.get(&index) {
+                Some((known, _)) if total(known) >= total(&failures) => {}
+                _ => {
+                    last.insert(index, (failures, pod));
+                }
+            }
+        }
+        last
+    }
 }
 
-fn index_of(pod: &Pod) -> Option<i32> {
-    annotation(&pod.metadata, INDEX)?.parse().ok()
+/// Why a Job ends.
+enum End {
+    Success(&'static str, String),
+    Failure(&'static str, String),
 }
 
 pub fn reconcile(job: &Job, pods: &[Arc<Pod>], settled: bool, now: Timestamp) -> Plan {
+    let view = &View {
+        job,
+        pods,
+        active: pods.iter().filter(|pod| is_active(pod)).cloned().collect(),
+        now,
+    };
     let spec = job.spec.clone().unwrap_or_default();
     let mut status = job.status.clone().unwrap_or_default();
     let mut actions = Vec::new();
-    let was_over = finished_at(job).is_some();
     let suspended = spec.suspend == Some(true);
     if status.start_time.is_none() && !suspended {
         status.start_time = Some(time(now));
     }
-    count(job, pods, &mut status, &mut actions);
-    let active: Vec<Arc<Pod>> = pods.iter().filter(|pod| is_active(pod)).cloned().collect();
-    let terminating = pods
+    count(view, &mut status, &mut actions);
+    let leaving = pods
         .iter()
         .filter(|pod| is_terminating(pod) && !is_finished(pod))
         .count();
-    if was_over {
-        status.active = None;
-        status.ready = Some(0);
-        status.terminating = Some(i32::try_from(terminating).unwrap_or(i32::MAX));
-        if !active.is_empty() {
-            actions.push(Action::Delete(active));
-        }
-        return Plan {
-            status,
-            actions,
-            look_again_seconds: None,
-        };
-    }
-    let uncounted = status.uncounted_terminated_pods.clone().unwrap_or_default();
-    let noted = |list: &Option<Vec<String>>| i32::try_from(list.as_ref().map_or(0, Vec::len)).unwrap_or(i32::MAX);
-    let failed = status.failed.unwrap_or(0) + noted(&uncounted.failed);
-    let succeeded = if is_indexed(job) {
-        i32::try_from(parse_indexes(status.completed_indexes.as_deref().unwrap_or("")).len()).unwrap_or(i32::MAX)
-    } else {
-        status.succeeded.unwrap_or(0) + noted(&uncounted.succeeded)
-    };
-    let mut look_again_seconds = None;
-    let deadline = spec
-        .active_deadline_seconds
-        .zip(status.start_time.as_ref().map(|time| time.0));
-    let left = deadline.map(|(seconds, since)| seconds - seconds_between(since, now));
-    let complete = match spec.completions {
-        Some(completions) => succeeded >= completions,
-        None => succeeded > 0 && active.is_empty(),
-    };
-    let failure = if failed > spec.backoff_limit.unwrap_or(6) {
-        Some(("BackoffLimitExceeded", "Job has reached the specified backoff limit"))
-    } else if left.is_some_and(|left| left <= 0) && !suspended {
-        Some(("DeadlineExceeded", "Job was active longer than specified deadline"))
-    } else {
-        None
-    };
-    let mut running = active.len();
-    if complete || failure.is_some() {
-        running = 0;
-        let (early, late, reason, message) = match failure {
-            Some((reason, message)) if !complete => ("FailureTarget", "Failed", reason, message),
-            _ => (
-                "SuccessCriteriaMet",
-                "Complete",
-                "CompletionsReached",
-                "Reached expected number of succeeded pods",
-            ),
-        };
-        set_condition(&mut status, early, "True", reason, message, now);
-        if active.is_empty() && terminating == 0 && noted(&uncounted.failed) + noted(&uncounted.succeeded) == 0 {
-            set_condition(&mut status, late, "True", reason, message, now);
-            if late == "Complete" {
-                status.completion_time = Some(time(now));
-            }
-        }
-        if !active.is_empty() {
-            actions.push(Action::Delete(active.clone()));
-        }
-    } else if suspended {
-        running = 0;
-        status.start_time = None;
-        set_condition(&mut status, "Suspended", "True", "JobSuspended", "Job suspended", now);
-        if !active.is_empty() {
-            actions.push(Action::Delete(active.clone()));
-        }
-    } else {
-        if condition(&status, "Suspended").is_some() {
-            set_condition(&mut status, "Suspended", "False", "JobResumed", "Job resumed", now);
-        }
-        look_again_seconds = left;
-        if settled {
-            let wait = manage(job, &status, pods, &active, (succeeded, failed), &mut actions, now);
-            look_again_seconds = [look_again_seconds, wait].into_iter().flatten().min();
-        }
-    }
-    status.active = (running > 0).then(|| i32::try_from(running).unwrap_or(i32::MAX));
-    let ready = active.iter().filter(|pod| is_ready(pod)).count();
-    status.ready = Some(if running > 0 {
-        i32::try_from(ready).unwrap_or(i32::MAX)
-    } else {
-        0
-    });
-    status.terminating = Some(i32::try_from(terminating).unwrap_or(i32::MAX));
-    Plan {
+    status.terminating = Some(count_of(leaving));
+    let mut plan = Plan {
         status,
         actions,
-        look_again_seconds,
+        look_again_seconds: None,
+    };
+    let deadline = spec
+        .active_deadline_seconds
+        .zip(plan.status.start_time.as_ref().map(|time| time.0));
+    let left = deadline.map(|(seconds, since)| seconds - seconds_between(since, now));
+    let over = finished_at(job).is_some();
+    let running = if over || finish(view, left.filter(|_| !suspended), &mut plan) {
+        if !view.active.is_empty() {
+            plan.actions.push(Action::Delete(view.active.clone()));
+        }
+        0
+    } else if suspended {
+        plan.status.start_time = None;
+        set_condition(
+            &mut plan.status,
+            "Suspended",
+            "True",
+            "JobSuspended",
+            "Job suspended",
+            now,
+        );
+        if !view.active.is_empty() {
+            plan.actions.push(Action::Dismiss(view.active.clone()));
+        }
+        0
+    } else {
+        if condition(&plan.status, "Suspended").is_some() {
+            set_condition(&mut plan.status, "Suspended", "False", "JobResumed", "Job resumed", now);
+            plan.status.start_time = Some(time(now));
+        }
+        plan.look_again_seconds = left;
+        if settled {
+            let wait = manage(view, &mut plan);
+            plan.look_again_seconds = [plan.look_again_seconds, wait].into_iter().flatten().min();
+        }
+        view.active.len()
+    };
+    plan.status.active = (running > 0).then(|| count_of(running));
+    let ready = view.active.iter().filter(|pod| is_ready(pod)).count();
+    plan.status.ready = Some(if running > 0 { count_of(ready) } else { 0 });
+    plan
+}
+
+fn noted(list: Option<&Vec<String>>) -> i32 {
+    list.map_or(0, |list| count_of(list.len()))
+}
+
+/// Whether the Job is over or about to be; says so in the conditions.
+fn finish(view: &View<'_>, left: Option<i64>, plan: &mut Plan) -> bool {
+    let status = &mut plan.status;
+    // What was decided stays decided.
+    let decided = |kind: &str| {
+        let known = condition(status, kind)?;
+        Some((
+            known.reason.clone().unwrap_or_default(),
+            known.message.clone().unwrap_or_default(),
+        ))
+    };
+    let (early, late, reason, message) = if let Some((reason, message)) = decided("FailureTarget") {
+        ("FailureTarget", "Failed", reason, message)
+    } else if let Some((reason, message)) = decided("SuccessCriteriaMet") {
+        ("SuccessCriteriaMet", "Complete", reason, message)
+    } else {
+        match end(view, left, status) {
+            None => return false,
+            Some(End::Failure(reason, message)) => ("FailureTarget", "Failed", reason.to_string(), message),
+            Some(End::Success(reason, message)) => ("SuccessCriteriaMet", "Complete", reason.to_string(), message),
+        }
+    };
+    let now = view.now;
+    set_condition(status, early, "True", &reason, &message, now);
+    let notes = status.uncounted_terminated_pods.as_ref();
+    let uncounted = notes.map_or(0, |notes| {
+        noted(notes.failed.as_ref()) + noted(notes.succeeded.as_ref())
+    });
+    if view.active.is_empty() && status.terminating == Some(0) && uncounted == 0 {
+        set_condition(status, late, "True", &reason, &message, now);
+        if late == "Complete" {
+            status.completion_time = Some(time(now));
+        }
     }
+    true
+}
+
+fn end(view: &View<'_>, left: Option<i64>, status: &JobStatus) -> Option<End> {
+    let spec = view.job.spec.as_ref()?;
+    let notes = status.uncounted_terminated_pods.clone().unwrap_or_default();
+    let failed = status.failed.unwrap_or(0) + noted(notes.failed.as_ref());
+    let completed = view.completed(status);
+    let failed_indexes = view.failed_indexes(status);
+    let failures = view.pods.iter().filter(|pod| view.has_failed(pod));
+    let fatal = failures
+        .filter(|pod| has_finalizer(pod))
+        .find_map(|pod| match verdict(view.job, pod) {
+            Verdict::FailJob(message) => Some(message),
+            _ => None,
+        });
+    if let Some(message) = fatal {
+        return Some(End::Failure("PodFailurePolicy", message));
+    }
+    let default_limit = if spec.backoff_limit_per_index.is_some() {
+        i32::MAX
+    } else {
+        6
+    };
+    let limit = spec.backoff_limit.unwrap_or(default_limit);
+    if failed > limit || restarts_exceed(view, limit) {
+        let message = "Job has reached the specified backoff limit".to_string();
+        return Some(End::Failure("BackoffLimitExceeded", message));
+    }
+    if left.is_some_and(|left| left <= 0) {
+        let message = "Job was active longer than specified deadline".to_string();
+        return Some(End::Failure("DeadlineExceeded", message));
+    }
+    if view.is_indexed() {
+        if spec
+            .max_failed_indexes
+            .is_some_and(|limit| count_of(failed_indexes.len()) > limit)
+        {
+            let message = "Job has exceeded the specified maximal number of failed indexes".to_string();
+            return Some(End::Failure("MaxFailedIndexesExceeded", message));
+        }
+        if let Some(message) = success_policy(view.job, &completed) {
+            return Some(End::Success("SuccessPolicy", message));
+        }
+        let all = completed.len() + failed_indexes.len();
+        if !failed_indexes.is_empty() && spec.completions.is_some_and(|wanted| count_of(all) >= wanted) {
+            return Some(End::Failure("FailedIndexes", "Job has failed indexes".to_string()));
+        }
+    }
+    let succeeded = succeeded(view, status);
+    let complete = match spec.completions {
+        Some(completions) => succeeded >= completions,
+        None => succeeded > 0 && view.active.is_empty(),
+    };
+    complete.then(|| {
+        End::Success(
+            "CompletionsReached",
+            "Reached expected number of succeeded pods".to_string(),
+        )
+    })
+}
+
+fn succeeded(view: &View<'_>, status: &JobStatus) -> i32 {
+    if view.is_indexed() {
+        return count_of(view.completed(status).len());
+    }
+    let notes = status.uncounted_terminated_pods.as_ref();
+    status.succeeded.unwrap_or(0) + notes.map_or(0, |notes| noted(notes.succeeded.as_ref()))
+}
+
+/// Pods that restart their containers in place never fail; their restarts count instead.
+fn restarts_exceed(view: &View<'_>, limit: i32) -> bool {
+    let template = view.job.spec.as_ref().and_then(|spec| spec.template.spec.as_ref());
+    if template.and_then(|spec| spec.restart_policy.as_deref()) != Some("OnFailure") {
+        return false;
+    }
+    let restarts: i32 = view
+        .pods
+        .iter()
+        .filter(|pod| matches!(phase(pod), "Running" | "Pending"))
+        .filter_map(|pod| pod.status.as_ref())
+        .flat_map(|status| {
+            let main = status.container_statuses.iter().flatten();
+            main.chain(status.init_container_statuses.iter().flatten())
+        })
+        .map(|container| container.restart_count)
+        .sum();
+    if limit == 0 { restarts > 0 } else { restarts >= limit }
 }
 
 /// Moves finished pods through the notes into the counts.
-fn count(job: &Job, pods: &[Arc<Pod>], status: &mut JobStatus, actions: &mut Vec<Action>) {
+fn count(view: &View<'_>, status: &mut JobStatus, actions: &mut Vec<Action>) {
     let mut notes = status.uncounted_terminated_pods.take().unwrap_or_default();
-    let held: BTreeSet<&str> = pods
+    let held: BTreeSet<&str> = view
+        .pods
         .iter()
         .filter(|pod| has_finalizer(pod))
         .map(|pod| uid(&pod.metadata))
@@ -242,234 +379,226 @@ fn count(job: &Job, pods: &[Arc<Pod>], status: &mut JobStatus, actions: &mut Vec
         let (waiting, counted): (Vec<String>, Vec<String>) =
             before.into_iter().partition(|uid| held.contains(uid.as_str()));
         if !counted.is_empty() {
-            *counter = Some(counter.unwrap_or(0) + i32::try_from(counted.len()).unwrap_or(0));
+            *counter = Some(counter.unwrap_or(0) + count_of(counted.len()));
         }
         *list = (!waiting.is_empty()).then_some(waiting);
     };
     settle(&mut notes.succeeded, &mut status.succeeded);
     settle(&mut notes.failed, &mut status.failed);
-    let mut indexes = parse_indexes(status.completed_indexes.as_deref().unwrap_or(""));
+    let indexed = view.is_indexed();
+    let mut completed = view.completed(status);
+    // An index that succeeded is known before its failures are judged.
+    for pod in view
+        .pods
+        .iter()
+        .filter(|pod| indexed && phase(pod) == "Succeeded" && has_finalizer(pod))
+    {
+        completed.extend(index_of(pod).filter(|index| Some(*index) < view.completions()));
+    }
+    let failed_indexes = view
+        .limit_per_index()
+        .map(|limit| fail_indexes(view, status, &completed, limit));
+    let kept = if failed_indexes.is_some() {
+        still_needed(view, &completed, failed_indexes.as_ref(), status)
+    } else {
+        BTreeSet::new()
+    };
+    let mut counted_before = view.completed(status);
     let mut release = Vec::new();
-    for pod in pods.iter().filter(|pod| has_finalizer(pod) && is_over(pod)) {
-        let pod_uid = uid(&pod.metadata).to_string();
+    for pod in view.pods.iter().filter(|pod| has_finalizer(pod) && view.is_over(pod)) {
+        let pod_uid = uid(&pod.metadata);
+        if kept.contains(pod_uid) {
+            continue;
+        }
         let succeeded = phase(pod) == "Succeeded";
         let list = if succeeded {
             &mut notes.succeeded
         } else {
             &mut notes.failed
         };
-        if !list.iter().flatten().any(|known| *known == pod_uid) {
-            // An index that succeeded twice counts once.
-            let again = succeeded && index_of(pod).is_some_and(|index| is_indexed(job) && !indexes.insert(index));
-            if !again {
-                list.get_or_insert_default().push(pod_uid);
+        if !list.iter().flatten().any(|known| known == pod_uid) {
+            let counts = match index_of(pod).filter(|_| indexed) {
+                // An index that succeeded twice counts once.
+                Some(index) if succeeded => completed.contains(&index) && counted_before.insert(index),
+                _ => succeeded || verdict(view.job, pod) != Verdict::Ignore,
+            };
+            if counts {
+                list.get_or_insert_default().push(pod_uid.to_string());
             }
         }
         release.push(pod.clone());
     }
-    if is_indexed(job) && !indexes.is_empty() {
-        status.completed_indexes = Some(format_indexes(&indexes));
+    if indexed && (!completed.is_empty() || status.completed_indexes.is_some()) {
+        status.completed_indexes = Some(indexes::format(&completed));
     }
-    let empty = notes.succeeded.is_none() && notes.failed.is_none();
-    status.uncounted_terminated_pods = Some(if empty {
-        UncountedTerminatedPods::default()
-    } else {
-        notes
-    });
+    if let Some(failed_indexes) = failed_indexes {
+        status.failed_indexes = Some(indexes::format(&failed_indexes));
+    }
+    status.uncounted_terminated_pods = Some(notes);
     if !release.is_empty() {
         actions.push(Action::Release(release));
     }
 }
 
-/// Starts or stops pods; returns the seconds to wait where failures slow the Job down.
-fn manage(
-    job: &Job,
+/// The indexes that are not tried again.
+fn fail_indexes(view: &View<'_>, status: &JobStatus, completed: &BTreeSet<i32>, limit: i32) -> BTreeSet<i32> {
+    let mut failed = view.failed_indexes(status);
+    for pod in view.pods.iter().filter(|pod| view.failed_its_index(pod)) {
+        let Some(index) = index_of(pod).filter(|index| Some(*index) < view.completions()) else {
+            continue;
+        };
+        let told = verdict(view.job, pod) == Verdict::FailIndex;
+        if !completed.contains(&index) && (told || view.failures_after(pod).counted > limit) {
+            failed.insert(index);
+        }
+    }
+    failed
+}
+
+/// Failed pods that alone know how often their index has failed: they are held until their successor, which
+/// takes that number over, is there.
+fn still_needed(
+    view: &View<'_>,
+    completed: &BTreeSet<i32>,
+    failed: Option<&BTreeSet<i32>>,
     status: &JobStatus,
-    pods: &[Arc<Pod>],
-    active: &[Arc<Pod>],
-    (succeeded, failed): (i32, i32),
-    actions: &mut Vec<Action>,
-    now: Timestamp,
-) -> Option<i64> {
-    let spec = job.spec.as_ref()?;
+) -> BTreeSet<String> {
+    if finished_at(view.job).is_some() || condition(status, "FailureTarget").is_some() {
+        return BTreeSet::new();
+    }
+    let alive: BTreeSet<i32> = view
+        .pods
+        .iter()
+        .filter(|pod| !view.is_over(pod))
+        .filter_map(|pod| index_of(pod))
+        .collect();
+    let settled = |index: &i32| {
+        alive.contains(index) || completed.contains(index) || failed.is_some_and(|failed| failed.contains(index))
+    };
+    view.last_failures()
+        .into_iter()
+        .filter(|(index, _)| !settled(index))
+        .map(|(_, (_, pod))| uid(&pod.metadata).to_string())
+        .collect()
+}
+
+/// Starts or stops pods; returns the seconds to wait where failures slow the Job down.
+fn manage(view: &View<'_>, plan: &mut Plan) -> Option<i64> {
+    let spec = view.job.spec.as_ref()?;
     let parallelism = spec.parallelism.unwrap_or(1);
+    let succeeded = succeeded(view, &plan.status);
+    let lost = count_of(view.failed_indexes(&plan.status).len());
     let wanted = match spec.completions {
-        Some(completions) => parallelism.min(completions - succeeded),
+        Some(completions) => parallelism.min(completions - succeeded - lost),
         // Without a number of completions, one success lets the rest run out.
-        None if succeeded > 0 => i32::try_from(active.len()).unwrap_or(i32::MAX).min(parallelism),
+        None if succeeded > 0 => count_of(view.active.len()).min(parallelism),
         None => parallelism,
     };
     let wanted = usize::try_from(wanted).unwrap_or(0);
-    if active.len() > wanted {
-        let mut surplus = active.to_vec();
+    let beyond = |pod: &Pod| view.is_indexed() && index_of(pod) >= spec.completions;
+    if view.active.len() > wanted || view.active.iter().any(|pod| beyond(pod)) {
+        let mut surplus = view.active.clone();
         surplus.sort_by_key(|pod| {
             (
+                !beyond(pod),
                 is_ready(pod),
                 std::cmp::Reverse(created(&pod.metadata)),
                 name(&pod.metadata).to_string(),
             )
         });
-        surplus.truncate((active.len() - wanted).min(BURST_MAX));
-        actions.push(Action::Delete(surplus));
+        let outside = surplus.iter().filter(|pod| beyond(pod)).count();
+        surplus.truncate(view.active.len().saturating_sub(wanted).max(outside).min(BURST_MAX));
+        plan.actions.push(Action::Dismiss(surplus));
         return None;
     }
-    // A pod on its way out may still do its work; its place is filled when it is over.
-    let leaving = pods.iter().filter(|pod| is_terminating(pod) && !is_over(pod)).count();
-    let missing = wanted.saturating_sub(active.len() + leaving).min(BURST_MAX);
+    // A pod on its way out that may still end well keeps its place until it is over.
+    let leaving = view
+        .pods
+        .iter()
+        .filter(|pod| is_terminating(pod) && !view.is_over(pod))
+        .count();
+    let missing = wanted.saturating_sub(view.active.len() + leaving).min(BURST_MAX);
     if missing == 0 {
         return None;
     }
-    if let Some(wait) = backoff(pods, failed, now) {
-        return Some(wait);
+    if !view.is_indexed() {
+        if let Some(wait) = backoff(view, None) {
+            return Some(wait);
+        }
+        plan.actions.push(Action::Create(vec![New::default(); missing]));
+        return None;
     }
-    let create = if is_indexed(job) {
-        let mut taken = parse_indexes(status.completed_indexes.as_deref().unwrap_or(""));
-        taken.extend(pods.iter().filter(|pod| !is_over(pod)).filter_map(|pod| index_of(pod)));
-        let completions = spec.completions.unwrap_or(0);
-        (0..completions)
-            .filter(|index| !taken.contains(index))
-            .take(missing)
-            .map(Some)
-            .collect()
-    } else {
-        vec![None; missing]
-    };
-    actions.push(Action::Create(create));
-    None
+    create_indexed(view, missing, plan)
 }
 
-fn backoff(pods: &[Arc<Pod>], failed: i32, now: Timestamp) -> Option<i64> {
-    let ended = |pod: &Arc<Pod>| {
-        let statuses = pod.status.as_ref()?.container_statuses.as_ref()?;
-        let ends = statuses
+fn create_indexed(view: &View<'_>, missing: usize, plan: &mut Plan) -> Option<i64> {
+    let per_index = view.limit_per_index().is_some();
+    if !per_index && let Some(wait) = backoff(view, None) {
+        return Some(wait);
+    }
+    let mut taken = view.completed(&plan.status);
+    taken.extend(view.failed_indexes(&plan.status));
+    taken.extend(
+        view.pods
             .iter()
-            .filter_map(|container| container.state.as_ref()?.terminated.as_ref());
-        ends.filter_map(|end| end.finished_at.as_ref()).map(|time| time.0).max()
+            .filter(|pod| !view.is_over(pod))
+            .filter_map(|pod| index_of(pod)),
+    );
+    let failures = if per_index {
+        view.last_failures()
+    } else {
+        BTreeMap::new()
     };
-    let last = pods
+    let mut wait: Option<i64> = None;
+    let free = (0..view.completions().unwrap_or(0)).filter(|index| !taken.contains(index));
+    let due = free.filter(|index| match backoff(view, Some(*index)).filter(|_| per_index) {
+        Some(seconds) => {
+            wait = Some(wait.map_or(seconds, |known| known.min(seconds)));
+            false
+        }
+        None => true,
+    });
+    let create: Vec<New> = due
+        .take(missing)
+        .map(|index| New {
+            index: Some(index),
+            failures: per_index.then(|| failures.get(&index).map(|(failures, _)| *failures).unwrap_or_default()),
+        })
+        .collect();
+    if !create.is_empty() {
+        plan.actions.push(Action::Create(create));
+    }
+    wait
+}
+
+fn ended_at(pod: &Pod) -> Option<Timestamp> {
+    let statuses = pod
+        .status
         .iter()
+        .flat_map(|status| status.container_statuses.iter().flatten());
+    let ends = statuses.filter_map(|container| container.state.as_ref()?.terminated.as_ref());
+    let last = ends.filter_map(|end| end.finished_at.as_ref()).map(|time| time.0).max();
+    last.or(pod.metadata.deletion_timestamp.as_ref().map(|time| time.0))
+}
+
+/// Seconds to wait after the failures since the last success, of one index or of all.
+fn backoff(view: &View<'_>, index: Option<i32>) -> Option<i64> {
+    let concerned = || view.pods.iter().filter(|pod| index.is_none() || index_of(pod) == index);
+    let succeeded = concerned().filter(|pod| phase(pod) == "Succeeded");
+    let last_success = succeeded.filter_map(|pod| ended_at(pod)).max();
+    let failed = concerned()
         .filter(|pod| phase(pod) == "Failed")
-        .filter_map(ended)
-        .max()?;
-    let doublings = u32::try_from(failed - 1).unwrap_or(0).min(20);
+        .filter_map(|pod| ended_at(pod));
+    let failed: Vec<Timestamp> = failed
+        .filter(|at| last_success.is_none_or(|success| *at > success))
+        .collect();
+    let last = *failed.iter().max()?;
+    let doublings = u32::try_from(failed.len() - 1).unwrap_or(20).min(20);
     let wait = (BACKOFF_SECONDS << doublings).min(BACKOFF_MAX_SECONDS);
-    let left = wait - seconds_between(last, now);
+    let left = wait - seconds_between(last, view.now);
     (left > 0).then_some(left)
 }
 
-pub fn pod(job: &Job, index: Option<i32>, owner: OwnerReference) -> Pod {
-    let template = job.spec.as_ref().map(|spec| spec.template.clone()).unwrap_or_default();
-    let own_name = name(&job.metadata);
-    let mut pod = from_template(&template, namespace(&job.metadata), own_name, owner);
-    pod.metadata
-        .finalizers
-        .get_or_insert_default()
-        .push(TRACKING.to_string());
-    let labels = pod.metadata.labels.get_or_insert_default();
-    for prefix in ["", "batch.kubernetes.io/"] {
-        labels.insert(format!("{prefix}controller-uid"), uid(&job.metadata).to_string());
-        labels.insert(format!("{prefix}job-name"), own_name.to_string());
-    }
-    let Some(index) = index else { return pod };
-    labels.insert(INDEX.to_string(), index.to_string());
-    pod.metadata
-        .annotations
-        .get_or_insert_default()
-        .insert(INDEX.to_string(), index.to_string());
-    pod.metadata.generate_name = Some(format!("{own_name}-{index}-"));
-    let spec = pod.spec.get_or_insert_default();
-    spec.hostname.get_or_insert_with(|| format!("{own_name}-{index}"));
-    let variable = EnvVar {
-        name: "JOB_COMPLETION_INDEX".to_string(),
-        value: None,
-        value_from: Some(EnvVarSource {
-            field_ref: Some(ObjectFieldSelector {
-                api_version: None,
-                field_path: format!("metadata.labels['{INDEX}']"),
-            }),
-            ..Default::default()
-        }),
-    };
-    let containers = spec
-        .containers
-        .iter_mut()
-        .chain(spec.init_containers.iter_mut().flatten());
-    for container in containers {
-        container.env.get_or_insert_default().push(variable.clone());
-    }
-    pod
-}
-
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::pods::testing::{at, pod as bare};
-    use k8s_openapi::api::batch::v1::JobSpec;
-
-    fn job(completions: i32, parallelism: i32) -> Job {
-        Job {
-            spec: Some(JobSpec {
-                completions: Some(completions),
-                parallelism: Some(parallelism),
-                backoff_limit: Some(1),
-                ..Default::default()
-            }),
-            ..Default::default()
-        }
-    }
-
-    fn tracked(name: &str, phase: &str) -> Arc<Pod> {
-        let mut made = bare(name, phase, Some("n"), None);
-        made.metadata.finalizers = Some(vec![TRACKING.to_string()]);
-        Arc::new(made)
-    }
-
-    #[test]
-    fn a_finished_pod_is_noted_then_counted_once() {
-        let mut job = job(1, 1);
-        let first = reconcile(&job, &[], true, at(1));
-        assert_eq!(first.actions, [Action::Create(vec![None])]);
-        let done = tracked("a", "Succeeded");
-        let second = reconcile(&job, std::slice::from_ref(&done), true, at(2));
-        assert_eq!(second.actions, [Action::Release(vec![done.clone()])]);
-        assert_eq!(second.status.succeeded, None, "only noted so far");
-        assert!(condition(&second.status, "Complete").is_none());
-        job.status = Some(second.status);
-        let again = reconcile(&job, &[done], true, at(3));
-        assert_eq!(Some(&again.status), job.status.as_ref(), "noting twice changes nothing");
-        let third = reconcile(&job, &[], true, at(4));
-        assert_eq!(third.status.succeeded, Some(1));
-        assert!(condition(&third.status, "Complete").is_some());
-        job.status = Some(third.status);
-        assert_eq!(reconcile(&job, &[], true, at(5)).actions, []);
-    }
-
-    #[test]
-    fn too_many_failures_end_the_job() {
-        let mut job = job(3, 2);
-        job.status = Some(JobStatus {
-            failed: Some(2),
-            ..Default::default()
-        });
-        let active = tracked("a", "Running");
-        let plan = reconcile(&job, std::slice::from_ref(&active), true, at(9));
-        assert_eq!(plan.actions, [Action::Delete(vec![active])]);
-        assert!(condition(&plan.status, "FailureTarget").is_some());
-        assert!(condition(&plan.status, "Failed").is_none(), "a pod still runs");
-    }
-
-    #[test]
-    fn indexes() {
-        assert_eq!(format_indexes(&parse_indexes("0,2-4,6,7")), "0,2-4,6,7");
-        let mut indexed = job(3, 3);
-        indexed.spec.get_or_insert_default().completion_mode = Some("Indexed".to_string());
-        indexed.status = Some(JobStatus {
-            completed_indexes: Some("1".to_string()),
-            ..Default::default()
-        });
-        assert_eq!(
-            reconcile(&indexed, &[], true, at(1)).actions,
-            [Action::Create(vec![Some(0), Some(2)])]
-        );
-    }
-}
+#[path = "plan_test.rs"]
+mod tests;
