@@ -12,6 +12,7 @@ mod conflict;
 mod entries;
 mod extract;
 mod merge;
+mod prune;
 mod server_side;
 mod set;
 mod shape;
