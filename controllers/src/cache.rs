@@ -167,7 +167,11 @@ where
     fn notify(&self, old: Option<&Arc<K>>, new: Option<&Arc<K>>) {
         let change = Change { old, new };
         for handler in self.handlers.get().into_iter().flatten() {
-            handler(&change);
+            // One controller's mistake must not end the watch that all controllers hear.
+            let heard = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| handler(&change)));
+            if heard.is_err() {
+                tracing::error!(kind = %K::kind(&()), "a controller panicked over a change; it goes on with the next");
+            }
         }
     }
 

@@ -88,17 +88,57 @@ impl Config {
     }
 }
 
+/// Wait before controllers that broke down are started again; doubled per time up to [`RESTART_MAX`].
+const RESTART_FIRST: Duration = Duration::from_secs(1);
+const RESTART_MAX: Duration = Duration::from_secs(60);
+/// Controllers that ran this long were well: the wait begins anew.
+const RAN_WELL: Duration = Duration::from_secs(600);
+
 /// Runs every controller until `shutdown`.
 ///
 /// `client_for` gives a client that acts as a controller's own identity: `"deployment-controller"` becomes
 /// `system:serviceaccount:kube-system:deployment-controller`, `"kube-controller-manager"` (the watches)
 /// becomes `system:kube-controller-manager`.
+///
+/// A panic in a reconcile or in an event handler costs one key a retry. Should one of the tasks around these
+/// end, all controllers begin anew from fresh lists: none may go on beside a cache that no longer moves.
 pub async fn run(
     config: Config,
     client_for: impl Fn(&str) -> kube::Client,
     shutdown: CancellationToken,
 ) -> Result<(), Error> {
-    let cidrs = node::ranges(&config)?;
+    let mut wait = RESTART_FIRST;
+    loop {
+        let round = shutdown.child_token();
+        let started = std::time::Instant::now();
+        let ended = run_once(&config, &client_for, &round).await;
+        round.cancel();
+        ended?;
+        if shutdown.is_cancelled() {
+            return Ok(());
+        }
+        if started.elapsed() >= RAN_WELL {
+            wait = RESTART_FIRST;
+        }
+        tracing::error!(
+            seconds = wait.as_secs(),
+            "a controller task ended; all controllers start again"
+        );
+        tokio::select! {
+            () = shutdown.cancelled() => return Ok(()),
+            () = tokio::time::sleep(wait) => {}
+        }
+        wait = (wait * 2).min(RESTART_MAX);
+    }
+}
+
+/// Runs until a task ends, which on shutdown all do.
+async fn run_once(
+    config: &Config,
+    client_for: &impl Fn(&str) -> kube::Client,
+    shutdown: &CancellationToken,
+) -> Result<(), Error> {
+    let cidrs = node::ranges(config)?;
     let shared = Arc::new(shared::Shared::new());
     let recorder = events::Recorder::start(shutdown.clone());
     let context = |name: &'static str| Context {
@@ -117,7 +157,7 @@ pub async fn run(
         &config.root_ca_pem,
         &mut tasks,
     );
-    node::start(context("node-controller"), &config, cidrs, &mut tasks);
+    node::start(context("node-controller"), config, cidrs, &mut tasks);
     deployment::start(context("deployment-controller"), &mut tasks);
     replicaset::start(
         context("replicaset-controller"),
@@ -127,6 +167,7 @@ pub async fn run(
     endpoints::start(
         context("endpointslice-controller"),
         context("endpoint-controller"),
+        context("endpointslicemirroring-controller"),
         &mut tasks,
     );
     namespace::start(context("namespace-controller"), &mut tasks);
@@ -158,14 +199,19 @@ pub async fn run(
         &mut tasks,
     );
     // Handlers are registered: the watches may start.
-    shared.start(&client_for("kube-controller-manager"), &shutdown, &mut tasks);
+    shared.start(&client_for("kube-controller-manager"), shutdown, &mut tasks);
 
-    while let Some(ended) = tasks.join_next().await {
-        if let Err(error) = ended
-            && !shutdown.is_cancelled()
-        {
-            tracing::error!(%error, "a controller task ended");
-        }
+    if let Some(Err(error)) = tasks.join_next().await
+        && !shutdown.is_cancelled()
+    {
+        tracing::error!(%error, "a controller task ended");
     }
+    shutdown.cancel();
+    // A task that does not hear of the shutdown ends at its next step.
+    tokio::time::timeout(Duration::from_secs(10), async {
+        while tasks.join_next().await.is_some() {}
+    })
+    .await
+    .ok();
     Ok(())
 }

@@ -1,6 +1,8 @@
 //! EndpointSlices and Endpoints of Services with a selector, from the pods they select.
 
 mod legacy;
+mod mirror;
+mod mirroring;
 mod plan;
 
 use std::collections::HashMap;
@@ -88,11 +90,12 @@ fn concerns_endpoints(change: &Change<'_, Pod>) -> bool {
     of(old) != of(new)
 }
 
-pub fn start(slices: Context, endpoints: Context, tasks: &mut JoinSet<()>) {
+pub fn start(slices: Context, endpoints: Context, mirrors: Context, tasks: &mut JoinSet<()>) {
     let slice_queue = Arc::new(Queue::new());
     let endpoints_queue = Arc::new(Queue::new());
     let shared = slices.shared.clone();
     watch_services(&shared, [slice_queue.clone(), endpoints_queue.clone()]);
+    mirroring::start(mirrors, tasks);
     start_slices(slices, slice_queue, tasks);
     start_endpoints(endpoints, endpoints_queue, tasks);
 }
