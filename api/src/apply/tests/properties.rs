@@ -107,3 +107,85 @@ proptest! {
         }
     }
 }
+
+/// An object of a type with every field set, down to a depth.
+fn sample(ty: &Type, depth: usize) -> Value {
+    use crate::schema::{Kind, Shape};
+    let mut object = serde_json::Map::new();
+    for field in ty.fields() {
+        let one = match &field.kind {
+            Kind::Bool => json!(true),
+            Kind::Int32 | Kind::Int64 | Kind::Double => json!(7),
+            Kind::RawExtension => json!({"any": {"thing": [1]}}),
+            Kind::FieldsV1 => json!({"f:x": {}}),
+            Kind::Json | Kind::SchemaOrArray | Kind::SchemaOrBool | Kind::SchemaOrStrings => json!({"x": 1}),
+            kind => match kind.as_type() {
+                Some(_) if depth == 0 => continue,
+                Some(ty) => sample(ty, depth - 1),
+                None => json!("text"),
+            },
+        };
+        let value = match field.shape {
+            Shape::One => one,
+            Shape::List => json!([one]),
+            Shape::Map => json!({"key": one}),
+            Shape::MapOfList => json!({"key": [one]}),
+        };
+        object.insert(field.name.to_string(), value);
+    }
+    Value::Object(object)
+}
+
+#[test]
+fn every_kind_can_be_applied_twice_and_taken_back() {
+    let mut kinds = 0;
+    for ty in crate::schema::all()
+        .iter()
+        .filter(|ty| ty.is_kind && ty.field("metadata").is_some())
+    {
+        let (group, version, kind) = ty.gvk();
+        let api_version = crate::schema::api_version(group, version);
+        if kind.ends_with("List") {
+            continue;
+        }
+        let mut full = sample(ty, 6);
+        full["apiVersion"] = api_version.clone().into();
+        full["kind"] = kind.into();
+        full["metadata"].as_object_mut().unwrap().remove("managedFields");
+        let tracking = Tracking {
+            ty,
+            ignored: &[],
+            versions: None,
+        };
+        let me = Writer {
+            manager: "me",
+            api_version: &api_version,
+            subresource: "",
+            now: T1,
+        };
+        let once = apply(&tracking, None, &full, &me, false).unwrap_or_else(|e| panic!("{kind}: {e}"));
+        let own = field_set(ty, &full);
+        assert_eq!(fields(&once, "me"), own.clone().into_value(), "{kind}");
+        assert_eq!(FieldSet::parse(&own.clone().into_value()), Some(own), "{kind}");
+        let later = Writer { now: T2, ..me };
+        assert_eq!(
+            apply(&tracking, Some(&once), &full, &later, false).unwrap(),
+            once,
+            "{kind}"
+        );
+        assert!(compare(ty, &once, &full).is_same(), "{kind}");
+        // A creator owns the same leaves, and updating with the same object changes nothing.
+        let mut made = full.clone();
+        track_update(&tracking, None, &mut made, &me);
+        let mut again = full.clone();
+        track_update(&tracking, Some(&made), &mut again, &later);
+        assert_eq!(again, made, "{kind}");
+        // Applying nothing takes everything back.
+        let none = json!({"apiVersion": api_version, "kind": kind});
+        let gone = apply(&tracking, Some(&once), &none, &later, false).unwrap();
+        let left = field_set(ty, &gone);
+        assert!(left.is_empty(), "{kind}: {left:?}");
+        kinds += 1;
+    }
+    assert!(kinds > 70, "{kinds}");
+}
