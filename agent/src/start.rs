@@ -15,7 +15,7 @@ use skiff_network::ClusterView;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Notify, mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 /// Exit events that wait for the supervisor; more than a node has containers.
@@ -61,11 +61,13 @@ pub async fn run(
         host_ips: vec![node_ip.to_string()],
         cpu_milli: i64::try_from(machine.cpus).unwrap_or(1) * 1_000,
         memory_bytes: machine.memory_bytes,
+        storage_bytes: i64::try_from(machine.disk_bytes).unwrap_or(i64::MAX),
         resolv_conf: std::fs::read_to_string(&config.resolv_conf).unwrap_or_default(),
         images_ready,
         config: config.clone(),
     });
-    let (ready, not_ready) = watch::channel(Some("container runtime is down".to_owned()));
+    let (ready, health) = watch::channel(node::Health::Unknown);
+    let (broken, network_up) = (Arc::new(Notify::new()), watch::Sender::new(config.cni_binary.is_none()));
 
     let registered = {
         let (client, config, shutdown, cache) = (client.clone(), config.clone(), shutdown.clone(), cache.clone());
@@ -87,9 +89,20 @@ pub async fn run(
         }
     });
     let (sender, exits) = mpsc::channel(EVENTS_MAX);
-    tokio::spawn(events::follow(runtime.clone(), sender, shutdown.clone()));
+    tokio::spawn(events::follow(
+        runtime.clone(),
+        sender,
+        broken.clone(),
+        shutdown.clone(),
+    ));
     tokio::spawn(serve(shared.clone(), credentials, shutdown.clone()));
-    let network = tokio::spawn(network(config.clone(), layout.clone(), cache.view(), shutdown.clone()));
+    let network = tokio::spawn(network(
+        config.clone(),
+        layout.clone(),
+        cache.view(),
+        network_up.clone(),
+        shutdown.clone(),
+    ));
     tokio::spawn({
         let (config, runtime, shutdown) = (config.clone(), runtime.clone(), shutdown.clone());
         async move {
@@ -101,10 +114,16 @@ pub async fn run(
                 shutdown.clone(),
             ));
             let addresses = vec![node_ip.to_string()];
-            node::report(client, config, machine, addresses, runtime, not_ready, shutdown).await;
+            node::report(client, config, machine, addresses, runtime, health, shutdown).await;
         }
     });
-    tokio::spawn(watch_health(shared.clone(), layout, ready, shutdown.clone()));
+    tokio::spawn(watch_health(
+        shared.clone(),
+        layout,
+        (broken, network_up.subscribe()),
+        ready,
+        shutdown.clone(),
+    ));
     shared
         .recorder
         .node(&config.node_name, false, "Starting", "Starting kubelet.".into());
@@ -142,6 +161,7 @@ async fn network(
     config: Config,
     layout: Layout,
     mut view: watch::Receiver<Arc<ClusterView>>,
+    up: watch::Sender<bool>,
     shutdown: CancellationToken,
 ) -> Option<skiff_network::Network> {
     config.cni_binary.as_ref()?;
@@ -190,6 +210,7 @@ async fn network(
     if !same && let Err(error) = crate::cache::disk::write_atomically(&path, text.as_bytes(), 0o644) {
         tracing::error!(%error, "cannot write the CNI configuration");
     }
+    up.send_replace(true);
     Some(started)
 }
 
@@ -210,47 +231,75 @@ fn pod_cidrs(view: &ClusterView, node: &str) -> Vec<IpNet> {
 async fn watch_health(
     shared: Arc<Shared>,
     layout: Layout,
-    ready: watch::Sender<Option<String>>,
+    (broken, mut network_up): (Arc<Notify>, watch::Receiver<bool>),
+    ready: watch::Sender<node::Health>,
     shutdown: CancellationToken,
 ) {
     const UNREADY: Duration = Duration::from_millis(10);
-    const READY: Duration = Duration::from_secs(20);
+    const READY: Duration = Duration::from_secs(60);
+    /// A restart of containerd or of the agent takes less and makes no node unready.
+    const GRACE: Duration = Duration::from_secs(10);
     let mut pause = UNREADY;
+    let mut unready_since = Some(tokio::time::Instant::now());
     loop {
-        let why = match shared.runtime.status().await {
-            Err(error) => {
-                if supervise::running_pid(&layout).is_none()
-                    && let Err(error) = supervise::ensure_started(&shared.config, &layout)
-                {
-                    tracing::error!(error = error.chain(), "containerd does not start");
-                }
-                Some(format!("container runtime is down: {}", error.chain()))
-            }
-            Ok(status) => {
-                let off = status
-                    .conditions
-                    .iter()
-                    .find(|c| !c.status && (c.r#type != "NetworkReady" || shared.config.cni_binary.is_some()));
-                off.map(|c| match c.r#type.as_str() {
-                    "NetworkReady" => format!(
-                        "container runtime network not ready: NetworkReady=false reason:{} message:{}",
-                        c.reason, c.message
-                    ),
-                    other => format!("container runtime status check may not have completed yet: {other}"),
-                })
-            }
-        };
+        let network = *network_up.borrow_and_update();
+        let why = problem(&shared, &layout, network).await;
         pause = match why {
             None => READY,
             Some(_) if pause == READY => UNREADY,
             Some(_) => (pause * 2).min(Duration::from_secs(1)),
         };
-        if ready.send_if_modified(|now| std::mem::replace(now, why.clone()) != why) {
-            tracing::info!(not_ready = ?why, "node readiness changed");
+        let verdict = match why {
+            None => {
+                unready_since = None;
+                Some(node::Health::Ready)
+            }
+            Some(why) => {
+                let since = *unready_since.get_or_insert_with(tokio::time::Instant::now);
+                (since.elapsed() >= GRACE).then_some(node::Health::NotReady(why))
+            }
+        };
+        if let Some(verdict) = verdict
+            && ready.send_if_modified(|now| std::mem::replace(now, verdict.clone()) != verdict)
+        {
+            tracing::info!(?verdict, "node readiness changed");
         }
         tokio::select! {
             () = shutdown.cancelled() => return,
             () = tokio::time::sleep(pause) => {}
+            () = broken.notified() => pause = UNREADY,
+            Ok(()) = network_up.changed() => {}
         }
+    }
+}
+
+/// Why no pod can run here now. Starts containerd when it is gone.
+async fn problem(shared: &Shared, layout: &Layout, network_up: bool) -> Option<String> {
+    let status = match shared.runtime.status().await {
+        Ok(status) => status,
+        Err(error) => {
+            if supervise::running_pid(layout).is_none()
+                && let Err(error) = supervise::ensure_started(&shared.config, layout)
+            {
+                tracing::error!(error = error.chain(), "containerd does not start");
+            }
+            return Some(format!("container runtime is down: {}", error.chain()));
+        }
+    };
+    let off = status
+        .conditions
+        .iter()
+        .find(|c| !c.status && (c.r#type != "NetworkReady" || shared.config.cni_binary.is_some()));
+    match off {
+        Some(c) if c.r#type == "NetworkReady" => Some(format!(
+            "container runtime network not ready: NetworkReady=false reason:{} message:{}",
+            c.reason, c.message
+        )),
+        Some(c) => Some(format!(
+            "container runtime status check may not have completed yet: {}",
+            c.r#type
+        )),
+        None if !network_up => Some("the node's network is not up yet".into()),
+        None => None,
     }
 }

@@ -31,6 +31,15 @@ pub fn detect_address() -> Result<IpAddr, Error> {
     socket.local_addr().map(|a| a.ip()).map_err(|_| Error::NoNodeAddress)
 }
 
+/// Whether pods can run here, as the Node's Ready condition shows it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Health {
+    /// Just begun: nothing is reported, so that an agent's restart shows in no condition.
+    Unknown,
+    Ready,
+    NotReady(String),
+}
+
 /// Creates the Node, or brings an existing one's labels up to date. Tries until it works.
 pub async fn register(client: &Client, config: &Config, shutdown: &CancellationToken) {
     let api: Api<Node> = Api::all(client.clone());
@@ -64,14 +73,24 @@ pub async fn report(
     mut machine: Machine,
     addresses: Vec<String>,
     runtime: Runtime,
-    mut not_ready: watch::Receiver<Option<String>>,
+    mut health: watch::Receiver<Health>,
     shutdown: CancellationToken,
 ) {
     let api: Api<Node> = Api::all(client);
     let mut since = Timestamp::now();
     let mut before: Option<Option<String>> = None;
+    let known = tokio::select! {
+        () = shutdown.cancelled() => return,
+        known = health.wait_for(|health| *health != Health::Unknown) => known.is_ok(),
+    };
+    if !known {
+        return;
+    }
     loop {
-        let why = not_ready.borrow_and_update().clone();
+        let why = match health.borrow_and_update().clone() {
+            Health::NotReady(why) => Some(why),
+            Health::Ready | Health::Unknown => None,
+        };
         if before.as_ref().is_none_or(|b| b.is_some() != why.is_some()) {
             since = Timestamp::now();
         }
@@ -106,7 +125,7 @@ pub async fn report(
         };
         tokio::select! {
             () = shutdown.cancelled() => return,
-            changed = not_ready.changed() => if changed.is_err() { return },
+            changed = health.changed() => if changed.is_err() { return },
             () = tokio::time::sleep(pause) => {}
         }
     }

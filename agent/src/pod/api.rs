@@ -5,15 +5,15 @@ use super::observed::Observed;
 use super::spec::Key;
 use super::{cgroup, resources, sandbox, spec};
 use crate::error::Error;
-use crate::volume::{self, payload};
-use jiff::{SignedDuration, Timestamp};
-use k8s_openapi::api::authentication::v1::TokenRequest;
-use k8s_openapi::api::core::v1::{Pod, PodStatus, ServiceAccount};
+use crate::volume::{self, token};
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::{Pod, PodStatus};
 use kube::Api;
-use kube::api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions};
+use kube::api::{DeleteParams, Patch, PatchParams, Preconditions};
 use serde_json::{Value, json};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::time::Duration;
 
 #[derive(Debug)]
 pub enum Refused {
@@ -34,12 +34,10 @@ fn pods(shared: &Shared, pod: &Pod) -> (Api<Pod>, String) {
     (Api::namespaced(shared.client.clone(), &namespace), name)
 }
 
-pub async fn patch_status(
-    shared: &Shared,
-    pod: &Pod,
-    before: Option<&PodStatus>,
-    status: &PodStatus,
-) -> Result<(), Refused> {
+pub async fn patch_status(shared: &Shared, pod: &Pod, status: &PodStatus) -> Result<Pod, Refused> {
+    /// A server that is cut off must not hold up what is newer.
+    const ANSWER_MAX: Duration = Duration::from_secs(10);
+    let before = pod.status.as_ref();
     let (api, name) = pods(shared, pod);
     let mut value = serde_json::to_value(status).map_err(|e| Refused::Later(e.to_string()))?;
     // Lists merged by address would keep an address that a new sandbox has given up.
@@ -49,11 +47,26 @@ pub async fn patch_status(
     {
         list.insert(0, json!({"$patch": "replace"}));
     }
+    // A merge keeps what the patch leaves out.
+    for name in ["reason", "message", "podIP"] {
+        if let Some(object) = value.as_object_mut() {
+            object.entry(name).or_insert(Value::Null);
+        }
+    }
+    let conditions = value.get_mut("conditions").and_then(Value::as_array_mut);
+    for condition in conditions.into_iter().flatten().filter_map(Value::as_object_mut) {
+        for name in ["reason", "message"] {
+            condition.entry(name).or_insert(Value::Null);
+        }
+    }
     let patch = json!({"metadata": {"uid": spec::uid(pod)}, "status": value});
-    let result = api
-        .patch_status(&name, &PatchParams::default(), &Patch::Strategic(&patch))
-        .await;
-    result.map(drop).map_err(refused)
+    let params = PatchParams::default();
+    let patch = Patch::Strategic(&patch);
+    let sent = tokio::time::timeout(ANSWER_MAX, api.patch_status(&name, &params, &patch));
+    match sent.await {
+        Ok(result) => result.map_err(refused),
+        Err(_) => Err(Refused::Later("the API server does not answer".into())),
+    }
 }
 
 pub async fn delete(shared: &Shared, pod: &Pod) -> Result<(), Refused> {
@@ -119,62 +132,26 @@ pub fn references(pod: &Pod) -> (BTreeSet<Key>, BTreeSet<Key>) {
 pub async fn mount_volumes(shared: &Arc<Shared>, pod: &Arc<Pod>, ips: Vec<String>) -> Result<Option<Timestamp>, Error> {
     let (maps, secrets) = references(pod);
     let wanted = shared.cache.want(maps, secrets);
-    let tokens = tokens(shared, pod);
+    let tokens = token::current(shared, pod);
     let ((), tokens) = tokio::join!(wanted, tokens);
-    let (tokens, renew_at) = tokens?;
+    let (tokens, renew_at) = tokens.map_err(|error| match error {
+        told @ Error::Volume(_) => told,
+        other => Error::Volume(format!("MountVolume.SetUp failed : {}", other.chain())),
+    })?;
+    if let Some(at) = renew_at {
+        shared.cache.remind(pod, at);
+    }
     let (shared, pod) = (shared.clone(), pod.clone());
     let work = move || {
         let facts = shared.facts(ips);
-        let stamp = Timestamp::now().as_nanosecond().to_string();
+        let stamp = Timestamp::now().strftime("%Y_%m_%d_%H_%M_%S.%9f").to_string();
         volume::mount_all(&shared.config, &pod, shared.cache.as_ref(), &facts, &tokens, &stamp)
     };
     tokio::task::spawn_blocking(work)
         .await
         .unwrap_or_else(|e| Err(Error::Volume(e.to_string())))?;
-    Ok(renew_at)
-}
-
-async fn tokens(
-    shared: &Shared,
-    pod: &Pod,
-) -> Result<(BTreeMap<payload::TokenRequest, String>, Option<Timestamp>), Error> {
-    let (namespace, name) = spec::key(pod);
-    let account = pod
-        .spec
-        .as_ref()
-        .and_then(|s| s.service_account_name.clone())
-        .unwrap_or_else(|| "default".into());
-    let api: Api<ServiceAccount> = Api::namespaced(shared.client.clone(), &namespace);
-    let mut issued = BTreeMap::new();
-    let mut renew_at: Option<Timestamp> = None;
-    for wanted in payload::token_requests(pod) {
-        let request: TokenRequest = serde_json::from_value(json!({
-            "metadata": {},
-            "spec": {
-                "audiences": if wanted.audience.is_empty() { json!([]) } else { json!([wanted.audience]) },
-                "expirationSeconds": wanted.expiration_s,
-                "boundObjectRef": {"apiVersion": "v1", "kind": "Pod", "name": name, "uid": spec::uid(pod)},
-            }
-        }))
-        .map_err(|e| Error::Volume(e.to_string()))?;
-        let answer = api
-            .create_token_request(&account, &PostParams::default(), &request)
-            .await
-            .map_err(Error::api("issue a token"))?;
-        let status = answer.status.unwrap_or_default();
-        let (Some(token), Some(expires)) = (status.token, status.expiration_timestamp) else {
-            return Err(Error::Volume("the API server issued an empty token".into()));
-        };
-        // Renewed after 80 % of its life, as kubelet does, and within a day.
-        let life_s = expires.0.duration_since(Timestamp::now()).as_secs();
-        let at = Timestamp::now().checked_add(SignedDuration::from_secs((life_s * 8 / 10).clamp(60, 86_400)));
-        renew_at = match (renew_at, at.ok()) {
-            (Some(known), Some(at)) => Some(known.min(at)),
-            (known, at) => known.or(at),
-        };
-        issued.insert(wanted, token);
-    }
-    Ok((issued, renew_at))
+    // The reminder comes as a change; the worker keeps no timer of its own.
+    Ok(None)
 }
 
 /// Everything of the pod that is left on the node. Carries on past failures.

@@ -15,6 +15,8 @@ pub const ANNOTATION_RESTARTS: &str = "io.kubernetes.container.restartCount";
 pub struct Sandbox {
     pub id: String,
     pub ready: bool,
+    /// Its network has been taken down after it ended.
+    pub stopped: bool,
     pub attempt: u32,
     pub created_at_ns: i64,
     pub ips: Vec<String>,
@@ -84,7 +86,10 @@ impl Observed {
 
     pub fn put_sandbox(&mut self, sandbox: Sandbox) {
         match self.sandboxes.iter_mut().find(|s| s.id == sandbox.id) {
-            Some(slot) => *slot = sandbox,
+            Some(slot) => {
+                let stopped = slot.stopped;
+                *slot = Sandbox { stopped, ..sandbox };
+            }
             None => self.sandboxes.push(sandbox),
         }
         self.sandboxes
@@ -105,6 +110,7 @@ impl From<cri::PodSandboxStatus> for Sandbox {
         let first = Some(network.ip).filter(|ip| !ip.is_empty());
         Self {
             ready: status.state == cri::PodSandboxState::SandboxReady as i32,
+            stopped: false,
             attempt: status.metadata.unwrap_or_default().attempt,
             created_at_ns: status.created_at,
             ips: first

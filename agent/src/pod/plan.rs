@@ -4,7 +4,7 @@
 use super::backoff::Backoff;
 use super::observed::{Container, Observed, State};
 use super::spec::{self, RestartPolicy, Role};
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::{Pod, PodSpec};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -38,6 +38,8 @@ pub enum Action {
     StopSandbox {
         id: String,
     },
+    /// The pod has run for as long as it may.
+    PastDeadline,
     /// Everything has ended: take away what is left, and the API object if it is to go.
     Teardown,
 }
@@ -74,6 +76,13 @@ pub struct Memory {
     pub in_flight: BTreeSet<Op>,
     /// The API no longer has the pod, or it is being deleted.
     pub terminating: bool,
+    pub terminating_since: Option<Timestamp>,
+    /// Removed by force: nobody waits for it any more.
+    pub forced: bool,
+    /// The node ended the pod: reason and message.
+    pub failed: Option<(&'static str, &'static str)>,
+    /// Until when each container that is being stopped may live.
+    pub stop_by: BTreeMap<String, Timestamp>,
     pub torn_down: bool,
 }
 
@@ -95,16 +104,22 @@ pub fn plan(pod: &Pod, seen: &Observed, memory: &Memory, now: Timestamp) -> Deci
         return decision;
     };
     if memory.terminating {
-        wind_down(pod, spec, seen, memory, &mut decision);
+        wind_down(pod, spec, seen, memory, now, &mut decision);
         return decision;
     }
-    if let Some(final_phase) = ended(spec, seen).or_else(|| spec::phase_is_final(pod).then_some(Phase::Failed)) {
-        tracing::trace!(?final_phase, "pod has ended");
-        stop_sidecars_and_sandbox(pod, spec, seen, memory, &mut decision);
+    if ended(spec, seen).is_some() || spec::phase_is_final(pod) || memory.failed.is_some() {
+        stop_in_order(pod, spec, seen, memory, now, &mut decision);
         return decision;
+    }
+    if let Some(deadline) = spec::deadline(pod) {
+        if deadline <= now {
+            decision.actions.push(Action::PastDeadline);
+            return decision;
+        }
+        decision.wake(deadline);
     }
     let Some(sandbox) = seen.sandbox() else {
-        replace_sandbox(seen, memory, now, &mut decision);
+        replace_sandbox(spec::grace_s(pod), seen, memory, now, &mut decision);
         want_volumes(memory, now, &mut decision);
         return decision;
     };
@@ -118,7 +133,7 @@ pub fn plan(pod: &Pod, seen: &Observed, memory: &Memory, now: Timestamp) -> Deci
             &mut decision,
             memory,
             old,
-            0,
+            (spec::grace_s(pod), now),
             "Stopping container of a dead sandbox".into(),
         );
     }
@@ -147,15 +162,22 @@ fn want_volumes(memory: &Memory, now: Timestamp, decision: &mut Decision) {
     }
 }
 
-fn replace_sandbox(seen: &Observed, memory: &Memory, now: Timestamp, decision: &mut Decision) {
+fn replace_sandbox(grace_s: i64, seen: &Observed, memory: &Memory, now: Timestamp, decision: &mut Decision) {
     for running in seen.all().filter(|c| c.state == State::Running) {
         kill(
             decision,
             memory,
             running,
-            0,
+            (grace_s, now),
             "Pod sandbox changed, it will be killed and re-created.".into(),
         );
+    }
+    // A dead sandbox still holds its address.
+    if let Some(dead) = seen.sandboxes.first().filter(|s| !s.stopped) {
+        if decision.actions.is_empty() && seen.all().all(|c| c.state != State::Running) {
+            stop_sandbox(decision, memory, &dead.id);
+        }
+        return;
     }
     if due(memory, &Op::Sandbox, now, decision) {
         let attempt = seen.sandboxes.first().map_or(0, |s| s.attempt + 1);
@@ -163,8 +185,21 @@ fn replace_sandbox(seen: &Observed, memory: &Memory, now: Timestamp, decision: &
     }
 }
 
-fn kill(decision: &mut Decision, memory: &Memory, container: &Container, grace_s: i64, message: String) {
-    if !memory.in_flight.contains(&Op::Stop(container.id.clone())) {
+/// `grace_s` from `now` on. One that is being stopped is only ever hurried.
+fn kill(
+    decision: &mut Decision,
+    memory: &Memory,
+    container: &Container,
+    (grace_s, now): (i64, Timestamp),
+    message: String,
+) {
+    let stopping = memory.in_flight.contains(&Op::Stop(container.id.clone()));
+    let until = now.checked_add(SignedDuration::from_secs(grace_s)).unwrap_or(now);
+    let hurried = memory
+        .stop_by
+        .get(&container.id)
+        .is_some_and(|known| known.duration_since(until).as_secs() >= 1);
+    if !stopping || hurried {
         decision.actions.push(Action::Kill {
             id: container.id.clone(),
             name: container.name.clone(),
@@ -178,34 +213,70 @@ fn stop_message(name: &str) -> String {
     format!("Stopping container {name}")
 }
 
-fn wind_down(pod: &Pod, spec: &PodSpec, seen: &Observed, memory: &Memory, decision: &mut Decision) {
-    stop_sidecars_and_sandbox(pod, spec, seen, memory, decision);
+fn stop_sandbox(decision: &mut Decision, memory: &Memory, id: &str) {
+    if !memory.in_flight.contains(&Op::StopSandbox(id.to_owned())) {
+        decision.actions.push(Action::StopSandbox { id: id.to_owned() });
+    }
+}
+
+fn wind_down(pod: &Pod, spec: &PodSpec, seen: &Observed, memory: &Memory, now: Timestamp, decision: &mut Decision) {
+    stop_in_order(pod, spec, seen, memory, now, decision);
     let busy = memory.in_flight.iter().any(|op| *op != Op::Teardown);
-    let quiet = decision.actions.is_empty() && !busy && seen.sandboxes.iter().all(|s| !s.ready);
+    let quiet = decision.actions.is_empty() && !busy && seen.sandboxes.iter().all(|s| s.stopped);
     if quiet && !memory.torn_down && !memory.in_flight.contains(&Op::Teardown) {
         decision.actions.push(Action::Teardown);
     }
 }
 
-/// App and init containers first, then sidecars, then the sandbox.
-fn stop_sidecars_and_sandbox(pod: &Pod, spec: &PodSpec, seen: &Observed, memory: &Memory, decision: &mut Decision) {
-    let grace_s = spec::grace_s(pod);
+/// How long containers may still take. All of a pod's share one period, of which
+/// sidecars, being last, get what is left.
+fn grace_left_s(pod: &Pod, memory: &Memory, sidecar: bool, now: Timestamp) -> i64 {
+    /// Kubernetes leaves every process at least so long.
+    const LEAST_S: i64 = 2;
+    if memory.forced {
+        return LEAST_S;
+    }
+    let spent_s = match memory.terminating_since {
+        Some(since) if sidecar => now.duration_since(since).as_secs(),
+        _ => 0,
+    };
+    (spec::grace_s(pod) - spent_s).max(LEAST_S)
+}
+
+/// App, ephemeral and init containers first, then sidecars from the last to the
+/// first, then the sandbox.
+fn stop_in_order(pod: &Pod, spec: &PodSpec, seen: &Observed, memory: &Memory, now: Timestamp, decision: &mut Decision) {
     let alive = |c: &&Container| matches!(c.state, State::Running | State::Unknown);
-    let sidecar = |c: &Container| matches!(spec::find(spec, &c.name), Some((_, Role::Sidecar)));
-    let (sidecars, others): (Vec<&Container>, Vec<&Container>) = seen.all().filter(alive).partition(|c| sidecar(c));
-    let batch = if others.is_empty() { &sidecars } else { &others };
-    for container in batch {
-        kill(decision, memory, container, grace_s, stop_message(&container.name));
+    let place = |c: &Container| {
+        let mut sidecars = spec::init_containers(spec).iter().enumerate();
+        sidecars.find_map(|(at, s)| (s.name == c.name && spec::role(s, true) == Role::Sidecar).then_some(at))
+    };
+    let batch: Vec<&Container> = match seen
+        .all()
+        .filter(alive)
+        .filter(|c| place(c).is_none())
+        .collect::<Vec<_>>()
+    {
+        others if !others.is_empty() => others,
+        _ => seen.all().filter(alive).max_by_key(|c| place(c)).into_iter().collect(),
+    };
+    for container in &batch {
+        let grace_s = grace_left_s(pod, memory, place(container).is_some(), now);
+        kill(
+            decision,
+            memory,
+            container,
+            (grace_s, now),
+            stop_message(&container.name),
+        );
     }
     let starting = memory
         .in_flight
         .iter()
         .any(|op| matches!(op, Op::Container(_) | Op::Sandbox));
     if batch.is_empty() && !starting {
-        for sandbox in seen.sandboxes.iter().filter(|s| s.ready) {
-            if !memory.in_flight.contains(&Op::StopSandbox(sandbox.id.clone())) {
-                decision.actions.push(Action::StopSandbox { id: sandbox.id.clone() });
-            }
+        for sandbox in seen.sandboxes.iter().filter(|s| !s.stopped) {
+            stop_sandbox(decision, memory, &sandbox.id);
         }
     }
 }
@@ -269,6 +340,7 @@ fn containers(
                 RestartPolicy::Never => RestartPolicy::Never,
                 _ => RestartPolicy::OnFailure,
             },
+            Role::Ephemeral => RestartPolicy::Never,
         };
         if role == Role::Init && initialised {
             continue;
@@ -276,7 +348,7 @@ fn containers(
         match here.map(|c| c.state) {
             Some(State::Running) => {
                 let running = here.expect("matched as present");
-                failed_probe(pod, container, running, memory, decision);
+                failed_probe(pod, container, running, (memory, now), decision);
                 let started = memory.probed.get(&running.id).is_some_and(|p| p.started);
                 let hold = role == Role::Init || (role == Role::Sidecar && !initialised && !started);
                 if hold {
@@ -305,7 +377,21 @@ fn containers(
                 }
             }
         }
+        // One after another: a postStart hook holds up the containers behind it.
+        if role == Role::App && starting(container, memory, decision) {
+            break;
+        }
     }
+    for (container, _) in spec::ephemeral(spec) {
+        if seen.newest(&container.name).is_none() {
+            start(&container, None, memory, now, decision);
+        }
+    }
+}
+
+fn starting(container: &k8s_openapi::api::core::v1::Container, memory: &Memory, decision: &Decision) -> bool {
+    let decided = |action: &Action| matches!(action, Action::Start { name, .. } if *name == container.name);
+    memory.in_flight.contains(&Op::Container(container.name.clone())) || decision.actions.iter().any(decided)
 }
 
 fn start(
@@ -335,7 +421,7 @@ fn failed_probe(
     pod: &Pod,
     container: &k8s_openapi::api::core::v1::Container,
     running: &Container,
-    memory: &Memory,
+    (memory, now): (&Memory, Timestamp),
     decision: &mut Decision,
 ) {
     let Some(failed) = memory.probed.get(&running.id).and_then(|p| p.failed) else {
@@ -346,7 +432,8 @@ fn failed_probe(
         Failed::Startup => ("startup", container.startup_probe.as_ref()),
     };
     let message = format!("Container {} failed {what} probe, will be restarted", container.name);
-    kill(decision, memory, running, spec::probe_grace_s(pod, probe), message);
+    let grace = (spec::probe_grace_s(pod, probe), now);
+    kill(decision, memory, running, grace, message);
 }
 
 #[cfg(test)]

@@ -1,5 +1,6 @@
 //! Questions about a pod's specification. Pure.
 
+use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::{Container, Pod, PodSpec, Probe};
 
 pub type Key = (String, String);
@@ -34,6 +35,8 @@ pub enum Role {
     /// An init container with restartPolicy Always: stays beside the others.
     Sidecar,
     App,
+    /// Added by `kubectl debug`; started once, never again.
+    Ephemeral,
 }
 
 pub fn restart_policy(spec: &PodSpec) -> RestartPolicy {
@@ -64,6 +67,27 @@ pub fn containers(spec: &PodSpec) -> impl Iterator<Item = (&Container, Role)> {
         .chain(spec.containers.iter().map(|c| (c, Role::App)))
 }
 
+/// Ephemeral containers have every field of a container, and a target.
+pub fn ephemeral(spec: &PodSpec) -> Vec<(Container, Option<String>)> {
+    let each = spec.ephemeral_containers.iter().flatten().filter_map(|ephemeral| {
+        let value = serde_json::to_value(ephemeral).ok()?;
+        Some((
+            serde_json::from_value(value).ok()?,
+            ephemeral.target_container_name.clone().filter(|t| !t.is_empty()),
+        ))
+    });
+    each.collect()
+}
+
+/// A container of any role by its name.
+pub fn any(spec: &PodSpec, name: &str) -> Option<(Container, Role)> {
+    let listed = find(spec, name).map(|(c, role)| (c.clone(), role));
+    listed.or_else(|| {
+        let found = ephemeral(spec).into_iter().find(|(c, _)| c.name == name);
+        found.map(|(c, _)| (c, Role::Ephemeral))
+    })
+}
+
 pub fn find<'a>(spec: &'a PodSpec, name: &str) -> Option<(&'a Container, Role)> {
     containers(spec).find(|(c, _)| c.name == name)
 }
@@ -73,6 +97,7 @@ pub fn field_path(role: Role, name: &str) -> String {
     match role {
         Role::App => format!("spec.containers{{{name}}}"),
         Role::Init | Role::Sidecar => format!("spec.initContainers{{{name}}}"),
+        Role::Ephemeral => format!("spec.ephemeralContainers{{{name}}}"),
     }
 }
 
@@ -85,6 +110,13 @@ pub fn grace_s(pod: &Pod) -> i64 {
         .deletion_grace_period_seconds
         .or_else(|| pod.spec.as_ref().and_then(|s| s.termination_grace_period_seconds))
         .unwrap_or(30)
+}
+
+/// When the pod has been active for as long as it may be.
+pub fn deadline(pod: &Pod) -> Option<Timestamp> {
+    let limit = pod.spec.as_ref()?.active_deadline_seconds?;
+    let started = pod.status.as_ref()?.start_time.as_ref()?.0;
+    started.checked_add(SignedDuration::from_secs(limit)).ok()
 }
 
 /// The longest that one container may take to end after a failed probe.

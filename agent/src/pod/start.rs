@@ -1,7 +1,7 @@
 //! Starts one container: image, environment, mounts, create, start, hook. No choices
 //! beyond what kubelet's reasons name.
 
-use super::environment::{self, expand};
+use super::environment;
 use super::node::Shared;
 use super::observed::{self, Container as Seen};
 use super::plan::Waiting;
@@ -11,6 +11,7 @@ use crate::probe;
 use k8s_openapi::api::core::v1::{Container, Pod};
 use skiff_proto::cri::v1 as cri;
 use std::collections::BTreeMap;
+use tokio_util::sync::CancellationToken;
 
 fn waits(reason: &str, message: impl Into<String>) -> Waiting {
     Waiting {
@@ -19,17 +20,49 @@ fn waits(reason: &str, message: impl Into<String>) -> Waiting {
     }
 }
 
-pub async fn container(
-    shared: &Shared,
-    pod: &Pod,
-    container: &Container,
-    role: Role,
-    attempt: u32,
-    sandbox: observed::Sandbox,
-) -> Result<Seen, Waiting> {
+/// A start that failed, and the container that it has left behind.
+pub struct Failure {
+    pub waiting: Waiting,
+    pub container: Option<Box<Seen>>,
+}
+
+impl From<Waiting> for Failure {
+    fn from(waiting: Waiting) -> Self {
+        Self {
+            waiting,
+            container: None,
+        }
+    }
+}
+
+/// What one start is about, besides the pod.
+pub struct Wanted {
+    pub container: Container,
+    pub role: Role,
+    pub attempt: u32,
+    pub sandbox: observed::Sandbox,
+    /// The container whose processes an ephemeral one is to see.
+    pub target_id: Option<String>,
+    /// The pod is to end: nothing slow is begun or waited for any more.
+    pub cancel: CancellationToken,
+}
+
+pub async fn container(shared: &Shared, pod: &Pod, wanted: &Wanted) -> Result<Seen, Failure> {
+    let Wanted {
+        container,
+        role,
+        attempt,
+        sandbox,
+        ..
+    } = wanted;
+    let (role, attempt) = (*role, *attempt);
     let field = Some(spec::field_path(role, &container.name));
-    let image = image::ensure(shared, pod, container, role).await?;
-    let prepared = prepare(shared, pod, container, attempt, &sandbox, &image)
+    let ended = || waits("ContainerCreating", "");
+    let image = tokio::select! {
+        image = image::ensure(shared, pod, container, role) => image?,
+        () = wanted.cancel.cancelled() => return Err(ended().into()),
+    };
+    let prepared = prepare(shared, pod, container, attempt, sandbox, &image)
         .await
         .map_err(|message| {
             shared
@@ -39,7 +72,14 @@ pub async fn container(
         })?;
     let logs = sandbox::log_directory(&shared.config, pod).join(&container.name);
     std::fs::create_dir_all(&logs).map_err(|e| waits("CreateContainerError", format!("{}: {e}", logs.display())))?;
-    let config = sandbox::container_config(pod, container, &prepared);
+    let mut config = sandbox::container_config(pod, container, &prepared);
+    if let Some(id) = &wanted.target_id {
+        let security = config.linux.as_mut().and_then(|l| l.security_context.as_mut());
+        if let Some(options) = security.and_then(|s| s.namespace_options.as_mut()) {
+            options.pid = cri::NamespaceMode::Target as i32;
+            options.target_id = id.clone();
+        }
+    }
     let sandbox_config = sandbox::sandbox_config(&shared.config, pod, sandbox.attempt, &shared.resolv_conf);
     let failed = |reason: &str, error: crate::error::Error| {
         shared
@@ -55,30 +95,41 @@ pub async fn container(
         shared.recorder.pod(pod, field.clone(), false, reason, text);
     };
     event("Created", "created");
-    shared
-        .runtime
-        .start_container(&id)
-        .await
-        .map_err(|e| failed("RunContainerError", e))?;
+    if let Err(error) = shared.runtime.start_container(&id).await {
+        let waiting = failed("RunContainerError", error);
+        return Err(left_behind(shared, &id, sandbox, waiting).await);
+    }
     event("Started", "started");
-    if let Some(hook) = container.lifecycle.as_ref().and_then(|l| l.post_start.as_ref())
-        && let Err(message) = probe::hook(shared, hook, container, &id, &sandbox.ips).await
-    {
-        shared.recorder.pod(
-            pod,
-            field,
-            true,
-            "FailedPostStartHook",
-            format!("PostStartHook failed: {message}"),
-        );
-        let _ = shared.runtime.stop_container(&id, spec::grace_s(pod)).await;
-        return Err(waits("PostStartHookError", message));
+    let hook = container.lifecycle.as_ref().and_then(|l| l.post_start.as_ref());
+    if let Some(hook) = hook {
+        let outcome = tokio::select! {
+            outcome = probe::hook(shared, hook, container, &id, &sandbox.ips) => outcome,
+            () = wanted.cancel.cancelled() => Ok(()),
+        };
+        if let Err(message) = outcome {
+            let text = format!("PostStartHook failed: {message}");
+            shared
+                .recorder
+                .pod(pod, field.clone(), true, "FailedPostStartHook", text);
+            let text = "FailedPostStartHook".to_owned();
+            shared.recorder.pod(pod, field, false, "Killing", text);
+            let _ = shared.runtime.stop_container(&id, spec::grace_s(pod)).await;
+            return Err(left_behind(shared, &id, sandbox, waits("PostStartHookError", message)).await);
+        }
     }
     let status = shared.runtime.container_status(&id).await;
     let status = status.map_err(|e| failed("RunContainerError", e))?;
     status
         .map(|s| observed::container(s, &sandbox.id))
-        .ok_or_else(|| waits("RunContainerError", "container vanished"))
+        .ok_or_else(|| waits("RunContainerError", "container vanished").into())
+}
+
+async fn left_behind(shared: &Shared, id: &str, sandbox: &observed::Sandbox, waiting: Waiting) -> Failure {
+    let status = shared.runtime.container_status(id).await.ok().flatten();
+    Failure {
+        waiting,
+        container: status.map(|s| Box::new(observed::container(s, &sandbox.id))),
+    }
 }
 
 async fn prepare(
@@ -101,7 +152,7 @@ async fn prepare(
     let services = shared.cache.services();
     let env = environment::variables(pod, container, &services, shared.cache.as_ref(), &facts)?;
     let values: BTreeMap<String, String> = env.iter().cloned().collect();
-    let known = |text: &str| expand(text, |name| values.get(name).cloned());
+    let known = |text: &str| environment::expand_all(text, |name| values.get(name).cloned());
     let mut mounts = crate::volume::mounts(&shared.config, pod, container, known).map_err(|e| e.chain())?;
     let pod_dir = shared.config.pod_dir(spec::uid(pod));
     let io = |e: std::io::Error| format!("cannot write to {}: {e}", pod_dir.display());
@@ -157,14 +208,15 @@ fn not_root(pod: &Pod, container: &Container, image: &cri::Image) -> Result<(), 
         return Ok(());
     }
     let user = own.and_then(|s| s.run_as_user).or(all.and_then(|s| s.run_as_user));
+    let whose = format!("(pod: {:?}, container: {})", spec::full_name(pod), container.name);
     match (user, &image.uid) {
-        (Some(0), _) => Err("container's runAsUser breaks non-root policy".into()),
+        (Some(0), _) => Err(format!("container's runAsUser breaks non-root policy {whose}")),
         (Some(_), _) => Ok(()),
         (None, Some(uid)) if uid.value != 0 => Ok(()),
         (None, None) if !image.username.is_empty() => Err(format!(
-            "container has runAsNonRoot and image has non-numeric user ({}), cannot verify user is non-root",
+            "container has runAsNonRoot and image has non-numeric user ({}), cannot verify user is non-root {whose}",
             image.username
         )),
-        _ => Err("container has runAsNonRoot and image will run as root".into()),
+        _ => Err(format!("container has runAsNonRoot and image will run as root {whose}")),
     }
 }

@@ -23,6 +23,15 @@ fn whole(now: Timestamp) -> Time {
     Time(Timestamp::from_second(now.as_second()).unwrap_or(now))
 }
 
+/// Those that the node writes; others belong to whoever set them.
+const CONDITIONS: [&str; 5] = [
+    "PodReadyToStartContainers",
+    "Initialized",
+    "Ready",
+    "ContainersReady",
+    "PodScheduled",
+];
+
 pub fn status(pod: &Pod, seen: &Observed, memory: &Memory, host_ips: &[String], now: Timestamp) -> PodStatus {
     let empty = PodSpec::default();
     let spec = pod.spec.as_ref().unwrap_or(&empty);
@@ -35,14 +44,26 @@ pub fn status(pod: &Pod, seen: &Observed, memory: &Memory, host_ips: &[String], 
             .collect()
     };
     let (inits, apps) = (statuses(true), statuses(false));
+    let debuggers: Vec<ContainerStatus> = spec::ephemeral(spec)
+        .iter()
+        .map(|(container, _)| container_status(pod, container, Role::Ephemeral, seen, memory))
+        .collect();
     let phase = phase(pod, spec, seen, memory);
+    let failed = memory
+        .failed
+        .map(|(reason, message)| (reason.to_owned(), message.to_owned()));
+    let (reason, message) = match failed {
+        Some((reason, message)) => (Some(reason), Some(message)),
+        None if spec::phase_is_final(pod) => (old.reason, old.message),
+        None => (None, None),
+    };
     let ips: Vec<String> = if spec::host_network(spec) {
         host_ips.to_vec()
     } else {
         sandbox.map(|s| s.ips.clone()).unwrap_or_default()
     };
-    let sandbox_up = seen.sandbox().is_some();
-    let conditions = conditions(pod, spec, &phase, &inits, &apps, sandbox_up, memory, now);
+    let sandbox_up = seen.sandbox().is_some() && !ips.is_empty();
+    let conditions = conditions(pod, spec, &phase, &inits, &apps, sandbox_up, now);
     PodStatus {
         phase: Some(phase),
         conditions: Some(conditions),
@@ -55,6 +76,9 @@ pub fn status(pod: &Pod, seen: &Observed, memory: &Memory, host_ips: &[String], 
         observed_generation: pod.metadata.generation,
         init_container_statuses: Some(inits).filter(|v| !v.is_empty()),
         container_statuses: Some(apps).filter(|v| !v.is_empty()),
+        ephemeral_container_statuses: Some(debuggers).filter(|v| !v.is_empty()),
+        reason,
+        message,
         ..PodStatus::default()
     }
 }
@@ -63,7 +87,17 @@ fn phase(pod: &Pod, spec: &PodSpec, seen: &Observed, memory: &Memory) -> String 
     if spec::phase_is_final(pod) {
         return pod.status.as_ref().and_then(|s| s.phase.clone()).unwrap_or_default();
     }
-    if let Some(ended) = plan::ended(spec, seen) {
+    let running = seen.all().any(|c| c.state == State::Running);
+    if memory.failed.is_some() {
+        let old = pod.status.as_ref().and_then(|s| s.phase.clone());
+        return if running {
+            old.unwrap_or_default()
+        } else {
+            "Failed".into()
+        };
+    }
+    // Sidecars end before the pod has ended.
+    if let Some(ended) = plan::ended(spec, seen).filter(|_| !running) {
         return if ended == Phase::Succeeded {
             "Succeeded"
         } else {
@@ -71,7 +105,16 @@ fn phase(pod: &Pod, spec: &PodSpec, seen: &Observed, memory: &Memory) -> String 
         }
         .into();
     }
-    let stopped = memory.terminating && seen.all().all(|c| c.state != State::Running);
+    if memory.torn_down && memory.terminating {
+        let clean = |c: &Container| newest_of(pod, seen, &c.name).is_some_and(|code| code == 0);
+        return if spec.containers.iter().all(clean) {
+            "Succeeded"
+        } else {
+            "Failed"
+        }
+        .into();
+    }
+    let stopped = memory.terminating && !running;
     let newest = |c: &Container| seen.newest(&c.name);
     let all_exited = spec
         .containers
@@ -91,6 +134,14 @@ fn phase(pod: &Pod, spec: &PodSpec, seen: &Observed, memory: &Memory) -> String 
         "Pending"
     }
     .into()
+}
+
+fn newest_of(pod: &Pod, seen: &Observed, name: &str) -> Option<i32> {
+    let old = || old_status(pod, name)?.state?.terminated.map(|t| t.exit_code);
+    match seen.newest(name) {
+        Some(c) => (c.state == State::Exited).then_some(c.exit_code),
+        None => old(),
+    }
 }
 
 fn container_status(pod: &Pod, container: &Container, role: Role, seen: &Observed, memory: &Memory) -> ContainerStatus {
@@ -117,8 +168,15 @@ fn container_status(pod: &Pod, container: &Container, role: Role, seen: &Observe
             RestartPolicy::OnFailure => c.exit_code != 0,
             RestartPolicy::Never => false,
         },
+        (Role::Ephemeral, _) => false,
         (_, None) => true,
     };
+    let over = memory.terminating
+        || memory.failed.is_some()
+        || spec::phase_is_final(pod)
+        || spec.is_some_and(|s| plan::ended(s, seen).is_some());
+    let restarts = restarts && !over;
+    let kept = old.as_ref().and_then(|o| o.state.as_ref()?.terminated.clone());
     let mut last = history.get(1).filter(|c| c.state == State::Exited).map(terminated);
     let state = match newest {
         Some(c) if c.state == State::Running => ContainerState {
@@ -128,12 +186,9 @@ fn container_status(pod: &Pod, container: &Container, role: Role, seen: &Observe
             ..Default::default()
         },
         Some(c) if c.state == State::Exited => {
-            let back_off = memory
-                .crash
-                .get(&container.name)
-                .filter(|_| restarts && !memory.terminating);
+            let back_off = memory.crash.get(&container.name).filter(|_| restarts);
             match (waiting, back_off) {
-                (Some(waiting), _) if restarts && !memory.terminating => {
+                (Some(waiting), _) if restarts => {
                     last = Some(terminated(c));
                     waits(waiting)
                 }
@@ -155,6 +210,20 @@ fn container_status(pod: &Pod, container: &Container, role: Role, seen: &Observe
                 },
             }
         }
+        // The runtime has forgotten it, and nothing will run in its place.
+        _ if over && kept.is_some() => ContainerState {
+            terminated: kept,
+            ..Default::default()
+        },
+        _ if memory.torn_down && memory.terminating => ContainerState {
+            terminated: Some(ContainerStateTerminated {
+                exit_code: 137,
+                reason: Some("ContainerStatusUnknown".into()),
+                message: Some("The container could not be located when the pod was terminated".into()),
+                ..Default::default()
+            }),
+            ..Default::default()
+        },
         _ => waits(
             waiting.unwrap_or(&Waiting {
                 reason: if spec.is_some_and(|s| !spec::init_containers(s).is_empty()) {
@@ -176,8 +245,10 @@ fn container_status(pod: &Pod, container: &Container, role: Role, seen: &Observe
             .or_else(|| container.image.clone())
             .unwrap_or_default(),
         image_id: newest.map(|c| c.image_id.clone()).unwrap_or_default(),
-        container_id: newest.map(|c| format!("containerd://{}", c.id)),
-        ready: done || (running && probed.ready),
+        container_id: newest
+            .map(|c| format!("containerd://{}", c.id))
+            .or_else(|| old.as_ref().and_then(|o| o.container_id.clone())),
+        ready: done || (running && probed.ready && role != Role::Ephemeral),
         started: Some(if role == Role::Init {
             running
         } else {
@@ -200,9 +271,41 @@ fn container_status(pod: &Pod, container: &Container, role: Role, seen: &Observe
     }
 }
 
+/// The part of a status that the node owns, as `status` would write it.
+pub fn owned(status: Option<&PodStatus>) -> PodStatus {
+    let Some(status) = status.cloned() else {
+        return PodStatus::default();
+    };
+    let conditions = status.conditions.unwrap_or_default();
+    let own = CONDITIONS
+        .iter()
+        .filter_map(|kind| conditions.iter().find(|c| c.type_ == *kind).cloned());
+    PodStatus {
+        phase: status.phase,
+        conditions: Some(own.collect()),
+        host_ip: status.host_ip,
+        host_ips: status.host_ips,
+        pod_ip: status.pod_ip,
+        pod_ips: status.pod_ips,
+        start_time: status.start_time,
+        qos_class: status.qos_class,
+        observed_generation: status.observed_generation,
+        init_container_statuses: status.init_container_statuses,
+        container_statuses: status.container_statuses,
+        ephemeral_container_statuses: status.ephemeral_container_statuses,
+        reason: status.reason,
+        message: status.message,
+        ..PodStatus::default()
+    }
+}
+
 fn old_status(pod: &Pod, name: &str) -> Option<ContainerStatus> {
     let status = pod.status.as_ref()?;
-    let all = status.init_container_statuses.iter().chain(&status.container_statuses);
+    let all = status
+        .init_container_statuses
+        .iter()
+        .chain(&status.container_statuses)
+        .chain(&status.ephemeral_container_statuses);
     all.flatten().find(|s| s.name == name).cloned()
 }
 
@@ -240,7 +343,6 @@ fn conditions(
     inits: &[ContainerStatus],
     apps: &[ContainerStatus],
     sandbox_up: bool,
-    memory: &Memory,
     now: Timestamp,
 ) -> Vec<PodCondition> {
     let names = |list: &[&ContainerStatus]| {
@@ -289,9 +391,8 @@ fn conditions(
     } else {
         ready.clone()
     };
-    let running = sandbox_up && memory.volumes_ready && !memory.terminating;
     let wanted = [
-        ("PodReadyToStartContainers", (running, None, None)),
+        ("PodReadyToStartContainers", (sandbox_up, None, None)),
         ("Initialized", initialised),
         ("Ready", pod_ready),
         ("ContainersReady", ready),

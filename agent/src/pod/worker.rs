@@ -9,6 +9,7 @@ use super::backoff::{self, Backoff};
 use super::node::Shared;
 use super::observed::{self, Container, Observed, Sandbox, State};
 use super::plan::{self, Action, Failed, Memory, Op, Probed, Waiting};
+use super::spec::Role;
 use super::{api, cgroup, resources, sandbox, spec, start, status};
 use crate::error::Error;
 use crate::probe::{self, Kind};
@@ -19,6 +20,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::task::{AbortHandle, JoinSet};
+use tokio_util::sync::CancellationToken;
 
 #[derive(Debug)]
 pub enum Signal {
@@ -30,6 +32,8 @@ pub enum Signal {
     /// A config map or secret changed, or a token is due.
     Refresh,
     Resync,
+    /// The API may be asked again.
+    ApiRetry,
     Probe {
         id: String,
         kind: Kind,
@@ -42,16 +46,18 @@ pub enum Signal {
 pub const INBOX: usize = 64;
 /// How often a failed status patch or delete is tried again.
 const API_RETRY: Duration = Duration::from_secs(2);
+/// How often volumes that could not be brought up to date are tried again.
+const VOLUMES_RETRY: Duration = Duration::from_secs(30);
 
 enum Outcome {
     Sandbox(Result<Sandbox, Error>),
     Volumes(Result<Option<Timestamp>, Error>),
-    Started(String, Result<Box<Container>, Waiting>),
+    Started(String, Result<Box<Container>, start::Failure>),
     Stopped(String),
     SandboxStopped(String, Result<(), Error>),
     TornDown(Result<(), Error>),
-    Looked(Vec<Container>, Vec<Sandbox>),
-    Status(Box<PodStatus>, Result<(), api::Refused>),
+    Looked(Vec<Container>, Vec<Sandbox>, Vec<String>),
+    Status(Box<PodStatus>, Result<Box<Pod>, api::Refused>),
     Deleted(Result<(), api::Refused>),
 }
 
@@ -63,7 +69,8 @@ struct Worker {
     gone: bool,
     deleting: bool,
     deleted: bool,
-    sent: Option<PodStatus>,
+    /// The status last sent, and what the API made of it.
+    settled: Option<(PodStatus, PodStatus)>,
     sending: bool,
     wake_at: Option<Timestamp>,
     operations: JoinSet<(Option<Op>, Outcome)>,
@@ -72,6 +79,9 @@ struct Worker {
     api_wait: bool,
     /// Exits seen while something of this pod was starting.
     early_exits: BTreeSet<String>,
+    stops: BTreeMap<String, AbortHandle>,
+    /// Ends what a pod that is to go need not wait for.
+    cancel: CancellationToken,
 }
 
 /// Runs until the pod is gone from node and API.
@@ -83,17 +93,14 @@ pub async fn run(
     mut signals: mpsc::Receiver<Signal>,
 ) {
     let mut worker = Worker {
-        memory: Memory {
-            terminating: pod.metadata.deletion_timestamp.is_some(),
-            ..Memory::default()
-        },
+        memory: Memory::default(),
         shared,
         pod,
         seen,
         gone: false,
         deleting: false,
         deleted: false,
-        sent: None,
+        settled: None,
         sending: false,
         wake_at: None,
         operations: JoinSet::new(),
@@ -101,7 +108,10 @@ pub async fn run(
         inbox,
         api_wait: false,
         early_exits: BTreeSet::new(),
+        stops: BTreeMap::new(),
+        cancel: CancellationToken::new(),
     };
+    worker.show(worker.pod.clone());
     worker.adopt();
     while !worker.finished() {
         worker.step();
@@ -159,20 +169,54 @@ impl Worker {
         for container in running {
             self.begin_probes(&container);
         }
+        // They were made before any container was; bringing them up to date may wait for the API.
+        if self.seen.sandbox().is_some() && !self.seen.containers.is_empty() && !self.memory.terminating {
+            self.memory.volumes_ready = true;
+            self.act(Action::MountVolumes);
+        }
     }
 
-    fn spawn(&mut self, op: Option<Op>, work: impl Future<Output = Outcome> + Send + 'static) {
+    /// Takes the API's newest version of the pod.
+    fn show(&mut self, pod: Arc<Pod>) {
+        let revision = |pod: &Pod| {
+            pod.metadata
+                .resource_version
+                .as_ref()
+                .and_then(|v| v.parse::<u64>().ok())
+        };
+        if revision(&pod) < revision(&self.pod) {
+            return;
+        }
+        if pod.metadata.deletion_timestamp.is_some() {
+            self.terminate();
+        }
+        self.pod = pod;
+    }
+
+    fn terminate(&mut self) {
+        self.memory.terminating = true;
+        self.memory.terminating_since.get_or_insert_with(Timestamp::now);
+        self.cancel.cancel();
+    }
+
+    fn vanished(&mut self) {
+        self.gone = true;
+        self.memory.forced = true;
+        self.terminate();
+    }
+
+    fn spawn(&mut self, op: Option<Op>, work: impl Future<Output = Outcome> + Send + 'static) -> AbortHandle {
         if let Some(op) = &op {
             self.memory.in_flight.insert(op.clone());
         }
-        self.operations.spawn(async move { (op, work.await) });
+        self.operations.spawn(async move { (op, work.await) })
     }
 
     fn step(&mut self) {
         let now = Timestamp::now();
-        self.back_off_pulls(now);
+        let pull_shown = self.back_off_pulls(now);
         let decision = plan::plan(&self.pod, &self.seen, &self.memory, now);
-        self.wake_at = decision.wake_at;
+        self.wake_at = decision.wake_at.into_iter().chain(pull_shown).min();
         for action in decision.actions {
             self.act(action);
         }
@@ -180,7 +224,7 @@ impl Worker {
     }
 
     /// ErrImagePull becomes ImagePullBackOff while the next try is awaited.
-    fn back_off_pulls(&mut self, now: Timestamp) {
+    fn back_off_pulls(&mut self, now: Timestamp) -> Option<Timestamp> {
         let shown_for = SignedDuration::from_secs(1);
         let mut wake = None;
         for (name, waiting) in &mut self.memory.waiting {
@@ -210,25 +254,26 @@ impl Worker {
                 wake = retry.since.checked_add(shown_for).ok();
             }
         }
-        if let Some(at) = wake {
-            let inbox = self.inbox.clone();
-            let pause = Duration::try_from(now.duration_until(at)).unwrap_or_default();
-            tokio::spawn(async move {
-                tokio::time::sleep(pause).await;
-                let _ = inbox.try_send(Signal::Resync);
-            });
-        }
+        wake
     }
 
     fn act(&mut self, action: Action) {
         let (shared, pod) = (self.shared.clone(), self.pod.clone());
         match action {
-            Action::MountVolumes => self.spawn(Some(Op::Volumes), async move {
-                Outcome::Volumes(api::mount_volumes(&shared, &pod, Vec::new()).await)
-            }),
-            Action::CreateSandbox { attempt } => self.spawn(Some(Op::Sandbox), async move {
-                Outcome::Sandbox(create_sandbox(&shared, &pod, attempt).await)
-            }),
+            Action::MountVolumes => {
+                self.spawn(Some(Op::Volumes), async move {
+                    Outcome::Volumes(api::mount_volumes(&shared, &pod, Vec::new()).await)
+                });
+            }
+            Action::CreateSandbox { attempt } => {
+                if attempt > 0 {
+                    let text = "Pod sandbox changed, it will be killed and re-created.".to_owned();
+                    shared.recorder.pod(&pod, None, false, "SandboxChanged", text);
+                }
+                self.spawn(Some(Op::Sandbox), async move {
+                    Outcome::Sandbox(create_sandbox(&shared, &pod, attempt).await)
+                });
+            }
             Action::Start { name, attempt } => self.start(name, attempt),
             Action::Kill {
                 id,
@@ -236,10 +281,23 @@ impl Worker {
                 grace_s,
                 message,
             } => self.kill(id, name, grace_s, message),
-            Action::StopSandbox { id } => self.spawn(Some(Op::StopSandbox(id.clone())), async move {
-                let outcome = shared.runtime.stop_sandbox(&id).await;
-                Outcome::SandboxStopped(id, outcome)
-            }),
+            Action::StopSandbox { id } => {
+                self.spawn(Some(Op::StopSandbox(id.clone())), async move {
+                    let outcome = shared.runtime.stop_sandbox(&id).await;
+                    Outcome::SandboxStopped(id, outcome)
+                });
+            }
+            Action::PastDeadline => {
+                let text = "Pod was active on the node longer than the specified deadline";
+                self.memory.failed = Some(("DeadlineExceeded", text));
+                self.memory.terminating_since = Some(Timestamp::now());
+                self.cancel.cancel();
+                shared
+                    .recorder
+                    .pod(&pod, None, false, "DeadlineExceeded", text.to_owned());
+                // The plan is another one now.
+                let _ = self.inbox.try_send(Signal::ApiRetry);
+            }
             Action::Teardown => {
                 let seen = self.seen.clone();
                 self.spawn(Some(Op::Teardown), async move {
@@ -253,10 +311,13 @@ impl Worker {
         let Some(sandbox) = self.seen.sandbox().cloned() else {
             return;
         };
-        let Some((container, role)) = self.pod.spec.as_ref().and_then(|s| spec::find(s, &name)) else {
+        let Some((container, role)) = self.pod.spec.as_ref().and_then(|s| spec::any(s, &name)) else {
             return;
         };
-        let container = container.clone();
+        let target = self.pod.spec.as_ref().and_then(|s| {
+            let mut all = spec::ephemeral(s).into_iter();
+            all.find(|(c, _)| role == Role::Ephemeral && c.name == name)?.1
+        });
         if let Some(exit) = self.seen.newest(&name).filter(|c| c.state == State::Exited) {
             let finished =
                 Timestamp::from_nanosecond(i128::from(exit.finished_at_ns)).unwrap_or_else(|_| Timestamp::now());
@@ -269,30 +330,40 @@ impl Worker {
             };
             self.memory.crash.insert(name.clone(), entry);
         }
+        let wanted = start::Wanted {
+            container,
+            role,
+            attempt,
+            sandbox,
+            target_id: target.and_then(|name| self.seen.newest(&name)).map(|c| c.id.clone()),
+            cancel: self.cancel.clone(),
+        };
         let (shared, pod) = (self.shared.clone(), self.pod.clone());
         self.spawn(Some(Op::Container(name.clone())), async move {
-            let outcome = Box::pin(start::container(&shared, &pod, &container, role, attempt, sandbox)).await;
+            let outcome = Box::pin(start::container(&shared, &pod, &wanted)).await;
             Outcome::Started(name, outcome.map(Box::new))
         });
     }
 
     fn kill(&mut self, id: String, name: String, grace_s: i64, message: String) {
         let (shared, pod) = (self.shared.clone(), self.pod.clone());
-        let found = pod
-            .spec
-            .as_ref()
-            .and_then(|s| spec::find(s, &name))
-            .map(|(c, role)| (c.clone(), role));
+        let found = pod.spec.as_ref().and_then(|s| spec::any(s, &name));
         let field = found.as_ref().map(|(c, role)| spec::field_path(*role, &c.name));
-        shared.recorder.pod(&pod, field.clone(), false, "Killing", message);
+        let hurried = self.stops.remove(&id).inspect(AbortHandle::abort).is_some();
+        let until = Timestamp::now().checked_add(SignedDuration::from_secs(grace_s));
+        self.memory.stop_by.insert(id.clone(), until.unwrap_or(Timestamp::MAX));
+        if !hurried {
+            shared.recorder.pod(&pod, field.clone(), false, "Killing", message);
+        }
         for probe in self.probes.remove(&id).into_iter().flatten() {
             probe.abort();
         }
         let ips = self.seen.sandbox().map(|s| s.ips.clone()).unwrap_or_default();
-        self.spawn(Some(Op::Stop(id.clone())), async move {
+        let stopped = id.clone();
+        let stop = self.spawn(Some(Op::Stop(id.clone())), async move {
             let mut left_s = grace_s;
             let hook = found.as_ref().and_then(|(c, _)| c.lifecycle.as_ref()?.pre_stop.clone());
-            if let (Some(hook), Some((container, _)), true) = (hook, &found, grace_s > 0) {
+            if let (Some(hook), Some((container, _)), true) = (hook, &found, grace_s > 0 && !hurried) {
                 let begun = std::time::Instant::now();
                 let limit = Duration::from_secs(grace_s.unsigned_abs());
                 let outcome = tokio::time::timeout(limit, probe::hook(&shared, &hook, container, &id, &ips)).await;
@@ -310,18 +381,14 @@ impl Worker {
             }
             Outcome::Stopped(id)
         });
+        self.stops.insert(stopped, stop);
     }
 
     fn signal(&mut self, signal: Signal) {
         match signal {
-            Signal::Spec(pod) => {
-                self.memory.terminating |= pod.metadata.deletion_timestamp.is_some();
-                self.pod = pod;
-            }
-            Signal::Gone => {
-                self.gone = true;
-                self.memory.terminating = true;
-            }
+            Signal::Spec(pod) => self.show(pod),
+            Signal::Gone => self.vanished(),
+            Signal::ApiRetry => self.api_wait = false,
             Signal::Refresh => {
                 self.memory.retry.remove(&Op::Volumes);
                 self.memory.retry.retain(|op, _| {
@@ -350,7 +417,6 @@ impl Worker {
                 }
             }
             Signal::Resync => {
-                self.api_wait = false;
                 let alive = self
                     .seen
                     .all()
@@ -376,7 +442,7 @@ impl Worker {
         let shared = self.shared.clone();
         let known: BTreeMap<String, String> = self.seen.all().map(|c| (c.id.clone(), c.sandbox_id.clone())).collect();
         self.spawn(None, async move {
-            let (mut containers, mut sandboxes) = (Vec::new(), Vec::new());
+            let (mut containers, mut sandboxes, mut lost) = (Vec::new(), Vec::new(), Vec::new());
             for id in ids {
                 for attempt in 0..TRIES {
                     let done = if let Some(sandbox_id) = known.get(&id) {
@@ -389,7 +455,11 @@ impl Worker {
                                 }
                                 done
                             }
-                            _ => true,
+                            Ok(None) => {
+                                lost.push(id.clone());
+                                true
+                            }
+                            Err(_) => true,
                         }
                     } else {
                         match shared.runtime.sandbox_status(&id).await {
@@ -401,7 +471,11 @@ impl Worker {
                                 }
                                 done
                             }
-                            _ => true,
+                            Ok(None) => {
+                                lost.push(id.clone());
+                                true
+                            }
+                            Err(_) => true,
                         }
                     };
                     if done {
@@ -410,7 +484,7 @@ impl Worker {
                     tokio::time::sleep(Duration::from_millis(2 + u64::from(attempt) * 2)).await;
                 }
             }
-            Outcome::Looked(containers, sandboxes)
+            Outcome::Looked(containers, sandboxes, lost)
         });
     }
 
@@ -446,6 +520,9 @@ impl Worker {
                     .recorder
                     .pod(&self.pod, None, true, "FailedMount", error.chain());
                 self.retry(Op::Volumes, now, 1);
+                if self.memory.volumes_ready {
+                    self.later(VOLUMES_RETRY, Signal::Refresh);
+                }
             }
             Outcome::Started(name, Ok(container)) => {
                 self.memory.waiting.remove(&name);
@@ -466,26 +543,42 @@ impl Worker {
                 }
                 self.drop_old(&name);
             }
-            Outcome::Started(name, Err(waiting)) => {
+            Outcome::Started(name, Err(failure)) => {
+                let start::Failure { waiting, container } = failure;
                 let unit_s = if waiting.reason.contains("Image") {
                     backoff::FIRST_S
                 } else {
                     5
                 };
                 self.memory.waiting.insert(name.clone(), waiting);
-                self.retry(Op::Container(name), now, unit_s);
+                match container {
+                    // Its end is one like any other's, with the same back-off.
+                    Some(container) if container.state == State::Exited => {
+                        self.ended(with_last_words(*container));
+                        self.drop_old(&name);
+                    }
+                    Some(container) => {
+                        self.seen.put_container(*container);
+                        self.retry(Op::Container(name), now, unit_s);
+                    }
+                    None => self.retry(Op::Container(name), now, unit_s),
+                }
             }
-            Outcome::Stopped(id) => self.look(vec![id], true),
+            Outcome::Stopped(id) => {
+                self.stops.remove(&id);
+                self.look(vec![id], true);
+            }
             Outcome::SandboxStopped(id, result) => match result {
                 Ok(()) => {
                     for sandbox in self.seen.sandboxes.iter_mut().filter(|s| s.id == id) {
                         sandbox.ready = false;
+                        sandbox.stopped = true;
                     }
                 }
                 Err(error) => {
                     let text = format!("error killing pod: {}", error.chain());
                     self.shared.recorder.pod(&self.pod, None, true, "FailedKillPod", text);
-                    self.resync_later();
+                    self.later(API_RETRY, Signal::Resync);
                 }
             },
             Outcome::TornDown(Ok(())) => self.memory.torn_down = true,
@@ -495,9 +588,9 @@ impl Worker {
                     pod = spec::full_name(&self.pod),
                     "cannot clean up; trying again"
                 );
-                self.resync_later();
+                self.later(API_RETRY, Signal::Resync);
             }
-            Outcome::Looked(containers, sandboxes) => {
+            Outcome::Looked(containers, sandboxes, lost) => {
                 for container in containers {
                     if container.state == State::Exited {
                         self.ended(container);
@@ -508,18 +601,22 @@ impl Worker {
                 for sandbox in sandboxes {
                     self.seen.put_sandbox(sandbox);
                 }
+                for id in lost {
+                    self.lost(&id, now);
+                }
             }
             Outcome::Status(status, result) => {
                 self.sending = false;
                 match result {
-                    Ok(()) => self.sent = Some(*status),
-                    Err(api::Refused::Gone) => {
-                        self.gone = true;
-                        self.memory.terminating = true;
+                    Ok(pod) => {
+                        let made = status::owned(pod.status.as_ref());
+                        self.settled = Some((*status, made));
+                        self.show(Arc::from(pod));
                     }
+                    Err(api::Refused::Gone) => self.vanished(),
                     Err(api::Refused::Later(error)) => {
                         tracing::debug!(error, "a pod's status was not taken; trying again");
-                        self.resync_later();
+                        self.api_later();
                     }
                 }
             }
@@ -527,18 +624,40 @@ impl Worker {
                 self.deleting = false;
                 match result {
                     Ok(()) | Err(api::Refused::Gone) => self.deleted = true,
-                    Err(api::Refused::Later(_)) => self.resync_later(),
+                    Err(api::Refused::Later(_)) => self.api_later(),
                 }
             }
         }
     }
 
-    fn resync_later(&mut self) {
+    fn api_later(&mut self) {
         self.api_wait = true;
+        self.later(API_RETRY, Signal::ApiRetry);
+    }
+
+    fn later(&self, pause: Duration, signal: Signal) {
         let inbox = self.inbox.clone();
         tokio::spawn(async move {
-            tokio::time::sleep(API_RETRY).await;
-            let _ = inbox.send(Signal::Resync).await;
+            tokio::time::sleep(pause).await;
+            let _ = inbox.send(signal).await;
+        });
+    }
+
+    /// The runtime does not know it any more: whoever took it away has ended it.
+    fn lost(&mut self, id: &str, now: Timestamp) {
+        for sandbox in self.seen.sandboxes.iter_mut().filter(|s| s.id == id) {
+            sandbox.ready = false;
+        }
+        let Some(container) = self.seen.find(id).filter(|c| c.state != State::Exited).cloned() else {
+            return;
+        };
+        self.ended(Container {
+            state: State::Exited,
+            exit_code: 137,
+            reason: "ContainerStatusUnknown".into(),
+            message: "The container could not be located when the pod was terminated".into(),
+            finished_at_ns: i64::try_from(now.as_nanosecond()).unwrap_or(i64::MAX),
+            ..container
         });
     }
 
@@ -560,6 +679,7 @@ impl Worker {
             probe.abort();
         }
         self.memory.probed.remove(&container.id);
+        self.memory.stop_by.remove(&container.id);
         let name = container.name.clone();
         let finished =
             Timestamp::from_nanosecond(i128::from(container.finished_at_ns)).unwrap_or_else(|_| Timestamp::now());
@@ -574,7 +694,10 @@ impl Worker {
         }
         if let Some(entry) = self.memory.crash.get_mut(&name) {
             entry.since = finished;
-            if !self.memory.terminating {
+            // A start that failed is told as the crash that it is from now on.
+            self.memory.waiting.remove(&name);
+            let over = self.memory.terminating || self.memory.failed.is_some();
+            if !over {
                 let (namespace, pod_name) = spec::key(&self.pod);
                 let found = self.pod.spec.as_ref().and_then(|s| spec::find(s, &name));
                 let field = found.map(|(c, role)| spec::field_path(role, &c.name));
@@ -587,19 +710,24 @@ impl Worker {
 
     /// Keeps the newest two of each container: the one that runs, and `logs --previous`.
     fn drop_old(&mut self, name: &str) {
-        let old: Vec<String> = self
+        let old: Vec<Container> = self
             .seen
             .containers
             .get(name)
             .into_iter()
             .flatten()
             .skip(2)
-            .map(|c| c.id.clone())
+            .cloned()
             .collect();
-        for id in old {
-            self.seen.forget_container(&id);
+        for container in old {
+            self.seen.forget_container(&container.id);
             let shared = self.shared.clone();
-            tokio::spawn(async move { shared.runtime.remove_container(&id).await });
+            tokio::spawn(async move {
+                let outcome = shared.runtime.remove_container(&container.id).await;
+                let _ = tokio::fs::remove_file(&container.log_path).await;
+                let _ = tokio::fs::remove_file(&container.message_file).await;
+                outcome
+            });
         }
     }
 
@@ -641,15 +769,23 @@ impl Worker {
             container: of.clone(),
             container_id: container.id.clone(),
             ips,
+            age: Timestamp::from_nanosecond(i128::from(container.started_at_ns))
+                .ok()
+                .and_then(|at| Duration::try_from(at.duration_until(Timestamp::now())).ok())
+                .unwrap_or_default(),
         };
         let (inbox, id) = (self.inbox.clone(), container.id.clone());
-        let told = move |verdict, problem| {
-            let _ = inbox.try_send(Signal::Probe {
-                id: id.clone(),
-                kind,
-                verdict,
-                problem,
-            });
+        let told = move |(verdict, problem): probe::Told| {
+            let (inbox, id) = (inbox.clone(), id.clone());
+            async move {
+                let signal = Signal::Probe {
+                    id,
+                    kind,
+                    verdict,
+                    problem,
+                };
+                let _ = inbox.send(signal).await;
+            }
         };
         let task = tokio::spawn(probe::run(target, kind, probe, told)).abort_handle();
         self.probes.entry(container.id.clone()).or_default().push(task);
@@ -689,55 +825,38 @@ impl Worker {
         }
     }
 
-    fn current(&self, now: Timestamp) -> PodStatus {
-        // Transition times are kept from what was last shown.
-        let mut pod = (*self.pod).clone();
-        if let Some(sent) = &self.sent {
-            let mut known = sent.clone();
-            let others = pod
-                .status
-                .as_ref()
-                .and_then(|s| s.conditions.clone())
-                .unwrap_or_default();
-            let own = known.conditions.get_or_insert_default();
-            own.extend(
-                others
-                    .into_iter()
-                    .filter(|c| sent.conditions.iter().flatten().all(|o| o.type_ != c.type_)),
-            );
-            pod.status = Some(known);
-        }
-        status::status(&pod, &self.seen, &self.memory, &self.shared.host_ips, now)
+    fn wanted(&self, now: Timestamp) -> PodStatus {
+        status::status(&self.pod, &self.seen, &self.memory, &self.shared.host_ips, now)
     }
 
     fn show_addresses(&self, now: Timestamp) {
         let mut pod = (*self.pod).clone();
-        pod.status = Some(self.current(now));
+        pod.status = Some(self.wanted(now));
         self.shared.cache.publish_pod(pod);
     }
 
+    /// Makes the API hold what is so; what others change of it is set right again.
     fn publish(&mut self, now: Timestamp) {
-        if self.gone || self.sending || self.api_wait {
+        if self.gone || self.sending || self.api_wait || self.deleted {
             return;
         }
+        let wanted = self.wanted(now);
+        let held = status::owned(self.pod.status.as_ref());
+        let settled = self
+            .settled
+            .as_ref()
+            .is_some_and(|(sent, made)| *sent == wanted && *made == held);
         let (shared, pod) = (self.shared.clone(), self.pod.clone());
-        if self.memory.torn_down {
-            if !self.deleting && !self.deleted && self.pod.metadata.deletion_timestamp.is_some() {
-                self.deleting = true;
-                self.spawn(None, async move { Outcome::Deleted(api::delete(&shared, &pod).await) });
-            }
-            return;
+        if held != wanted && !settled {
+            self.sending = true;
+            self.spawn(None, async move {
+                let outcome = api::patch_status(&shared, &pod, &wanted).await;
+                Outcome::Status(Box::new(wanted), outcome.map(Box::new))
+            });
+        } else if self.memory.torn_down && !self.deleting && self.pod.metadata.deletion_timestamp.is_some() {
+            self.deleting = true;
+            self.spawn(None, async move { Outcome::Deleted(api::delete(&shared, &pod).await) });
         }
-        let status = self.current(now);
-        if self.sent.as_ref() == Some(&status) || self.sent.is_none() && self.pod.status.as_ref() == Some(&status) {
-            return;
-        }
-        let before = self.sent.clone().or_else(|| self.pod.status.clone());
-        self.sending = true;
-        self.spawn(None, async move {
-            let outcome = api::patch_status(&shared, &pod, before.as_ref(), &status).await;
-            Outcome::Status(Box::new(status), outcome)
-        });
     }
 }
 
@@ -771,8 +890,7 @@ fn with_last_words(mut container: Container) -> Container {
     if !text.is_empty() {
         container.message = text;
     } else if container.message_policy == "FallbackToLogsOnError" && container.exit_code != 0 {
-        let log = std::fs::read(&container.log_path).unwrap_or_default();
-        let tail = String::from_utf8_lossy(&log[log.len().saturating_sub(4 * LOG_BYTES_MAX)..]).into_owned();
+        let tail = String::from_utf8_lossy(&tail(&container.log_path, 4 * LOG_BYTES_MAX as u64)).into_owned();
         let lines: Vec<&str> = tail.lines().filter_map(|l| l.splitn(4, ' ').nth(3)).collect();
         let lines = &lines[lines.len().saturating_sub(80)..];
         let mut text = lines.join("\n") + "\n";
@@ -782,4 +900,17 @@ fn with_last_words(mut container: Container) -> Container {
         container.message = text;
     }
     container
+}
+
+fn tail(path: &str, bytes: u64) -> Vec<u8> {
+    use std::io::{Read, Seek, SeekFrom};
+    let read = || -> std::io::Result<Vec<u8>> {
+        let mut file = std::fs::File::open(path)?;
+        let length = file.metadata()?.len();
+        file.seek(SeekFrom::Start(length.saturating_sub(bytes)))?;
+        let mut text = Vec::new();
+        file.take(bytes).read_to_end(&mut text)?;
+        Ok(text)
+    };
+    read().unwrap_or_default()
 }

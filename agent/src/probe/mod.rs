@@ -59,22 +59,32 @@ pub struct Target {
     pub container: Container,
     pub container_id: String,
     pub ips: Vec<String>,
+    /// How long the container has been running.
+    pub age: Duration,
 }
 
-/// Runs until it is aborted; a startup probe ends with its first verdict. `told` gets
-/// each failure's text and each change of verdict.
-pub async fn run(target: Target, kind: Kind, probe: Probe, told: impl Fn(Option<bool>, Option<String>) + Send) {
+/// Each failure's text and each change of verdict.
+pub type Told = (Option<bool>, Option<String>);
+
+/// Runs until it is aborted; a startup probe ends with its first verdict.
+pub async fn run<F: Future<Output = ()> + Send>(
+    target: Target,
+    kind: Kind,
+    probe: Probe,
+    told: impl Fn(Told) -> F + Send,
+) {
     let seconds = |value: Option<i32>, default: u64| value.and_then(|v| u64::try_from(v).ok()).unwrap_or(default);
     let period = Duration::from_secs(seconds(probe.period_seconds, 10).max(1));
     let timeout = Duration::from_secs(seconds(probe.timeout_seconds, 1).max(1));
     let mut counter = Counter::default();
-    tokio::time::sleep(Duration::from_secs(seconds(probe.initial_delay_seconds, 0))).await;
+    let delay = Duration::from_secs(seconds(probe.initial_delay_seconds, 0));
+    tokio::time::sleep(delay.saturating_sub(target.age)).await;
     loop {
         let outcome = once(&target, &probe, timeout).await;
         let success = probe.success_threshold.unwrap_or(1);
         let verdict = counter.count(outcome.is_ok(), success, probe.failure_threshold.unwrap_or(3));
         if verdict.is_some() || outcome.is_err() {
-            told(verdict, outcome.err());
+            told((verdict, outcome.err())).await;
         }
         if kind == Kind::Startup && verdict.is_some() {
             return;

@@ -8,8 +8,9 @@ use containerd_client::events::{TaskExit, TaskOom};
 use containerd_client::services::v1::SubscribeRequest;
 use containerd_client::services::v1::events_client::EventsClient;
 use prost::Message;
+use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc};
 use tokio_util::sync::CancellationToken;
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -31,8 +32,14 @@ const FILTERS: [&str; 2] = [
 ];
 const RECONNECT: Duration = Duration::from_millis(200);
 
-/// Follows the stream until shutdown; reconnects when containerd comes back.
-pub async fn follow(runtime: Runtime, events: mpsc::Sender<RuntimeEvent>, shutdown: CancellationToken) {
+/// Follows the stream until shutdown; reconnects when containerd comes back. `broken`
+/// is told of each end of the stream: containerd has most likely died.
+pub async fn follow(
+    runtime: Runtime,
+    events: mpsc::Sender<RuntimeEvent>,
+    broken: Arc<Notify>,
+    shutdown: CancellationToken,
+) {
     let mut first = true;
     loop {
         let outcome = tokio::select! {
@@ -40,6 +47,7 @@ pub async fn follow(runtime: Runtime, events: mpsc::Sender<RuntimeEvent>, shutdo
             outcome = subscribe(&runtime, &events, first) => outcome,
         };
         first = false;
+        broken.notify_one();
         tracing::warn!(?outcome, "containerd's event stream ended; following it again");
         tokio::select! {
             () = shutdown.cancelled() => return,
