@@ -58,6 +58,18 @@ pub async fn stop_everything(data_dir: &Path) -> Result<(), Vec<Error>> {
             );
         }
     }
+    // Shared with other programs: only what is empty goes.
+    for shared in [
+        "/run/containerd/runc/k8s.io",
+        "/run/containerd/runc",
+        "/run/containerd/s",
+        "/run/containerd",
+        "/var/lib/cni/results",
+        "/var/lib/cni",
+        "/var/log/pods",
+    ] {
+        let _ = std::fs::remove_dir(shared);
+    }
     if errors.is_empty() { Ok(()) } else { Err(errors) }
 }
 

@@ -119,7 +119,12 @@ impl Runtime {
         absent_is_done(
             self.cri().remove_pod_sandbox(timed(request)).await,
             "remove a pod sandbox",
-        )
+        )?;
+        // containerd keeps the loopback plugin's result for ever; the id makes it ours.
+        let kept = format!("/var/lib/cni/results/cni-loopback-{id}-lo");
+        // Absent where containerd has learned to do it.
+        let _ = std::fs::remove_file(kept);
+        Ok(())
     }
 
     pub async fn create_container(
