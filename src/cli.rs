@@ -200,7 +200,13 @@ pub struct AgentArgs {
 #[derive(Debug, Clone, Args)]
 pub struct Access {
     /// Directory of everything that Skiff keeps
-    #[arg(long, global = true, env = "SKIFF_DATA_DIR", default_value = "/var/lib/skiff", value_name = "DIR")]
+    #[arg(
+        long,
+        global = true,
+        env = "SKIFF_DATA_DIR",
+        default_value = "/var/lib/skiff",
+        value_name = "DIR"
+    )]
     pub data_dir: PathBuf,
     /// kubeconfig to use [default: <data-dir>/admin.kubeconfig]
     #[arg(long, global = true, env = "KUBECONFIG", value_name = "FILE")]

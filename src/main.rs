@@ -42,6 +42,9 @@ fn main() -> ExitCode {
 }
 
 fn run() -> Result<()> {
+    // A heap of small objects, sparsely touched, costs three times its size in huge
+    // pages. What is started from here and is not ours gets them back; see `skiff_agent`.
+    let _ = nix::sys::prctl::set_thp_disable(true);
     let typed: Vec<OsString> = std::env::args_os().collect();
     // A missing file matters only to those who named it.
     let first = cli::Cli::parse_from(&typed);

@@ -14,13 +14,19 @@ const MAY_DEPEND_ON: &[(&str, &[&str])] = &[
     ("base2histogram", &[]),
     ("skiff-kinds", &["skiff-api"]),
     ("skiff-access", &["skiff-api"]),
-    ("skiff-apiserver", &["skiff-api", "skiff-store", "skiff-access", "skiff-kinds"]),
+    (
+        "skiff-apiserver",
+        &["skiff-api", "skiff-store", "skiff-access", "skiff-kinds"],
+    ),
     ("skiff-scheduler", &[]),
     ("skiff-controllers", &[]),
     ("skiff-network", &[]),
     ("skiff-csi", &["skiff-proto"]),
     ("skiff-streaming", &[]),
-    ("skiff-agent", &["skiff-proto", "skiff-network", "skiff-csi", "skiff-streaming"]),
+    (
+        "skiff-agent",
+        &["skiff-proto", "skiff-network", "skiff-csi", "skiff-streaming"],
+    ),
     ("skiff-cni", &[]),
     ("skiff-images", &[]),
     ("skiff-web", &[]),
@@ -28,7 +34,13 @@ const MAY_DEPEND_ON: &[(&str, &[&str])] = &[
     (
         "skiff",
         &[
-            "skiff-api", "skiff-store", "skiff-access", "skiff-apiserver", "skiff-scheduler", "skiff-controllers", "skiff-agent",
+            "skiff-api",
+            "skiff-store",
+            "skiff-access",
+            "skiff-apiserver",
+            "skiff-scheduler",
+            "skiff-controllers",
+            "skiff-agent",
             "skiff-network",
         ],
     ),
@@ -56,8 +68,17 @@ const PURE: &[&str] = &[
 ];
 
 /// What a pure file must not touch: I/O, clocks, chance.
-const IMPURE: &[&str] =
-    &["tokio::", "std::fs", "std::net::Tcp", "std::process", "SystemTime::now", "Instant::now", "Timestamp::now", "rand::", "std::env::"];
+const IMPURE: &[&str] = &[
+    "tokio::",
+    "std::fs",
+    "std::net::Tcp",
+    "std::process",
+    "SystemTime::now",
+    "Instant::now",
+    "Timestamp::now",
+    "rand::",
+    "std::env::",
+];
 
 /// Longer files need a reason and a line in `tidy_sizes.txt`; there they may
 /// shrink, not grow.
@@ -83,7 +104,11 @@ fn arrows_run_downwards() {
             wrong.push(format!("{name} is new: say in tests/tidy.rs what it may depend on"));
             continue;
         };
-        for dependency in package.dependencies.iter().filter(|dependency| dependency.name.starts_with("skiff")) {
+        for dependency in package
+            .dependencies
+            .iter()
+            .filter(|dependency| dependency.name.starts_with("skiff"))
+        {
             if !may.contains(&dependency.name.as_str()) {
                 wrong.push(format!("{name} must not depend on {}", dependency.name));
             }
@@ -106,7 +131,11 @@ fn pure_files_stay_pure() {
             }
         }
     }
-    assert!(wrong.is_empty(), "these files decide; doing belongs elsewhere:\n{}", wrong.join("\n"));
+    assert!(
+        wrong.is_empty(),
+        "these files decide; doing belongs elsewhere:\n{}",
+        wrong.join("\n")
+    );
 }
 
 #[test]
@@ -128,12 +157,19 @@ fn files_do_not_grow_long() {
         let lines = own_lines(&file).len();
         match known.get(path.as_str()) {
             Some(bound) if lines > *bound => wrong.push(format!("{path} grew from {bound} to {lines} lines")),
-            None if lines > LINES_MAX => wrong.push(format!("{path} has {lines} lines; split it (or list it with its reason)")),
+            None if lines > LINES_MAX => wrong.push(format!(
+                "{path} has {lines} lines; split it (or list it with its reason)"
+            )),
             _ => {}
         }
         seen.insert(path);
     }
-    wrong.extend(known.keys().filter(|path| !seen.contains(**path)).map(|path| format!("{path} is gone: strike it from the list")));
+    wrong.extend(
+        known
+            .keys()
+            .filter(|path| !seen.contains(**path))
+            .map(|path| format!("{path} is gone: strike it from the list")),
+    );
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
@@ -155,7 +191,9 @@ fn rust_files(place: &Path) -> Vec<PathBuf> {
     }
     let skipped = ["target", ".git", "tests", "examples", "benches"];
     let mut files = Vec::new();
-    let Ok(entries) = std::fs::read_dir(place) else { return files };
+    let Ok(entries) = std::fs::read_dir(place) else {
+        return files;
+    };
     for entry in entries.flatten() {
         let path = entry.path();
         let name = entry.file_name().to_string_lossy().into_owned();
