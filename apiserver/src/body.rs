@@ -34,6 +34,29 @@ impl ApiBody {
         Self(Inner::Parts(parts.into_iter().filter(|p| !p.is_empty()).collect()))
     }
 
+    /// JSON at hand, indented for people; streams and what is not JSON as they are.
+    pub(crate) fn pretty(self) -> Self {
+        let bytes = match &self.0 {
+            Inner::Full(Some(bytes)) => bytes.clone(),
+            Inner::Parts(parts) => parts
+                .iter()
+                .fold(Vec::new(), |mut all, part| {
+                    all.extend_from_slice(part);
+                    all
+                })
+                .into(),
+            Inner::Full(None) | Inner::Stream(_) => return self,
+        };
+        let value: serde_json::Value = match serde_json::from_slice(&bytes) {
+            Ok(value) => value,
+            Err(_) => return self,
+        };
+        match serde_json::to_vec_pretty(&value) {
+            Ok(text) => Self::full(text),
+            Err(_) => self,
+        }
+    }
+
     pub fn stream(stream: impl Stream<Item = Result<Bytes, std::io::Error>> + Send + 'static) -> Self {
         Self(Inner::Stream(Box::pin(stream)))
     }

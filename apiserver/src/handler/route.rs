@@ -28,6 +28,24 @@ impl Target {
     }
 }
 
+/// Whether a person will read the answer: asked for, or asked with a program for people, as upstream.
+fn wants_pretty(query: &str, headers: &http::HeaderMap) -> bool {
+    match url::form_urlencoded::parse(query.as_bytes()).find(|(key, _)| key == "pretty") {
+        Some((_, value)) => matches!(value.as_ref(), "" | "1" | "t" | "T" | "true" | "TRUE" | "True"),
+        None => {
+            let agent = headers.get(header::USER_AGENT).and_then(|v| v.to_str().ok());
+            agent.is_some_and(|a| ["curl/", "Wget/", "Mozilla/5.0"].iter().any(|p| a.starts_with(p)))
+        }
+    }
+}
+
+fn is_plain_json(headers: &http::HeaderMap) -> bool {
+    !headers.contains_key(header::CONTENT_ENCODING)
+        && headers
+            .get(header::CONTENT_TYPE)
+            .is_some_and(|t| t.as_bytes().starts_with(b"application/json"))
+}
+
 impl ApiServer {
     /// Answers one request; never fails, never panics.
     pub(crate) async fn answer(self: &Arc<Self>, mut parts: Parts, body: Bytes, peer: Peer) -> Response<ApiBody> {
@@ -41,6 +59,7 @@ impl ApiServer {
         let audit_id = uuid::Uuid::new_v4().to_string();
         let started = std::time::Instant::now();
         let method = parts.method.clone();
+        let pretty = wants_pretty(parts.uri.query().unwrap_or(""), &parts.headers);
         let path = parts.uri.path().to_string();
         let answered = AssertUnwindSafe(self.authorised(parts, body, upgrade, peer))
             .catch_unwind()
@@ -56,6 +75,10 @@ impl ApiServer {
                 )
             }
         };
+        if pretty && is_plain_json(response.headers()) {
+            let body = std::mem::replace(response.body_mut(), ApiBody::empty());
+            *response.body_mut() = body.pretty();
+        }
         if method == http::Method::HEAD {
             // HTTP/2 forbids data here, and hyper leaves that to us.
             *response.body_mut() = ApiBody::empty();
@@ -136,7 +159,9 @@ impl ApiServer {
     async fn resource(self: &Arc<Self>, call: ServerCall, target: Target) -> Result<Response<ApiBody>, ApiError> {
         let kind = target.kind;
         let verb = call.info.verb;
-        if verb.is_empty() {
+        let proxied = target.sub_name() == "proxy";
+        // What is proxied may know methods that the API does not (OPTIONS).
+        if verb.is_empty() && !proxied {
             let text = "the server does not allow this method on the requested resource";
             return Err(ApiError::new(405, "MethodNotAllowed", text));
         }

@@ -59,7 +59,8 @@ impl ApiServer {
     }
 
     async fn proxy_any(&self, call: ServerCall, target: Target) -> Result<Response<ApiBody>, ApiError> {
-        if call.info.rest.is_empty() && !call.info.path.ends_with('/') && call.upgrade.is_none() {
+        let reads = matches!(call.method, http::Method::GET | http::Method::HEAD);
+        if reads && call.info.rest.is_empty() && !call.info.path.ends_with('/') && call.upgrade.is_none() {
             // Relative links of what is proxied only work below a directory.
             let query = if call.query.is_empty() {
                 String::new()

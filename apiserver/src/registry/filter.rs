@@ -8,6 +8,18 @@ use skiff_kinds::Kind;
 use skiff_store::Entry;
 use std::borrow::Cow;
 
+/// Events are stored as the core group has them; `events.k8s.io` calls fields otherwise.
+fn stored_field(kind: &Kind, field: &str) -> Option<String> {
+    if kind.group != "events.k8s.io" {
+        return None;
+    }
+    match field.split_once('.') {
+        Some(("regarding", of)) => Some(format!("involvedObject.{of}")),
+        None if field == "reportingController" => Some("reportingComponent".into()),
+        _ => None,
+    }
+}
+
 /// Label and field selectors of one request.
 pub struct Filter {
     kind: &'static Kind,
@@ -21,8 +33,11 @@ impl Filter {
             "" => None,
             text => Some(LabelSelector::parse(text).map_err(|e| ApiError::bad_request(e.to_string()))?),
         };
-        let selector = FieldSelector::parse(fields).map_err(|e| ApiError::bad_request(e.to_string()))?;
-        for requirement in &selector.requirements {
+        let mut selector = FieldSelector::parse(fields).map_err(|e| ApiError::bad_request(e.to_string()))?;
+        for requirement in &mut selector.requirements {
+            if let Some(stored) = stored_field(kind, &requirement.field) {
+                requirement.field = stored;
+            }
             let field = requirement.field.as_str();
             if !matches!(field, "metadata.name" | "metadata.namespace") && !kind.strategy.field_names().contains(&field)
             {

@@ -28,7 +28,8 @@ impl ApiServer {
         let kind = target.kind;
         let verb = call.info.verb;
         let passed_on = matches!(sub.name, "exec" | "attach" | "portforward" | "proxy" | "log");
-        if !sub.verbs.contains(&verb) {
+        let proxied = sub.name == "proxy" && verb.is_empty();
+        if !proxied && !sub.verbs.contains(&verb) {
             return Err(ApiError::method_not_supported(
                 kind.group,
                 &format!("{}/{}", kind.plural, sub.name),
