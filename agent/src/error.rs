@@ -75,6 +75,24 @@ impl Error {
         }
     }
 
+    /// The runtime's own words, as Kubernetes shows them of a container.
+    pub fn bare(&self) -> String {
+        match self {
+            Self::Runtime { source, .. } => source.message().to_owned(),
+            other => other.chain(),
+        }
+    }
+
+    /// The same as a gRPC client of upstream prints it.
+    pub fn rpc(&self) -> String {
+        match self {
+            Self::Runtime { source, .. } => {
+                format!("rpc error: code = {:?} desc = {}", source.code(), source.message())
+            }
+            other => other.chain(),
+        }
+    }
+
     /// The message with every cause, as an event or a log line wants it.
     pub fn chain(&self) -> String {
         let mut text = self.to_string();

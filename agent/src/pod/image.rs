@@ -88,12 +88,12 @@ pub async fn ensure(shared: &Shared, pod: &Pod, container: &Container, role: Rol
             Ok(image)
         }
         Err(error) => {
-            let message = format!("Failed to pull image \"{reference}\": {}", error.chain());
+            let message = format!("Failed to pull image \"{reference}\": {}", error.rpc());
             shared.recorder.pod(pod, field(), true, "Failed", message.clone());
             shared
                 .recorder
                 .pod(pod, field(), true, "Failed", "Error: ErrImagePull".into());
-            Err(waiting("ErrImagePull", error.chain()))
+            Err(waiting("ErrImagePull", error.rpc()))
         }
     }
 }

@@ -51,6 +51,16 @@ pub struct Container {
     pub message_policy: String,
 }
 
+impl Container {
+    /// One that never started ran for no time.
+    pub fn ran_s(&self) -> i64 {
+        match self.started_at_ns {
+            0 => 0,
+            started => (self.finished_at_ns - started).max(0) / 1_000_000_000,
+        }
+    }
+}
+
 /// Newest first in both.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Observed {

@@ -84,8 +84,8 @@ pub async fn container(shared: &Shared, pod: &Pod, wanted: &Wanted) -> Result<Se
     let failed = |reason: &str, error: crate::error::Error| {
         shared
             .recorder
-            .pod(pod, field.clone(), true, "Failed", format!("Error: {}", error.chain()));
-        waits(reason, error.chain())
+            .pod(pod, field.clone(), true, "Failed", format!("Error: {}", error.bare()));
+        waits(reason, error.bare())
     };
     let id = Box::pin(shared.runtime.create_container(&sandbox.id, config, sandbox_config))
         .await

@@ -321,8 +321,7 @@ impl Worker {
         if let Some(exit) = self.seen.newest(&name).filter(|c| c.state == State::Exited) {
             let finished =
                 Timestamp::from_nanosecond(i128::from(exit.finished_at_ns)).unwrap_or_else(|_| Timestamp::now());
-            let ran_s = (exit.finished_at_ns - exit.started_at_ns) / 1_000_000_000;
-            let entry = backoff::after_restart(self.memory.crash.get(&name).copied(), ran_s, finished);
+            let entry = backoff::after_restart(self.memory.crash.get(&name).copied(), exit.ran_s(), finished);
             // In force from the next exit on; until then it must not hold up this start.
             let entry = Backoff {
                 since: Timestamp::UNIX_EPOCH,
@@ -497,7 +496,7 @@ impl Worker {
                 self.show_addresses(now);
             }
             Outcome::Sandbox(Err(error)) => {
-                let text = format!("Failed to create pod sandbox: {}", error.chain());
+                let text = format!("Failed to create pod sandbox: {}", error.rpc());
                 self.shared
                     .recorder
                     .pod(&self.pod, None, true, "FailedCreatePodSandBox", text);
@@ -576,7 +575,7 @@ impl Worker {
                     }
                 }
                 Err(error) => {
-                    let text = format!("error killing pod: {}", error.chain());
+                    let text = format!("error killing pod: {}", error.rpc());
                     self.shared.recorder.pod(&self.pod, None, true, "FailedKillPod", text);
                     self.later(API_RETRY, Signal::Resync);
                 }
@@ -683,7 +682,7 @@ impl Worker {
         let name = container.name.clone();
         let finished =
             Timestamp::from_nanosecond(i128::from(container.finished_at_ns)).unwrap_or_else(|_| Timestamp::now());
-        let ran_s = (container.finished_at_ns - container.started_at_ns) / 1_000_000_000;
+        let ran_s = container.ran_s();
         self.seen.put_container(container);
         if known {
             return;
