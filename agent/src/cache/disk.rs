@@ -22,7 +22,7 @@ enum Change {
     Remove(PathBuf),
 }
 
-const SEALED: [&str; 1] = ["secrets"];
+const SEALED: [&str; 2] = ["secrets", "tokens"];
 
 impl Disk {
     pub fn open(dir: &Path) -> Result<Self, Error> {

@@ -12,29 +12,35 @@ pub mod disk;
 
 use crate::error::Error;
 use crate::pod::environment::Lookup;
-use crate::pod::spec::Key;
+use crate::pod::spec::{self, Key};
+use crate::volume::token::Issued;
 use disk::Disk;
 use futures::TryStreamExt;
+use jiff::Timestamp;
 use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::api::core::v1::{ConfigMap, Node, Pod, Secret, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use kube::runtime::{WatchStreamExt, watcher};
 use kube::{Api, Client, Resource, ResourceExt};
-use serde::Serialize;
 use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
 use skiff_network::ClusterView;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Debug;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::{mpsc, watch};
-use tokio_util::sync::CancellationToken;
+use tokio::task::AbortHandle;
+use tokio_util::sync::{CancellationToken, DropGuard};
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Change {
     Pod(Key),
     /// A config map or secret that some pod refers to.
-    Object,
+    ConfigMap(Key),
+    Secret(Key),
+    /// The pod's tokens are to be renewed.
+    Tokens(Key),
     /// The API's list of this node's pods is known: what is not in it is an orphan.
     PodsListed,
 }
@@ -45,7 +51,37 @@ struct State {
     config_maps: BTreeMap<Key, Arc<ConfigMap>>,
     secrets: BTreeMap<Key, Arc<Secret>>,
     view: ClusterView,
-    watched: BTreeMap<(&'static str, Key), watch::Receiver<bool>>,
+    watched: BTreeMap<(&'static str, Key), Watched>,
+    /// By the pod's UID.
+    tokens: BTreeMap<String, Tokens>,
+}
+
+/// A watch of one object, that ends when no pod refers to the object.
+#[derive(Debug)]
+struct Watched {
+    listed: watch::Receiver<bool>,
+    _end: DropGuard,
+}
+
+#[derive(Debug, Default)]
+struct Tokens {
+    issued: Vec<Issued>,
+    timer: Option<AbortHandle>,
+}
+
+impl Drop for Tokens {
+    fn drop(&mut self) {
+        if let Some(timer) = &self.timer {
+            timer.abort();
+        }
+    }
+}
+
+/// One pod's tokens on disk.
+#[derive(Serialize, Deserialize)]
+struct KeptTokens {
+    uid: String,
+    issued: Vec<Issued>,
 }
 
 pub struct Cache {
@@ -113,6 +149,12 @@ impl Cache {
                 state.view.nodes.insert(node.name_any(), Arc::new(node));
             }
         }
+        for bytes in disk.load("tokens") {
+            if let Ok(kept) = serde_json::from_slice::<KeptTokens>(&bytes) {
+                let issued = kept.issued;
+                state.tokens.insert(kept.uid, Tokens { issued, timer: None });
+            }
+        }
         state.view.pods = state.pods.clone();
         let (changes, receiver) = mpsc::unbounded_channel();
         let known = !state.view.services.is_empty();
@@ -133,15 +175,21 @@ impl Cache {
     pub fn follow(self: &Arc<Self>) {
         let pods = watcher::Config::default().fields(&format!("spec.nodeName={}", self.node_name));
         let cache = self.clone();
-        self.spawn_watch::<Pod>(Api::all(self.client.clone()), pods, None, move |event| {
-            for key in event {
-                let _ = cache.changes.send(Change::Pod(key));
-            }
-        });
+        self.spawn_watch::<Pod>(
+            Api::all(self.client.clone()),
+            pods,
+            None,
+            self.shutdown.clone(),
+            move |event| {
+                for key in event {
+                    let _ = cache.changes.send(Change::Pod(key));
+                }
+            },
+        );
         let quiet = |_: Vec<Key>| {};
         let all = watcher::Config::default;
-        self.spawn_watch::<Service>(Api::all(self.client.clone()), all(), None, quiet);
-        self.spawn_watch::<EndpointSlice>(Api::all(self.client.clone()), all(), None, quiet);
+        self.spawn_watch::<Service>(Api::all(self.client.clone()), all(), None, self.shutdown.clone(), quiet);
+        self.spawn_watch::<EndpointSlice>(Api::all(self.client.clone()), all(), None, self.shutdown.clone(), quiet);
         tokio::spawn(self.clone().follow_nodes());
     }
 
@@ -203,23 +251,102 @@ impl Cache {
         let mut state = self.lock();
         let have = K::slot(&mut state).contains_key(&key);
         let receiver = match state.watched.get(&(K::KIND, key.clone())) {
-            Some(receiver) => receiver.clone(),
+            Some(watched) => watched.listed.clone(),
             None => {
                 let (listed, receiver) = watch::channel(false);
-                state.watched.insert((K::KIND, key.clone()), receiver.clone());
+                let ended = self.shutdown.child_token();
+                let watched = Watched {
+                    listed: receiver.clone(),
+                    _end: ended.clone().drop_guard(),
+                };
+                state.watched.insert((K::KIND, key.clone()), watched);
                 let api: Api<K> = Api::namespaced(self.client.clone(), &key.0);
                 let config = watcher::Config::default().fields(&format!("metadata.name={}", key.1));
                 let cache = self.clone();
                 let scope = Some(key);
                 drop(state);
-                self.spawn_watch::<K>(api, config, scope, move |_| {
+                self.spawn_watch::<K>(api, config, scope, ended, move |keys| {
                     listed.send_replace(true);
-                    let _ = cache.changes.send(Change::Object);
+                    for key in keys {
+                        let change = match K::KIND {
+                            "secrets" => Change::Secret(key),
+                            _ => Change::ConfigMap(key),
+                        };
+                        let _ = cache.changes.send(change);
+                    }
                 });
                 receiver
             }
         };
         (!have && !*receiver.borrow()).then_some(receiver)
+    }
+
+    /// Ends the watches of, and forgets, what no pod of the node refers to any more.
+    pub fn release(&self) {
+        let mut state = self.lock();
+        let (mut maps, mut secrets, mut uids) = (BTreeSet::new(), BTreeSet::new(), BTreeSet::new());
+        for pod in state.pods.values() {
+            let (more_maps, more_secrets) = crate::pod::api::references(pod);
+            maps.extend(more_maps);
+            secrets.extend(more_secrets);
+            uids.insert(spec::uid(pod).to_owned());
+        }
+        self.release_kind::<ConfigMap>(&mut state, &maps);
+        self.release_kind::<Secret>(&mut state, &secrets);
+        state.tokens.retain(|uid, _| {
+            let needed = uids.contains(uid);
+            if !needed {
+                self.disk.remove("tokens", "", uid);
+            }
+            needed
+        });
+    }
+
+    fn release_kind<K: Kept>(&self, state: &mut State, needed: &BTreeSet<Key>) {
+        state
+            .watched
+            .retain(|(kind, key), _| *kind != K::KIND || needed.contains(key));
+        K::slot(state).retain(|key, _| {
+            let keep = needed.contains(key);
+            if !keep {
+                self.disk.remove(K::KIND, &key.0, &key.1);
+            }
+            keep
+        });
+    }
+
+    pub fn tokens(&self, uid: &str) -> Vec<Issued> {
+        self.lock()
+            .tokens
+            .get(uid)
+            .map(|t| t.issued.clone())
+            .unwrap_or_default()
+    }
+
+    pub fn keep_tokens(&self, uid: &str, issued: Vec<Issued>) {
+        let kept = KeptTokens {
+            uid: uid.to_owned(),
+            issued,
+        };
+        if let Ok(bytes) = serde_json::to_vec(&kept) {
+            self.disk.put("tokens", "", uid, bytes);
+        }
+        self.lock().tokens.entry(kept.uid).or_default().issued = kept.issued;
+    }
+
+    /// Tells when the pod's tokens are due; one timer per pod.
+    pub fn remind(&self, pod: &Pod, at: Timestamp) {
+        let (key, changes) = (key_of(pod), self.changes.clone());
+        let pause = std::time::Duration::try_from(Timestamp::now().duration_until(at)).unwrap_or_default();
+        let timer = tokio::spawn(async move {
+            tokio::time::sleep(pause).await;
+            let _ = changes.send(Change::Tokens(key));
+        });
+        let mut state = self.lock();
+        let tokens = state.tokens.entry(spec::uid(pod).to_owned()).or_default();
+        if let Some(old) = tokens.timer.replace(timer.abort_handle()) {
+            old.abort();
+        }
     }
 
     /// `only`: the watch is of this one object. `changed` gets the keys, also an
@@ -229,16 +356,16 @@ impl Cache {
         api: Api<K>,
         config: watcher::Config,
         only: Option<Key>,
+        ended: CancellationToken,
         changed: impl Fn(Vec<Key>) + Send + 'static,
     ) {
         let cache = self.clone();
-        let shutdown = self.shutdown.clone();
         tokio::spawn(async move {
             let mut stream = std::pin::pin!(watcher(api, config).default_backoff());
             let mut listing: BTreeMap<Key, Arc<K>> = BTreeMap::new();
             loop {
                 let next = tokio::select! {
-                    () = shutdown.cancelled() => return,
+                    () = ended.cancelled() => return,
                     next = stream.try_next() => next,
                 };
                 let keys = match next {

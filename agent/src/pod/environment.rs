@@ -21,6 +21,7 @@ pub struct Facts {
     pub pod_ips: Vec<String>,
     pub cpu_allocatable_milli: i64,
     pub memory_allocatable_bytes: i64,
+    pub storage_allocatable_bytes: i64,
 }
 
 pub fn variables(
@@ -60,6 +61,8 @@ pub fn variables(
         }
     }
     for variable in container.env.iter().flatten() {
+        // A variable of the pod's replaces a service's, also while it is worked out.
+        service_env.remove(&variable.name);
         let value = match (&variable.value, &variable.value_from) {
             (Some(value), None) => expand(value, |name| {
                 result.get(name).or_else(|| service_env.get(name)).cloned()
@@ -70,7 +73,6 @@ pub fn variables(
             },
             (None, None) => String::new(),
         };
-        service_env.remove(&variable.name);
         set(&mut result, &mut order, variable.name.clone(), value);
     }
     let own = order.into_iter().filter_map(|name| result.remove_entry(&name));
@@ -186,9 +188,10 @@ fn format_map(map: Option<&BTreeMap<String, String>>) -> String {
 
 pub fn resource_value(container: &Container, field: &ResourceFieldSelector, facts: &Facts) -> Result<String, String> {
     let found = resources::amounts(container.resources.as_ref());
-    let raw_request = |name: &str| {
-        let requests = container.resources.as_ref().and_then(|r| r.requests.as_ref());
-        requests.and_then(|r| r.get(name)).and_then(|q| resources::milli(&q.0))
+    let raw = |limit: bool, name: &str| {
+        let resources = container.resources.as_ref()?;
+        let map = if limit { &resources.limits } else { &resources.requests };
+        map.as_ref()?.get(name).and_then(|q| resources::milli(&q.0))
     };
     let divisor = field.divisor.as_ref().map_or("1", |d| d.0.as_str());
     let divisor = match divisor {
@@ -198,23 +201,17 @@ pub fn resource_value(container: &Container, field: &ResourceFieldSelector, fact
     // Every value in thousandths, like the divisor.
     let value: i128 = match field.resource.as_str() {
         "limits.cpu" => i128::from(found.cpu_limit_milli.unwrap_or(facts.cpu_allocatable_milli)),
-        "requests.cpu" => raw_request("cpu").unwrap_or(i128::from(found.cpu_limit_milli.unwrap_or(0))),
+        "requests.cpu" => raw(false, "cpu").unwrap_or(i128::from(found.cpu_limit_milli.unwrap_or(0))),
         "limits.memory" => i128::from(found.memory_limit_bytes.unwrap_or(facts.memory_allocatable_bytes)) * 1_000,
         "requests.memory" => i128::from(found.memory_request_bytes.unwrap_or(0)) * 1_000,
-        "requests.ephemeral-storage" | "limits.ephemeral-storage" => {
-            let (section, name) = field.resource.split_once('.').unwrap_or_default();
-            let resources = container.resources.as_ref();
-            let map = resources.and_then(|r| {
-                if section == "limits" {
-                    r.limits.as_ref()
-                } else {
-                    r.requests.as_ref()
-                }
-            });
-            map.and_then(|m| m.get(name))
-                .and_then(|q| resources::milli(&q.0))
-                .unwrap_or(0)
+        "limits.ephemeral-storage" => {
+            raw(true, "ephemeral-storage").unwrap_or(i128::from(facts.storage_allocatable_bytes) * 1_000)
         }
+        "requests.ephemeral-storage" => raw(false, "ephemeral-storage")
+            .or(raw(true, "ephemeral-storage"))
+            .unwrap_or(0),
+        name if name.starts_with("limits.hugepages-") => raw(true, &name["limits.".len()..]).unwrap_or(0),
+        name if name.starts_with("requests.hugepages-") => raw(false, &name["requests.".len()..]).unwrap_or(0),
         other => return Err(format!("unsupported container resource : {other}")),
     };
     Ok((value / divisor + i128::from(value % divisor != 0)).to_string())
@@ -244,6 +241,22 @@ pub fn expand(text: &str, lookup: impl Fn(&str) -> Option<String>) -> String {
     }
     result.push_str(rest);
     result
+}
+
+/// [`expand`] where every name must be known, as in `subPathExpr`.
+pub fn expand_all(text: &str, lookup: impl Fn(&str) -> Option<String>) -> Result<String, String> {
+    let missing = std::cell::RefCell::new(None);
+    let expanded = expand(text, |name| {
+        let found = lookup(name);
+        if found.is_none() {
+            missing.borrow_mut().get_or_insert_with(|| name.to_owned());
+        }
+        found
+    });
+    match missing.into_inner() {
+        Some(name) => Err(format!("missing value for {name:?}")),
+        None => Ok(expanded),
+    }
 }
 
 /// Docker-links style variables of the services of the namespace, and always of
@@ -322,6 +335,8 @@ mod tests {
         ] {
             assert_eq!(expand(text, known), expected, "{text}");
         }
+        assert_eq!(expand_all("x-$(A)-$$(B)", known), Ok("x-1-$(B)".into()));
+        assert_eq!(expand_all("x-$(B)", known), Err("missing value for \"B\"".into()));
     }
 
     #[test]

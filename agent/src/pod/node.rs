@@ -18,6 +18,7 @@ pub struct Shared {
     pub host_ips: Vec<String>,
     pub cpu_milli: i64,
     pub memory_bytes: i64,
+    pub storage_bytes: i64,
     pub resolv_conf: String,
     /// True once the images folder has been imported.
     pub images_ready: watch::Receiver<bool>,
@@ -31,6 +32,7 @@ impl Shared {
             pod_ips,
             cpu_allocatable_milli: self.cpu_milli,
             memory_allocatable_bytes: self.memory_bytes,
+            storage_allocatable_bytes: self.storage_bytes,
         }
     }
 }

@@ -8,6 +8,7 @@ use super::{api, cgroup, resources};
 use crate::cache::Change;
 use crate::error::Error;
 use crate::runtime::events::RuntimeEvent;
+use crate::volume::payload;
 use k8s_openapi::api::core::v1::Pod;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -26,7 +27,11 @@ struct Supervisor {
     workers: BTreeMap<String, mpsc::Sender<Signal>>,
     keys: BTreeMap<spec::Key, String>,
     orphans: BTreeMap<String, Observed>,
+    /// Labels and annotations that files of the pod's volumes show.
+    metadata: BTreeMap<spec::Key, (Texts, Texts)>,
 }
+
+type Texts = Option<BTreeMap<String, String>>;
 
 pub async fn run(
     shared: Arc<Shared>,
@@ -40,6 +45,7 @@ pub async fn run(
         workers: BTreeMap::new(),
         keys: BTreeMap::new(),
         orphans,
+        metadata: BTreeMap::new(),
     };
     let kept: Vec<spec::Key> = supervisor.shared.cache.pods().into_keys().collect();
     for key in kept {
@@ -51,8 +57,13 @@ pub async fn run(
             () = shutdown.cancelled() => return Ok(()),
             Some(change) = changes.recv() => match change {
                 Change::Pod(key) => supervisor.changed(&key).await,
-                Change::Object => supervisor.tell_all(|| Signal::Refresh).await,
-                Change::PodsListed => supervisor.remove_orphans(),
+                Change::ConfigMap(key) => supervisor.refresh(|pod| api::references(pod).0.contains(&key)).await,
+                Change::Secret(key) => supervisor.refresh(|pod| api::references(pod).1.contains(&key)).await,
+                Change::Tokens(key) => supervisor.refresh(|pod| spec::key(pod) == key).await,
+                Change::PodsListed => {
+                    supervisor.shared.cache.release();
+                    supervisor.remove_orphans();
+                }
             },
             Some(event) = events.recv() => match event {
                 RuntimeEvent::Exited { container_id } => {
@@ -101,10 +112,18 @@ impl Supervisor {
             }
             self.keys.remove(key);
         }
-        let (Some(pod), Some(uid)) = (pod, uid) else { return };
+        let (Some(pod), Some(uid)) = (pod, uid) else {
+            self.metadata.remove(key);
+            self.shared.cache.release();
+            return;
+        };
+        let stale = self.metadata_changed(key, &pod);
         self.keys.insert(key.clone(), uid.clone());
         if let Some(inbox) = self.workers.get(&uid) {
             let _ = inbox.send(Signal::Spec(pod)).await;
+            if stale {
+                let _ = inbox.send(Signal::Refresh).await;
+            }
             return;
         }
         let seen = self.orphans.remove(&uid).unwrap_or_default();
@@ -114,6 +133,28 @@ impl Supervisor {
         let (inbox, signals) = mpsc::channel(INBOX);
         self.workers.insert(uid, inbox.clone());
         tokio::spawn(worker::run(self.shared.clone(), pod, seen, inbox, signals));
+    }
+
+    /// Whether files of the pod's volumes show labels or annotations that have changed.
+    fn metadata_changed(&mut self, key: &spec::Key, pod: &Pod) -> bool {
+        if !payload::follows_metadata(pod) {
+            return false;
+        }
+        let now = (pod.metadata.labels.clone(), pod.metadata.annotations.clone());
+        match self.metadata.insert(key.clone(), now.clone()) {
+            Some(old) => old != now,
+            None => false,
+        }
+    }
+
+    /// Pods that use what has changed look at it again.
+    async fn refresh(&mut self, uses: impl Fn(&Pod) -> bool) {
+        for (key, uid) in &self.keys {
+            let concerned = self.shared.cache.pod(key).is_some_and(|pod| uses(&pod));
+            if let Some(inbox) = self.workers.get(uid).filter(|_| concerned) {
+                let _ = inbox.send(Signal::Refresh).await;
+            }
+        }
     }
 
     /// A worker ignores what is not its own.

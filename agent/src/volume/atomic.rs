@@ -11,17 +11,15 @@ use std::path::Path;
 /// `group`: the pod's fsGroup, which owns and may read the files.
 pub fn write(volume: &Path, files: &Files, group: Option<u32>, stamp: &str) -> Result<(), Error> {
     let data = volume.join("..data");
-    if matches!(current(&data), Some(ref old) if same(&volume.join(old), files)) {
+    if matches!(current(&data), Some(ref old) if same(&volume.join(old), files, group)) {
         return Ok(());
     }
     let fresh_name = format!("..{stamp}");
     let fresh = volume.join(&fresh_name);
-    std::fs::create_dir_all(&fresh).map_err(Error::io("create", &fresh))?;
-    set(&fresh, 0o755, group)?;
+    make_dir(&fresh, group)?;
     for (path, file) in files {
         write_one(&fresh, path, file, group)?;
     }
-    let old = current(&data);
     let temporary = volume.join("..data_tmp");
     let _ = std::fs::remove_file(&temporary);
     symlink(&fresh_name, &temporary).map_err(Error::io("link", &temporary))?;
@@ -35,21 +33,28 @@ pub fn write(volume: &Path, files: &Files, group: Option<u32>, stamp: &str) -> R
     }
     for entry in std::fs::read_dir(volume).map_err(Error::io("read", volume))?.flatten() {
         let name = entry.file_name().to_string_lossy().into_owned();
-        if !name.starts_with("..") && !tops.contains(name.as_str()) {
+        if name.starts_with("..") {
+            // The old files, also those that an interrupted write left.
+            if name != "..data" && name != fresh_name {
+                let _ = std::fs::remove_dir_all(entry.path());
+            }
+        } else if !tops.contains(name.as_str()) {
             let _ = std::fs::remove_file(entry.path());
         }
     }
-    if let Some(old) = old.filter(|old| *old != fresh_name) {
-        let _ = std::fs::remove_dir_all(volume.join(old));
-    }
     Ok(())
+}
+
+/// Kubernetes opens read-only volumes to the pod's group by these bits.
+fn file_mode(file: &File, group: Option<u32>) -> u32 {
+    (if group.is_some() { file.mode | 0o440 } else { file.mode }) & 0o777
 }
 
 fn current(data: &Path) -> Option<String> {
     Some(std::fs::read_link(data).ok()?.to_string_lossy().into_owned())
 }
 
-fn same(dir: &Path, files: &Files) -> bool {
+fn same(dir: &Path, files: &Files, group: Option<u32>) -> bool {
     fn count(dir: &Path) -> usize {
         let entries = std::fs::read_dir(dir).into_iter().flatten().flatten();
         entries
@@ -60,19 +65,27 @@ fn same(dir: &Path, files: &Files) -> bool {
         && files.iter().all(|(path, file)| {
             let full = dir.join(path);
             let mode = std::fs::metadata(&full).map(|m| m.permissions().mode() & 0o777).ok();
-            mode.is_some_and(|m| m & 0o777 == file.mode & 0o777 || m == (file.mode | 0o040) & 0o777)
-                && std::fs::read(&full).is_ok_and(|bytes| bytes == file.bytes)
+            mode == Some(file_mode(file, group)) && std::fs::read(&full).is_ok_and(|bytes| bytes == file.bytes)
         })
 }
 
 fn write_one(dir: &Path, path: &str, file: &File, group: Option<u32>) -> Result<(), Error> {
     let full = dir.join(path);
-    if let Some(parent) = full.parent() {
-        std::fs::create_dir_all(parent).map_err(Error::io("create", parent))?;
+    let mut parent = dir.to_owned();
+    for part in path.rsplit_once('/').iter().flat_map(|(dirs, _)| dirs.split('/')) {
+        parent.push(part);
+        make_dir(&parent, group)?;
     }
     std::fs::write(&full, &file.bytes).map_err(Error::io("write", &full))?;
-    let mode = if group.is_some() { file.mode | 0o040 } else { file.mode };
-    set(&full, mode, group)
+    if let Some(user) = file.user {
+        chown(&full, Some(Uid::from_raw(user)), None).map_err(Error::os("change the owner of", &full))?;
+    }
+    set(&full, file_mode(file, group), group)
+}
+
+fn make_dir(path: &Path, group: Option<u32>) -> Result<(), Error> {
+    std::fs::create_dir_all(path).map_err(Error::io("create", path))?;
+    set(path, if group.is_some() { 0o2755 } else { 0o755 }, group)
 }
 
 fn set(path: &Path, mode: u32, group: Option<u32>) -> Result<(), Error> {
@@ -90,6 +103,7 @@ mod tests {
         let file = |text: &str| File {
             bytes: text.into(),
             mode: 0o640,
+            user: None,
         };
         list.iter().map(|(path, text)| ((*path).into(), file(text))).collect()
     }
@@ -111,6 +125,11 @@ mod tests {
         assert_eq!(std::fs::read_to_string(dir.join("a")).expect("read"), "3");
         assert!(dir.join("d").symlink_metadata().is_err());
         assert!(!dir.join(&first).exists());
+        let left = std::fs::read_dir(&dir).expect("read").count();
+        assert_eq!(left, 3, "..data, its directory and one file");
+        write(&dir, &files(&[("a", "3"), ("d/b", "2")]), Some(0), "four").expect("written");
+        let mode = |path: &str| std::fs::metadata(dir.join(path)).expect("there").permissions().mode() & 0o7777;
+        assert_eq!((mode("a"), mode("..data/d"), mode("d/b")), (0o640, 0o2755, 0o640));
         std::fs::remove_dir_all(&dir).expect("removed");
     }
 }

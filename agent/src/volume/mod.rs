@@ -1,18 +1,21 @@
 //! A pod's volumes on this node: made before its containers, taken away after.
 
 pub mod atomic;
+mod host_path;
 pub mod payload;
+mod sub_path;
+pub mod token;
 
 use crate::config::Config;
 use crate::error::Error;
 use crate::pod::environment::{Facts, Lookup};
 use crate::pod::{resources, spec};
-use k8s_openapi::api::core::v1::{Container, HostPathVolumeSource, Pod, Volume};
+use k8s_openapi::api::core::v1::{Container, EmptyDirVolumeSource, Pod, PodSpec, Volume};
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use payload::TokenRequest;
 use skiff_proto::cri::v1 as cri;
 use std::collections::BTreeMap;
-use std::os::unix::fs::{FileTypeExt, PermissionsExt};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 /// Makes (or refreshes) every volume of the pod. Idempotent.
@@ -39,27 +42,54 @@ pub fn mount_all(
         let path = volume_path(config, pod, volume);
         if let Some(files) = payload::files(pod, volume, lookup, facts, tokens) {
             let files = files.map_err(failed)?;
-            make_tmpfs(&path, "")?;
-            atomic::write(&path, &files, group, stamp)?;
-        } else if let Some(source) = &volume.empty_dir {
-            if source.medium.as_deref() == Some("Memory") {
-                let limit = source.size_limit.as_ref().and_then(|q| resources::milli(&q.0));
-                make_tmpfs(&path, &limit.map(|m| format!("size={}", m / 1_000)).unwrap_or_default())?;
-            }
-            std::fs::create_dir_all(&path).map_err(Error::io("create", &path))?;
-            let mode = if group.is_some() { 0o2777 } else { 0o777 };
-            std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode))
-                .map_err(Error::io("set the mode of", &path))?;
-            if let Some(group) = group {
-                nix::unistd::chown(&path, None, Some(group.into())).map_err(Error::os("change the group of", &path))?;
-            }
+            make_tmpfs(&path, "", None)
+                .and_then(|()| atomic::write(&path, &files, group, stamp))
+                .map_err(|error| failed(error.chain()))?;
+        } else if let (Some(source), Some(pod_spec)) = (&volume.empty_dir, pod_spec) {
+            empty_dir(&path, source, memory_size(pod_spec, source, facts), group)
+                .map_err(|error| failed(error.chain()))?;
         } else if let Some(source) = &volume.host_path {
-            host_path(source).map_err(failed)?;
+            host_path::prepare(source).map_err(failed)?;
         } else {
             return Err(failed("this kind of volume is not supported yet".into()));
         }
     }
     Ok(())
+}
+
+/// Made once: what the containers did to its mode since is theirs.
+fn empty_dir(path: &Path, source: &EmptyDirVolumeSource, size: i64, group: Option<u32>) -> Result<(), Error> {
+    let memory = match source.medium.as_deref().unwrap_or_default() {
+        "" => false,
+        "Memory" => true,
+        other => return Err(Error::Volume(format!("storage medium {other:?} is not supported"))),
+    };
+    if path.is_dir() && (!memory || is_mount_point(path)) {
+        return Ok(());
+    }
+    if memory {
+        return make_tmpfs(path, &format!("size={size}"), group);
+    }
+    std::fs::create_dir_all(path).map_err(Error::io("create", path))?;
+    open_to_all(path, group)
+}
+
+/// The smallest of the volume's limit, the pod's limit and the node's memory. Pure.
+fn memory_size(pod_spec: &PodSpec, source: &EmptyDirVolumeSource, facts: &Facts) -> i64 {
+    let own = source.size_limit.as_ref().and_then(|q| resources::milli(&q.0));
+    let own = own.and_then(|m| i64::try_from(m / 1_000).ok()).filter(|b| *b > 0);
+    [own, resources::pod_limits(pod_spec).memory_bytes]
+        .into_iter()
+        .flatten()
+        .fold(facts.memory_allocatable_bytes, i64::min)
+}
+
+fn open_to_all(path: &Path, group: Option<u32>) -> Result<(), Error> {
+    if let Some(group) = group {
+        nix::unistd::chown(path, None, Some(group.into())).map_err(Error::os("change the group of", path))?;
+    }
+    let mode = if group.is_some() { 0o2777 } else { 0o777 };
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).map_err(Error::io("set the mode of", path))
 }
 
 fn volume_path(config: &Config, pod: &Pod, volume: &Volume) -> PathBuf {
@@ -84,13 +114,14 @@ fn volume_path(config: &Config, pod: &Pod, volume: &Volume) -> PathBuf {
         .join(&volume.name)
 }
 
-fn make_tmpfs(path: &Path, options: &str) -> Result<(), Error> {
+fn make_tmpfs(path: &Path, options: &str, group: Option<u32>) -> Result<(), Error> {
     std::fs::create_dir_all(path).map_err(Error::io("create", path))?;
     if is_mount_point(path) {
         return Ok(());
     }
     let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV;
-    mount(Some("tmpfs"), path, Some("tmpfs"), flags, Some(options)).map_err(Error::os("mount a tmpfs on", path))
+    mount(Some("tmpfs"), path, Some("tmpfs"), flags, Some(options)).map_err(Error::os("mount a tmpfs on", path))?;
+    open_to_all(path, group)
 }
 
 /// A mount point is on another device than its parent.
@@ -100,42 +131,13 @@ fn is_mount_point(path: &Path) -> bool {
     path.parent().is_some_and(|parent| device(path) != device(parent))
 }
 
-fn host_path(source: &HostPathVolumeSource) -> Result<(), String> {
-    let path = Path::new(&source.path);
-    let found = std::fs::metadata(path).ok();
-    let kind = source.type_.as_deref().unwrap_or_default();
-    let must = |ok: bool| {
-        if ok {
-            Ok(())
-        } else {
-            Err(format!("hostPath type check failed: {} is not a {}", source.path, kind))
-        }
-    };
-    match kind {
-        "" => Ok(()),
-        "DirectoryOrCreate" => match found {
-            Some(meta) => must(meta.is_dir()),
-            None => std::fs::create_dir_all(path).map_err(|e| e.to_string()),
-        },
-        "FileOrCreate" => match found {
-            Some(meta) => must(meta.is_file()),
-            None => std::fs::write(path, []).map_err(|e| e.to_string()),
-        },
-        "Directory" => must(found.is_some_and(|m| m.is_dir())),
-        "File" => must(found.is_some_and(|m| m.is_file())),
-        "Socket" => must(found.is_some_and(|m| m.file_type().is_socket())),
-        "CharDevice" => must(found.is_some_and(|m| m.file_type().is_char_device())),
-        "BlockDevice" => must(found.is_some_and(|m| m.file_type().is_block_device())),
-        other => Err(format!("unknown hostPath type {other:?}")),
-    }
-}
-
-/// The container's mounts of its volumes. `expand` resolves `subPathExpr`.
+/// The container's mounts of its volumes. `expand` resolves `subPathExpr`; its error,
+/// as all others here, is worded for the user.
 pub fn mounts(
     config: &Config,
     pod: &Pod,
     container: &Container,
-    expand: impl Fn(&str) -> String,
+    expand: impl Fn(&str) -> Result<String, String>,
 ) -> Result<Vec<cri::Mount>, Error> {
     let volumes: BTreeMap<&str, &Volume> = pod
         .spec
@@ -151,7 +153,7 @@ pub fn mounts(
         let mut host = volume_path(config, pod, volume);
         let sub = match (&wanted.sub_path, &wanted.sub_path_expr) {
             (Some(sub), _) if !sub.is_empty() => Some(sub.clone()),
-            (_, Some(text)) if !text.is_empty() => Some(expand(text)),
+            (_, Some(text)) if !text.is_empty() => Some(expand(text).map_err(Error::Volume)?),
             _ => None,
         };
         if let Some(sub) = sub {
@@ -161,7 +163,20 @@ pub fn mounts(
                 .join(&wanted.name)
                 .join(&container.name)
                 .join(index.to_string());
-            host = bind_sub_path(&host, &sub, &slot)?;
+            host = sub_path::bind(&host, &sub, &slot).map_err(|error| {
+                Error::Volume(format!(
+                    "failed to prepare subPath for volumeMount {:?} of container {:?}: {}",
+                    wanted.name,
+                    container.name,
+                    error.chain()
+                ))
+            })?;
+        }
+        if wanted.recursive_read_only.as_deref() == Some("Enabled") {
+            return Err(Error::Volume(format!(
+                "volume {:?} requested recursive read-only mode, but it is not supported by the runtime",
+                wanted.name
+            )));
         }
         let propagation = match wanted.mount_propagation.as_deref() {
             Some("HostToContainer") => cri::MountPropagation::PropagationHostToContainer,
@@ -177,55 +192,6 @@ pub fn mounts(
         });
     }
     Ok(result)
-}
-
-/// Opens the path without ever leaving the volume (a container may have planted
-/// symlinks) and binds what was opened, so that nobody can swap it afterwards.
-fn bind_sub_path(volume: &Path, sub: &str, slot: &Path) -> Result<PathBuf, Error> {
-    use nix::fcntl::{OFlag, OpenHow, ResolveFlag, open, openat2};
-    use nix::sys::stat::{Mode, mkdirat};
-    use std::os::fd::AsRawFd;
-    if sub.starts_with('/') || sub.split('/').any(|part| part == "..") {
-        return Err(Error::Volume(format!(
-            "subPath {sub:?} must be relative and without '..'"
-        )));
-    }
-    let how = OpenHow::new()
-        .flags(OFlag::O_PATH | OFlag::O_CLOEXEC)
-        .resolve(ResolveFlag::RESOLVE_BENEATH | ResolveFlag::RESOLVE_NO_MAGICLINKS);
-    let root = open(
-        volume,
-        OFlag::O_PATH | OFlag::O_CLOEXEC | OFlag::O_DIRECTORY,
-        Mode::empty(),
-    )
-    .map_err(Error::os("open", volume))?;
-    let mut opened = root;
-    for part in sub.split('/').filter(|p| !p.is_empty() && *p != ".") {
-        let next = match openat2(&opened, part, how) {
-            Err(nix::Error::ENOENT) => {
-                mkdirat(&opened, part, Mode::from_bits_truncate(0o750))
-                    .map_err(Error::os("create a subPath in", volume))?;
-                openat2(&opened, part, how)
-            }
-            other => other,
-        };
-        opened = next.map_err(Error::os("open a subPath in", volume))?;
-    }
-    let source = PathBuf::from(format!("/proc/self/fd/{}", opened.as_raw_fd()));
-    let is_dir = std::fs::metadata(&source)
-        .map_err(Error::io("look at", &source))?
-        .is_dir();
-    let _ = umount2(slot, MntFlags::MNT_DETACH);
-    if is_dir {
-        std::fs::create_dir_all(slot).map_err(Error::io("create", slot))?;
-    } else {
-        if let Some(parent) = slot.parent() {
-            std::fs::create_dir_all(parent).map_err(Error::io("create", parent))?;
-        }
-        std::fs::write(slot, []).map_err(Error::io("create", slot))?;
-    }
-    mount(Some(&source), slot, None::<&str>, MsFlags::MS_BIND, None::<&str>).map_err(Error::os("bind", slot))?;
-    Ok(slot.to_owned())
 }
 
 /// Unmounts everything below the pod's directory, deepest first, and removes it.
@@ -250,4 +216,32 @@ pub fn mounts_below(dir: &Path) -> Vec<PathBuf> {
         .collect();
     points.sort_by_key(|p| std::cmp::Reverse(p.components().count()));
     points
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn memory_is_bounded_by_the_smallest() {
+        let facts = Facts {
+            memory_allocatable_bytes: 1_000 << 20,
+            ..Facts::default()
+        };
+        for (limit, size, expected) in [
+            (None, None, 1_000 << 20),
+            (None, Some("10Mi"), 10 << 20),
+            (Some("64Mi"), None, 64 << 20),
+            (Some("64Mi"), Some("128Mi"), 64 << 20),
+            (Some("64Mi"), Some("0"), 64 << 20),
+        ] {
+            let limits = limit.map_or(json!({}), |l| json!({"limits": {"memory": l}}));
+            let spec = json!({"containers": [{"name": "c", "resources": limits}]});
+            let spec: PodSpec = serde_json::from_value(spec).expect("valid");
+            let source: EmptyDirVolumeSource =
+                serde_json::from_value(json!({"medium": "Memory", "sizeLimit": size})).expect("valid");
+            assert_eq!(memory_size(&spec, &source, &facts), expected, "{limit:?} {size:?}");
+        }
+    }
 }

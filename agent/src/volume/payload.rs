@@ -3,18 +3,21 @@
 use crate::pod::environment::{Facts, Lookup, field_value, resource_value};
 use crate::pod::spec;
 use k8s_openapi::api::core::v1::{DownwardAPIVolumeFile, KeyToPath, Pod, Volume};
+use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct File {
     pub bytes: Vec<u8>,
     pub mode: u32,
+    /// The owner; root if nobody is named.
+    pub user: Option<u32>,
 }
 
 pub type Files = BTreeMap<String, File>;
 
 /// One token that a projected volume wants; the shell asks the API for it.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct TokenRequest {
     pub audience: String,
     pub expiration_s: i64,
@@ -81,16 +84,18 @@ pub fn files(
         } else if let Some(wanted) = source.service_account_token.as_ref().map(token_request) {
             match tokens.get(&wanted) {
                 None => Err("token not yet issued".into()),
-                Some(token) => Ok(Files::from([(
-                    wanted.path,
-                    File {
-                        bytes: token.clone().into_bytes(),
-                        mode: default,
-                    },
-                )])),
+                Some(token) => Ok(Files::from([(wanted.path, token_file(pod, token, default))])),
+            }
+        } else if let Some(bundle) = &source.cluster_trust_bundle {
+            // The kind is not served yet, so no bundle exists.
+            if bundle.optional == Some(true) {
+                Ok(Files::from([(bundle.path.clone(), file(Vec::new(), default))]))
+            } else {
+                let name = bundle.name.as_deref().or(bundle.signer_name.as_deref());
+                Err(format!("clustertrustbundle {:?} not found", name.unwrap_or_default()))
             }
         } else {
-            Err("unsupported projected volume source".into())
+            Err("this kind of projected volume source is not supported".into())
         };
         match part {
             Ok(part) => all.extend(part),
@@ -98,6 +103,46 @@ pub fn files(
         }
     }
     Some(Ok(all))
+}
+
+fn file(bytes: Vec<u8>, mode: u32) -> File {
+    File {
+        bytes,
+        mode,
+        user: None,
+    }
+}
+
+/// Where the pod says whose the token is, nobody else may read it.
+fn token_file(pod: &Pod, token: &str, default: u32) -> File {
+    let user = only_user(pod);
+    let security = pod.spec.as_ref().and_then(|s| s.security_context.as_ref());
+    let grouped = security.is_some_and(|s| s.fs_group.is_some());
+    File {
+        bytes: token.as_bytes().to_vec(),
+        mode: if user.is_some() || grouped { 0o600 } else { default },
+        user,
+    }
+}
+
+/// The user that all containers run as.
+fn only_user(pod: &Pod) -> Option<u32> {
+    let pod_spec = pod.spec.as_ref()?;
+    let all = pod_spec.security_context.as_ref().and_then(|s| s.run_as_user);
+    let mut users =
+        spec::containers(pod_spec).map(|(c, _)| c.security_context.as_ref().and_then(|s| s.run_as_user).or(all));
+    let first = users.next()??;
+    let only = users.all(|user| user == Some(first));
+    u32::try_from(first).ok().filter(|_| only)
+}
+
+/// Whether a change of the pod's labels or annotations changes a file.
+pub fn follows_metadata(pod: &Pod) -> bool {
+    let volumes = || pod.spec.iter().flat_map(|s| s.volumes.iter().flatten());
+    let mut projected = volumes()
+        .filter_map(|v| v.projected.as_ref())
+        .flat_map(|p| p.sources.iter().flatten());
+    volumes().any(|v| v.downward_api.is_some()) || projected.any(|s| s.downward_api.is_some())
 }
 
 fn token_request(source: &k8s_openapi::api::core::v1::ServiceAccountTokenProjection) -> TokenRequest {
@@ -123,26 +168,22 @@ fn pick(
     items: Option<&[KeyToPath]>,
     optional: bool,
     default: u32,
-    what: &str,
+    missing: &str,
 ) -> Result<Files, String> {
     let Some(items) = items.filter(|i| !i.is_empty()) else {
         return Ok(data
             .into_iter()
-            .map(|(path, bytes)| (path, File { bytes, mode: default }))
+            .map(|(path, bytes)| (path, file(bytes, default)))
             .collect());
     };
     let mut files = Files::new();
     for item in items {
         match data.get(&item.key) {
             Some(bytes) => {
-                let file = File {
-                    bytes: bytes.clone(),
-                    mode: mode(item.mode, default),
-                };
-                files.insert(safe(&item.path)?, file);
+                files.insert(safe(&item.path)?, file(bytes.clone(), mode(item.mode, default)));
             }
             None if optional => {}
-            None => return Err(format!("{what} references non-existent key: {}", item.key)),
+            None => return Err(format!("{missing}: {}", item.key)),
         }
     }
     Ok(files)
@@ -180,7 +221,13 @@ fn config_map(
         .flatten()
         .map(|(k, v)| (k.clone(), v.clone().into_bytes()));
     let binary = map.binary_data.iter().flatten().map(|(k, v)| (k.clone(), v.0.clone()));
-    pick(text.chain(binary).collect(), items, optional, default, "configmap")
+    pick(
+        text.chain(binary).collect(),
+        items,
+        optional,
+        default,
+        "configmap references non-existent config key",
+    )
 }
 
 fn secret(
@@ -205,7 +252,7 @@ fn secret(
         .flatten()
         .map(|(k, v)| (k.clone(), v.0.clone()))
         .collect();
-    pick(data, items, optional, default, "secret")
+    pick(data, items, optional, default, "references non-existent secret key")
 }
 
 fn downward(pod: &Pod, items: &[DownwardAPIVolumeFile], default: u32, facts: &Facts) -> Result<Files, String> {
@@ -224,11 +271,11 @@ fn downward(pod: &Pod, items: &[DownwardAPIVolumeFile], default: u32, facts: &Fa
         } else {
             String::new()
         };
-        let file = File {
-            bytes: text.into_bytes(),
-            mode: mode(item.mode, default),
-        };
-        files.insert(safe(&item.path)?, file);
+        files.insert(safe(&item.path)?, file(text.into_bytes(), mode(item.mode, default)));
     }
     Ok(files)
 }
+
+#[cfg(test)]
+#[path = "payload_test.rs"]
+mod tests;
