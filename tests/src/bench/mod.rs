@@ -98,6 +98,8 @@ async fn measure(cluster: &Cluster, parts: &BTreeSet<Part>, table: &mut Table) -
     if wants(Part::Idle) {
         idle(cluster, &endpoint, skiff, table).await.context("idle")?;
     }
+    // Told before the API's figures, though the floor is measured last.
+    let pods_at = table.rows.len();
     let mut through_api = None;
     if wants(Part::Pods) {
         through_api = Some(pods::measure(&endpoint.client()?, skiff).await.context("pods")?);
@@ -112,8 +114,10 @@ async fn measure(cluster: &Cluster, parts: &BTreeSet<Part>, table: &mut Table) -
         cluster.stop(0, "-TERM")?;
         let floor = floor::measure(cluster).await.context("floor");
         let reached = floor.as_ref().ok().map(|(timings, _)| timings);
-        table.rows.extend(pods::rows(&timings, more, reached));
-        table.rows.extend(floor?.1);
+        let mut rows = pods::rows(&timings, more, reached);
+        rows.extend(floor.as_ref().map(|(_, rows)| rows.clone()).unwrap_or_default());
+        table.rows.splice(pods_at..pods_at, rows);
+        floor?;
     }
     Ok(())
 }
