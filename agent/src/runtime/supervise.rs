@@ -55,7 +55,8 @@ pub fn ensure_started(config: &Config, layout: &Layout) -> Result<(), Error> {
         .stdout(log)
         .stderr(log_too)
         .process_group(0);
-    let mut child = command.spawn().map_err(|source| Error::ContainerdStart {
+    let spawned = with_huge_pages(|| command.spawn());
+    let mut child = spawned.map_err(|source| Error::ContainerdStart {
         binary: config.containerd_binary.clone(),
         source,
     })?;
@@ -71,6 +72,19 @@ pub fn ensure_started(config: &Config, layout: &Layout) -> Result<(), Error> {
         })
         .map_err(Error::io("start a thread for", &layout.pid))?;
     Ok(())
+}
+
+/// Starts a program for which huge pages are as the system has them. This process may do
+/// without (its heap is better off so), and a child inherits that: containerd would hand
+/// it on to every container. The flag is the process's, thus set back at once.
+fn with_huge_pages<T>(start: impl FnOnce() -> T) -> T {
+    use nix::sys::prctl;
+    let disabled = prctl::get_thp_disable().unwrap_or(false) && prctl::set_thp_disable(false).is_ok();
+    let started = start();
+    if disabled {
+        let _ = prctl::set_thp_disable(true);
+    }
+    started
 }
 
 /// Waits, bounded, until the socket accepts.
@@ -100,4 +114,24 @@ pub fn running_pid(layout: &Layout) -> Option<i32> {
         .split(|byte| *byte == 0)
         .any(|arg| arg == ours.as_bytes())
         .then_some(pid)
+}
+
+#[cfg(test)]
+mod tests {
+    use nix::sys::prctl;
+
+    #[test]
+    fn containerd_is_not_kept_from_huge_pages() {
+        let status = || {
+            let output = std::process::Command::new("cat").arg("/proc/self/status").output();
+            let text = String::from_utf8(output.expect("cat").stdout).expect("text");
+            text.lines()
+                .find_map(|line| line.strip_prefix("THP_enabled:").map(|on| on.trim() == "1"))
+        };
+        prctl::set_thp_disable(true).expect("prctl");
+        assert_ne!(status(), Some(true), "a child inherits the flag");
+        assert_ne!(super::with_huge_pages(status), Some(false));
+        assert!(prctl::get_thp_disable().expect("prctl"));
+        prctl::set_thp_disable(false).expect("prctl");
+    }
 }
