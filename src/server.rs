@@ -47,10 +47,7 @@ pub async fn run(args: ServerArgs) -> Result<()> {
 
     let node_ip = args.node.node_ip.unwrap_or_else(crate::address::node_address);
     let advertise = args.advertise_address.unwrap_or(node_ip);
-    let pki = open_pki(&args, node_ip, advertise)?;
-    let store = RaftStore::open(StoreConfig::new(data_dir.join(paths::SERVER_STORE)))
-        .await
-        .context("cannot open the store")?;
+    let (pki, store) = open(&args, node_ip, advertise).await?;
     let server = api_server(&args, &pki, store.clone(), advertise).await?;
     let tls = Arc::new(pki::server_config(&pki.server, pki.ca.certificate_pem())?);
 
@@ -141,17 +138,32 @@ fn listen(address: IpAddr, port: u16) -> Result<TcpListener> {
     })
 }
 
-fn open_pki(args: &ServerArgs, node_ip: IpAddr, advertise: IpAddr) -> Result<Pki> {
+/// Certificates and store, at the same time: on a first start both wait for the disk.
+async fn open(args: &ServerArgs, node_ip: IpAddr, advertise: IpAddr) -> Result<(Pki, Arc<RaftStore>)> {
+    let options = pki_options(args, node_ip, advertise)?;
+    let pki = tokio::task::spawn_blocking(move || Pki::open(&options, jiff::Timestamp::now()));
+    let store = RaftStore::open(StoreConfig::new(args.common.data_dir.join(paths::SERVER_STORE)));
+    let (pki, store) = tokio::join!(pki, store);
+    let store = store.context("cannot open the store")?;
+    match pki.context("cannot open the cluster's certificates")? {
+        Ok(pki) => Ok((pki, store)),
+        Err(error) => {
+            store.shutdown().await;
+            Err(error).context("cannot open the cluster's certificates")
+        }
+    }
+}
+
+fn pki_options(args: &ServerArgs, node_ip: IpAddr, advertise: IpAddr) -> Result<PkiOptions> {
     let services = node::cidrs(&args.cluster.service_cidr, "--service-cidr")?;
-    let options = PkiOptions {
+    Ok(PkiOptions {
         dir: args.common.data_dir.join(paths::SERVER_TLS),
         cluster_domain: args.cluster.cluster_domain.clone(),
         host_name: crate::address::host_name().unwrap_or_default(),
         node_ips: vec![node_ip, advertise],
         service_ips: services.iter().filter_map(|network| network.hosts().next()).collect(),
         extra_names: args.tls_san.clone(),
-    };
-    Pki::open(&options, jiff::Timestamp::now()).context("cannot open the cluster's certificates")
+    })
 }
 
 async fn api_server(args: &ServerArgs, pki: &Pki, store: Arc<RaftStore>, advertise: IpAddr) -> Result<Arc<ApiServer>> {

@@ -219,9 +219,9 @@ impl RaftStore {
         let fatal = |e: &dyn std::fmt::Display| StoreError::Internal(format!("starting Raft: {e}"));
         if !self.raft.is_initialized().await.map_err(|e| fatal(&e))? {
             let nodes = BTreeMap::from([(id, BasicNode::new(""))]);
+            // Which starts an election; a second one would void the first one's votes.
             self.raft.initialize(nodes).await.map_err(|e| fatal(&e))?;
-        }
-        if !self.raft.is_leader() {
+        } else if !self.raft.is_leader() {
             self.raft.trigger().elect(false).await.map_err(|e| fatal(&e))?;
         }
         let leads = self.raft.wait(Some(LEADER_TIMEOUT)).current_leader(id, "leading").await;

@@ -53,10 +53,11 @@ impl Pki {
                 path: dir.clone(),
                 source,
             })?;
+        // On a first start thirteen files are written: the directory is synced once for all.
         let ca = open_ca(dir, "ca", "skiff-ca", now)?;
         let front_proxy_ca = open_ca(dir, "front-proxy-ca", "skiff-front-proxy-ca", now)?;
-        let server = read_or_issue(dir, "server", &ca, &server_request(options), now)?;
-        let admin = read_or_issue(
+        let (server, _) = found_or_issued(dir, "server", &ca, &server_request(options), now)?;
+        let (admin, _) = found_or_issued(
             dir,
             "admin",
             &ca,
@@ -64,10 +65,11 @@ impl Pki {
             now,
         )?;
         let name = "kube-apiserver-kubelet-client";
-        let kubelet_client = read_or_issue(dir, name, &ca, &client(name, None), now)?;
+        let (kubelet_client, _) = found_or_issued(dir, name, &ca, &client(name, None), now)?;
         let name = "front-proxy-client";
-        let front_proxy_client = read_or_issue(dir, name, &front_proxy_ca, &client(name, None), now)?;
+        let (front_proxy_client, _) = found_or_issued(dir, name, &front_proxy_ca, &client(name, None), now)?;
         let service_account_key_pem = open_service_account_key(dir)?;
+        sync_directory(dir)?;
         Ok(Pki {
             ca,
             front_proxy_ca,
@@ -146,15 +148,15 @@ fn open_ca(dir: &Path, name: &str, common_name: &str, now: Timestamp) -> Result<
         }
         (None, None) => {
             let ca = Ca::create(common_name, now)?;
-            write_private(&key_path, ca.key_pem())?;
-            write_public(&certificate_path, ca.certificate_pem())?;
+            write(&key_path, ca.key_pem(), PRIVATE)?;
+            write(&certificate_path, ca.certificate_pem(), PUBLIC)?;
             Ok(ca)
         }
         // A crash between the two writes leaves a key alone, and nothing was issued by it.
         (None, Some(_)) => {
             let ca = Ca::create(common_name, now)?;
-            write_private(&key_path, ca.key_pem())?;
-            write_public(&certificate_path, ca.certificate_pem())?;
+            write(&key_path, ca.key_pem(), PRIVATE)?;
+            write(&certificate_path, ca.certificate_pem(), PUBLIC)?;
             Ok(ca)
         }
         (Some(_), None) => Err(PkiError::KeyMismatch {
@@ -173,6 +175,21 @@ pub fn read_or_issue(
     request: &CertificateRequest,
     now: Timestamp,
 ) -> Result<Identity, PkiError> {
+    let (identity, written) = found_or_issued(dir, name, ca, request, now)?;
+    if written {
+        sync_directory(dir)?;
+    }
+    Ok(identity)
+}
+
+/// As `read_or_issue`; says whether it wrote, for the directory is the caller's to sync.
+fn found_or_issued(
+    dir: &Path,
+    name: &str,
+    ca: &Ca,
+    request: &CertificateRequest,
+    now: Timestamp,
+) -> Result<(Identity, bool), PkiError> {
     let (certificate_path, key_path) = paths(dir, name);
     if let (Some(certificate_pem), Some(key_pem)) = (read(&certificate_path)?, read(&key_path)?) {
         let identity = Identity {
@@ -186,15 +203,15 @@ pub fn read_or_issue(
                 Freshness::NotYetValid => {
                     return Err(clock_before(certificate_path.display().to_string(), not_before, now));
                 }
-                Freshness::Good if fits(&identity, ca, request) => return Ok(identity),
+                Freshness::Good if fits(&identity, ca, request) => return Ok((identity, false)),
                 _ => {}
             }
         }
     }
     let identity = ca.issue(request, now)?;
-    write_private(&key_path, &identity.key_pem)?;
-    write_public(&certificate_path, &identity.certificate_pem)?;
-    Ok(identity)
+    write(&key_path, &identity.key_pem, PRIVATE)?;
+    write(&certificate_path, &identity.certificate_pem, PUBLIC)?;
+    Ok((identity, true))
 }
 
 /// Issued by this CA, for this key, with all the names that are wanted.
@@ -245,7 +262,7 @@ fn open_service_account_key(dir: &Path) -> Result<String, PkiError> {
     let pem = KeyPair::generate()
         .map_err(|e| PkiError::Issue(e.to_string()))?
         .serialize_pem();
-    write_private(&path, &pem)?;
+    write(&path, &pem, PRIVATE)?;
     Ok(pem)
 }
 
@@ -277,15 +294,32 @@ fn read(path: &Path) -> Result<Option<String>, PkiError> {
     }
 }
 
+const PRIVATE: u32 = 0o600;
+const PUBLIC: u32 = 0o644;
+
 /// Writes a file that only its owner reads: keys, kubeconfigs, tokens.
 pub fn write_private(path: &Path, text: &str) -> Result<(), PkiError> {
-    write(path, text, 0o600)
+    write(path, text, PRIVATE)?;
+    path.parent().map_or(Ok(()), sync_directory)
 }
 
 pub fn write_public(path: &Path, text: &str) -> Result<(), PkiError> {
-    write(path, text, 0o644)
+    write(path, text, PUBLIC)?;
+    path.parent().map_or(Ok(()), sync_directory)
 }
 
+/// Until then a power loss may take back the renames, the latest first.
+fn sync_directory(dir: &Path) -> Result<(), PkiError> {
+    let Ok(opened) = fs::File::open(dir) else {
+        return Ok(());
+    };
+    opened.sync_all().map_err(|source| PkiError::Write {
+        path: dir.to_path_buf(),
+        source,
+    })
+}
+
+/// Writes and syncs the file, but not its name in the directory.
 fn write(path: &Path, text: &str, mode: u32) -> Result<(), PkiError> {
     let failed = |source| PkiError::Write {
         path: path.to_path_buf(),
@@ -306,11 +340,5 @@ fn write(path: &Path, text: &str, mode: u32) -> Result<(), PkiError> {
     file.write_all(text.as_bytes())
         .and_then(|()| file.sync_all())
         .map_err(failed)?;
-    fs::rename(&temporary, path).map_err(failed)?;
-    if let Some(dir) = path.parent()
-        && let Ok(dir) = fs::File::open(dir)
-    {
-        dir.sync_all().map_err(failed)?;
-    }
-    Ok(())
+    fs::rename(&temporary, path).map_err(failed)
 }
