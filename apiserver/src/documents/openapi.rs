@@ -13,7 +13,8 @@ use skiff_api::ApiError;
 use skiff_api::openapi::{self, Resource, Subresource};
 use std::io::Read;
 
-const V2_PROTOBUF: &str = "application/com.github.proto-openapi.spec.v2@v1.0+protobuf";
+/// With a dot where clients ask with an `@`: Go's media type parser, which reads this, refuses the `@`.
+const V2_PROTOBUF: &str = "application/com.github.proto-openapi.spec.v2.v1.0+protobuf";
 
 impl ApiServer {
     pub(super) fn openapi(&self, call: &ServerCall, path: &str) -> Result<Response<ApiBody>, ApiError> {
