@@ -63,7 +63,13 @@ impl ApiServer {
                     .ok_or_else(|| ApiError::internal("the stored object is not JSON"))?;
                 prepare(kind, &key, &current, change(&value, &objects)?)?
             };
-            let Some((txn, record, removed)) = prepared else {
+            let Some(Prepared {
+                txn,
+                record,
+                value,
+                removed,
+            }) = prepared
+            else {
                 return Ok(Written {
                     entry: current,
                     removed: false,
@@ -80,19 +86,28 @@ impl ApiServer {
             }
             let result = self.store.txn(txn).await.map_err(respond::store_error)?;
             if result.succeeded {
-                return Ok(Written {
-                    entry: commit_entry(&key, record, Some(&current), &result),
-                    removed,
-                });
+                let entry = commit_entry(&key, record, Some(&current), &result);
+                if !removed {
+                    self.decoded.written(&entry, value);
+                }
+                return Ok(Written { entry, removed });
             }
         }
         Err(ApiError::modified(kind.group, kind.plural, name))
     }
 }
 
-/// The transaction of a change, the object's new bytes, and whether it goes
-/// away. `None`: nothing would change, so nothing is written.
-fn prepare(kind: &Kind, key: &Bytes, current: &Entry, change: Change) -> Result<Option<(Txn, Record, bool)>, ApiError> {
+/// A change ready to be written: the transaction, the object's new bytes and tree,
+/// and whether it goes away.
+struct Prepared {
+    txn: Txn,
+    record: Record,
+    value: Value,
+    removed: bool,
+}
+
+/// `None`: nothing would change, so nothing is written.
+fn prepare(kind: &Kind, key: &Bytes, current: &Entry, change: Change) -> Result<Option<Prepared>, ApiError> {
     let mut txn = Txn {
         compare: vec![Compare::ModRevision(key.clone(), current.mod_revision)],
         ..Txn::default()
@@ -123,7 +138,12 @@ fn prepare(kind: &Kind, key: &Bytes, current: &Entry, change: Change) -> Result<
             record: record.clone(),
         });
     }
-    Ok(Some((txn, record, removed)))
+    Ok(Some(Prepared {
+        txn,
+        record,
+        value,
+        removed,
+    }))
 }
 
 /// The entry that a successful transaction left.

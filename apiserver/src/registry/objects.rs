@@ -36,6 +36,29 @@ impl DecodeCache {
             }
         }
         let value = Arc::new(decode(entry, entry.mod_revision).ok()?);
+        self.insert(entry, value.clone());
+        Some(value)
+    }
+
+    /// Takes over the tree that was just written as this entry, in place of the one
+    /// it replaced: who writes an object again need not parse it.
+    pub fn written(&self, entry: &Entry, mut value: Value) {
+        {
+            let inner = self.inner.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+            let replaced = inner.by_key.get(&entry.key).map(|(revision, _, _)| *revision);
+            if replaced.is_none_or(|revision| revision >= entry.mod_revision) {
+                return;
+            }
+        }
+        let Some(metadata) = value.get_mut("metadata").and_then(Value::as_object_mut) else {
+            return;
+        };
+        metadata.remove("selfLink");
+        metadata.insert("resourceVersion".into(), entry.mod_revision.to_string().into());
+        self.insert(entry, Arc::new(value));
+    }
+
+    fn insert(&self, entry: &Entry, value: Arc<Value>) {
         let size = entry.record.body.len();
         let mut inner = self.inner.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         if inner.bytes + size > CACHED_BYTES_MAX {
@@ -46,11 +69,10 @@ impl DecodeCache {
         inner.bytes += size;
         if let Some((_, _, old)) = inner
             .by_key
-            .insert(entry.key.clone(), (entry.mod_revision, value.clone(), size))
+            .insert(entry.key.clone(), (entry.mod_revision, value, size))
         {
             inner.bytes -= old;
         }
-        Some(value)
     }
 }
 
@@ -80,5 +102,42 @@ impl Objects for StoreObjects<'_> {
         self.catalog
             .resource(group, resource)
             .map_or(0, |kind| self.snapshot.last_change(&prefix_of(kind, "")))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::registry::encode;
+    use serde_json::json;
+
+    #[test]
+    fn a_written_tree_is_what_its_bytes_say() {
+        let kind = skiff_kinds::find_kind("", "ConfigMap").unwrap();
+        let entry = |revision, object: &Value| Entry {
+            key: Bytes::from_static(b"k"),
+            record: encode(kind, object).unwrap(),
+            create_revision: 1,
+            mod_revision: revision,
+            version: 1,
+        };
+        let object = |data: &str| {
+            json!({"apiVersion": "v1", "kind": "ConfigMap", "data": {"a": data},
+            "metadata": {"name": "m", "selfLink": "/x", "resourceVersion": "1", "annotations": {}}})
+        };
+        let cache = DecodeCache::default();
+        // What nobody reads is not kept.
+        cache.written(&entry(2, &object("2")), object("2"));
+        assert!(cache.inner.lock().unwrap().by_key.is_empty());
+        let old = entry(1, &object("1"));
+        cache.get(&old).unwrap();
+        let new = entry(3, &object("3"));
+        cache.written(&new, object("3"));
+        let kept = cache.inner.lock().unwrap().by_key[&new.key].clone();
+        assert_eq!((kept.0, &*kept.1), (3, &decode(&new, 3).unwrap()));
+        // A slower writer does not put an older tree back.
+        cache.written(&entry(2, &object("2")), object("2"));
+        assert_eq!(cache.inner.lock().unwrap().by_key[&new.key].0, 3);
+        assert_eq!(cache.inner.lock().unwrap().bytes, new.record.body.len());
     }
 }
