@@ -33,6 +33,36 @@ pub fn write_private(path: &Path, text: &str) -> Result<()> {
     write().with_context(|| format!("cannot write {}", path.display()))
 }
 
+/// The key in the file, 64 hexadecimal digits; made if there is none.
+pub fn key(path: &Path) -> Result<[u8; 32]> {
+    let text = match std::fs::read_to_string(path) {
+        Ok(text) => text,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            let bytes: [u8; 32] = rand::random();
+            let text: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+            write_private(path, &text)?;
+            text
+        }
+        Err(error) => return Err(error).with_context(|| format!("cannot read the key {}", path.display())),
+    };
+    let digits = text.trim();
+    let mut key = [0; 32];
+    anyhow::ensure!(
+        digits.len() == 64 && digits.is_ascii(),
+        "{} holds no key of 64 hexadecimal digits: restore it from a backup",
+        path.display()
+    );
+    for (at, byte) in key.iter_mut().enumerate() {
+        *byte = u8::from_str_radix(&digits[2 * at..2 * at + 2], 16).with_context(|| {
+            format!(
+                "{} holds no key of 64 hexadecimal digits: restore it from a backup",
+                path.display()
+            )
+        })?;
+    }
+    Ok(key)
+}
+
 /// Written while the process runs, so that scripts can find it.
 pub struct PidFile(std::path::PathBuf);
 
@@ -54,6 +84,21 @@ impl Drop for PidFile {
 mod tests {
     use super::*;
     use std::os::unix::fs::PermissionsExt;
+
+    #[test]
+    fn a_key_is_made_once_and_read_again() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let path = dir.path().join("a.key");
+        let made = key(&path).expect("made");
+        assert_eq!(key(&path).expect("read"), made);
+        std::fs::write(&path, "short").expect("written");
+        assert!(
+            key(&path)
+                .expect_err("no key")
+                .to_string()
+                .contains("restore it from a backup")
+        );
+    }
 
     #[test]
     fn only_the_owner_may_read() {

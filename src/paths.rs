@@ -4,6 +4,8 @@
 pub const ADMIN_KUBECONFIG: &str = "admin.kubeconfig";
 /// Certificates and keys of the cluster, on servers.
 pub const SERVER_TLS: &str = "server/tls";
+/// The key that Secrets are encrypted with in the store.
+pub const STORE_KEY: &str = "server/tls/store-encryption.key";
 /// The store, on servers.
 pub const SERVER_STORE: &str = "server/store";
 /// Certificates and keys of a joined node.

@@ -25,15 +25,16 @@ pub async fn run(args: ResetArgs) -> Result<()> {
         failures.push(format!("{error:#}"));
     }
     let agent_dir = args.data_dir.join(paths::AGENT);
-    if agent_dir.exists() {
-        if let Err(errors) = skiff_agent::stop_everything(&agent_dir).await {
-            failures.extend(errors.iter().map(|error| chain(error)));
-        }
+    if agent_dir.exists()
+        && let Err(errors) = skiff_agent::stop_everything(&agent_dir).await
+    {
+        failures.extend(errors.iter().map(|error| chain(error)));
     }
-    if !args.keep_data && args.data_dir.exists() {
-        if let Err(error) = std::fs::remove_dir_all(&args.data_dir) {
-            failures.push(format!("cannot remove {}: {error}", args.data_dir.display()));
-        }
+    if !args.keep_data
+        && args.data_dir.exists()
+        && let Err(error) = std::fs::remove_dir_all(&args.data_dir)
+    {
+        failures.push(format!("cannot remove {}: {error}", args.data_dir.display()));
     }
     if failures.is_empty() {
         println!("Skiff is gone from this machine.");

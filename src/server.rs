@@ -10,11 +10,12 @@ use crate::cli::ServerArgs;
 use crate::files::{self, PidFile};
 use crate::{check, node, paths, signals};
 use anyhow::{Context, Result, bail};
+use bytes::Bytes;
 use skiff_access::pki::{self, Pki, PkiOptions};
 use skiff_access::{Access, AccessConfig, UserInfo};
 use skiff_apiserver::ApiServer;
 use skiff_controllers::CertificateSigner;
-use skiff_store::{RaftStore, Store, StoreConfig};
+use skiff_store::{Encryption, RaftStore, Store, StoreConfig};
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
@@ -142,7 +143,7 @@ fn listen(address: IpAddr, port: u16) -> Result<TcpListener> {
 async fn open(args: &ServerArgs, node_ip: IpAddr, advertise: IpAddr) -> Result<(Pki, Arc<RaftStore>)> {
     let options = pki_options(args, node_ip, advertise)?;
     let pki = tokio::task::spawn_blocking(move || Pki::open(&options, jiff::Timestamp::now()));
-    let store = RaftStore::open(StoreConfig::new(args.common.data_dir.join(paths::SERVER_STORE)));
+    let store = RaftStore::open(store_config(args)?);
     let (pki, store) = tokio::join!(pki, store);
     let store = store.context("cannot open the store")?;
     match pki.context("cannot open the cluster's certificates")? {
@@ -152,6 +153,18 @@ async fn open(args: &ServerArgs, node_ip: IpAddr, advertise: IpAddr) -> Result<(
             Err(error).context("cannot open the cluster's certificates")
         }
     }
+}
+
+/// Secrets are encrypted on the disk; the key lies with the other keys.
+fn store_config(args: &ServerArgs) -> Result<StoreConfig> {
+    let data_dir = &args.common.data_dir;
+    files::private_directory(&data_dir.join(paths::SERVER_TLS))?;
+    let mut config = StoreConfig::new(data_dir.join(paths::SERVER_STORE));
+    config.encryption = Some(Encryption {
+        key: files::key(&data_dir.join(paths::STORE_KEY))?,
+        prefixes: vec![Bytes::from_static(b"/registry/core/secrets/")],
+    });
+    Ok(config)
 }
 
 fn pki_options(args: &ServerArgs, node_ip: IpAddr, advertise: IpAddr) -> Result<PkiOptions> {

@@ -103,8 +103,10 @@ impl Driver {
     fn node_event(&mut self, event: Option<Event<Node>>) {
         match event {
             Some(Event::Apply(node) | Event::InitApply(node)) => {
-                self.snapshot.set_node(&node);
-                self.queue.wake(Instant::now());
+                let matters = self.snapshot.set_node(&node);
+                if matters {
+                    self.queue.wake(Instant::now());
+                }
             }
             Some(Event::Delete(node)) => self
                 .snapshot

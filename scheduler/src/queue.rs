@@ -18,7 +18,11 @@ const UNSCHEDULABLE_MAX: Duration = Duration::from_secs(300);
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Place {
     Active,
-    Backoff(Instant),
+    /// Woken, or after an error; only the former may be taken early.
+    Backoff {
+        until: Instant,
+        failed: bool,
+    },
     Unschedulable(Instant),
     /// Handed out; back by `failed` or gone by `remove`.
     InFlight,
@@ -79,7 +83,7 @@ impl Queue {
                 Place::Active => {
                     self.active.remove(&(entry.rank, key.clone()));
                 }
-                Place::Backoff(at) | Place::Unschedulable(at) => {
+                Place::Backoff { until: at, .. } | Place::Unschedulable(at) => {
                     self.timed.remove(&(at, key.clone()));
                 }
                 Place::InFlight => {}
@@ -87,14 +91,30 @@ impl Queue {
         }
     }
 
-    /// The next pod to try.
+    /// The next pod to try. When nothing else waits, one that an event woke need
+    /// not sit out its back-off: that only keeps it from crowding out others
+    /// (upstream's SchedulerPopFromBackoffQ).
     pub fn pop(&mut self, now: Instant) -> Option<Candidate> {
         self.due(now);
-        let (_, key) = self.active.pop_first()?;
+        let key = match self.active.pop_first() {
+            Some((_, key)) => key,
+            None => self.pop_backing_off()?,
+        };
         let entry = self.entries.get_mut(&key)?;
         entry.place = Place::InFlight;
         entry.attempts = entry.attempts.saturating_add(1);
         Some(entry.candidate.clone())
+    }
+
+    fn pop_backing_off(&mut self) -> Option<PodKey> {
+        let woken = |key: &PodKey| {
+            self.entries
+                .get(key)
+                .is_some_and(|entry| matches!(entry.place, Place::Backoff { failed: false, .. }))
+        };
+        let found = self.timed.iter().find(|(_, key)| woken(key)).cloned()?;
+        self.timed.remove(&found);
+        Some(found.1)
     }
 
     /// No node would do: wait for an event.
@@ -104,7 +124,10 @@ impl Queue {
 
     /// Something else went wrong (binding failed): try again after back-off.
     pub fn failed(&mut self, key: &PodKey, now: Instant) {
-        self.put_back(key, |attempts| Place::Backoff(now + backoff(attempts)));
+        self.put_back(key, |attempts| Place::Backoff {
+            until: now + backoff(attempts),
+            failed: true,
+        });
     }
 
     fn put_back(&mut self, key: &PodKey, place: impl Fn(u32) -> Place) {
@@ -113,7 +136,7 @@ impl Queue {
             return;
         }
         entry.place = place(entry.attempts);
-        if let Place::Backoff(at) | Place::Unschedulable(at) = entry.place {
+        if let Place::Backoff { until: at, .. } | Place::Unschedulable(at) = entry.place {
             self.timed.insert((at, key.clone()));
         }
     }
@@ -145,7 +168,10 @@ impl Queue {
             entry.place = Place::Active;
             self.active.insert((entry.rank, key.clone()));
         } else {
-            entry.place = Place::Backoff(at);
+            entry.place = Place::Backoff {
+                until: at,
+                failed: false,
+            };
             self.timed.insert((at, key.clone()));
         }
     }
@@ -199,7 +225,7 @@ mod tests {
     }
 
     #[test]
-    fn an_unschedulable_pod_waits_for_an_event_and_its_backoff() {
+    fn an_unschedulable_pod_waits_for_an_event() {
         let (mut queue, now) = (Queue::default(), Instant::now());
         queue.add(pod("a", 0), now);
         let key = queue.pop(now).expect("a pod").info.key.clone();
@@ -211,10 +237,36 @@ mod tests {
         );
         queue.wake(now + Duration::from_millis(500));
         assert_eq!(
-            popped(&mut queue, now + Duration::from_millis(900)),
-            None,
-            "its back-off is not over"
+            popped(&mut queue, now + Duration::from_millis(500)),
+            Some("a".into()),
+            "nothing else waits"
         );
+    }
+
+    #[test]
+    fn a_woken_pod_lets_others_go_first_until_its_backoff_is_over() {
+        let (mut queue, now) = (Queue::default(), Instant::now());
+        queue.add(pod("a", 10), now);
+        let key = queue.pop(now).expect("a pod").info.key.clone();
+        queue.unschedulable(&key, now);
+        queue.wake(now);
+        queue.add(pod("b", 0), now);
+        assert_eq!(popped(&mut queue, now), Some("b".into()));
+        queue.add(pod("c", 0), now);
+        assert_eq!(
+            popped(&mut queue, now + BACKOFF_MIN),
+            Some("a".into()),
+            "its priority counts again"
+        );
+    }
+
+    #[test]
+    fn after_an_error_the_backoff_is_sat_out() {
+        let (mut queue, now) = (Queue::default(), Instant::now());
+        queue.add(pod("a", 0), now);
+        let key = queue.pop(now).expect("a pod").info.key.clone();
+        queue.failed(&key, now);
+        assert_eq!(popped(&mut queue, now + Duration::from_millis(900)), None);
         assert_eq!(queue.next_due(), Some(now + BACKOFF_MIN));
         assert_eq!(popped(&mut queue, now + BACKOFF_MIN), Some("a".into()));
     }

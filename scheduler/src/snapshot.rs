@@ -72,6 +72,21 @@ pub struct NodeInfo {
     pub pods: BTreeMap<PodKey, Arc<PodInfo>>,
 }
 
+impl NodeInfo {
+    /// What decisions depend on, but for the pods.
+    fn essence(&self) -> (bool, bool, BTreeMap<String, String>, Vec<Taint>, Resources, i64) {
+        let taints = self.taints.clone();
+        (
+            self.exists,
+            self.unschedulable,
+            self.labels.clone(),
+            taints,
+            self.allocatable.clone(),
+            self.pods_max,
+        )
+    }
+}
+
 /// All nodes, by name; ordered, so that decisions do not depend on hashing.
 #[derive(Debug, Clone, Default)]
 pub struct Snapshot {
@@ -85,9 +100,12 @@ pub struct Snapshot {
 }
 
 impl Snapshot {
-    pub fn set_node(&mut self, node: &Node) {
+    /// Takes the node's new state; true if that can change a decision (a
+    /// heartbeat does not).
+    pub fn set_node(&mut self, node: &Node) -> bool {
         let name = node.metadata.name.clone().unwrap_or_default();
         let info = self.nodes.entry(name.clone()).or_default();
+        let before = info.essence();
         info.name = name;
         info.exists = true;
         info.labels = node.metadata.labels.clone().unwrap_or_default();
@@ -103,6 +121,7 @@ impl Snapshot {
             .and_then(|list| list.get("pods"))
             .map(|pods| resources::whole(&pods.0))
             .unwrap_or(0);
+        before != info.essence()
     }
 
     pub fn remove_node(&mut self, name: &str) {

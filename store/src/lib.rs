@@ -17,6 +17,7 @@ mod memory;
 mod raft_network;
 mod raft_store;
 mod raft_types;
+mod seal;
 mod snapshot;
 mod state_db;
 
@@ -24,6 +25,7 @@ pub use contract::*;
 pub use hub::FEED_EVENTS_MAX;
 pub use memory::MemoryStore;
 pub use raft_store::{RaftStore, StoreConfig};
+pub use seal::Encryption;
 
 #[cfg(test)]
 mod conformance_test;

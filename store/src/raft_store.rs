@@ -10,6 +10,7 @@ use crate::machine::{Machine, Snapshots};
 use crate::mvcc::{State, check_limits, txn_bytes};
 use crate::raft_network::NoPeers;
 use crate::raft_types::*;
+use crate::seal::{Encrypted, Encryption};
 use crate::state_db::{Persister, StateDb};
 use bytes::Bytes;
 use openraft::errors::{ClientWriteError, RaftError};
@@ -44,6 +45,8 @@ pub struct StoreConfig {
     pub node_id: u64,
     /// The oldest history that is kept.
     pub history: Duration,
+    /// What is encrypted on the disk; `None`: nothing.
+    pub encryption: Option<Encryption>,
 }
 
 impl StoreConfig {
@@ -52,6 +55,7 @@ impl StoreConfig {
             dir: dir.into(),
             node_id: 1,
             history: Duration::from_secs(300),
+            encryption: None,
         }
     }
 }
@@ -121,7 +125,10 @@ fn load(config: &StoreConfig) -> Result<Parts, StoreError> {
         make_dir(dir)?;
     }
     let lock = lock_dir(&config.dir)?;
-    let seal: Arc<dyn Seal> = Arc::new(Plain);
+    let seal: Arc<dyn Seal> = match &config.encryption {
+        Some(encryption) => Arc::new(Encrypted::open(&config.dir, encryption)?),
+        None => Arc::new(Plain),
+    };
     let (log, db) = std::thread::scope(|scope| {
         let db = scope.spawn(|| StateDb::open(&state_dir, seal.clone()));
         (Log::open(&log_dir, seal.clone()), db.join())
