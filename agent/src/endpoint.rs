@@ -3,7 +3,10 @@
 use crate::config::{Config, NodeCredentials};
 use crate::error::Error;
 use crate::pod::node::Shared;
-use crate::pod::observed::{LABEL_CONTAINER_NAME, LABEL_POD_NAME, LABEL_POD_NAMESPACE};
+use crate::pod::observed::{LABEL_CONTAINER_NAME, LABEL_POD_NAME, LABEL_POD_NAMESPACE, LABEL_POD_UID};
+use crate::pod::spec;
+use crate::stats::Stats;
+use k8s_openapi::api::core::v1::Pod;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use serde_json::{Value, json};
@@ -14,7 +17,7 @@ use std::sync::Arc;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
-struct Endpoint(Arc<Shared>);
+struct Endpoint(Arc<Shared>, Stats);
 
 pub async fn serve(
     shared: Arc<Shared>,
@@ -30,7 +33,13 @@ pub async fn serve(
             .await
             .map_err(Error::io("listen on the kubelet port as", port_path(&shared.config)))?,
     };
-    skiff_streaming::serve(listener, Arc::new(tls), Arc::new(Endpoint(shared)), shutdown).await;
+    skiff_streaming::serve(
+        listener,
+        Arc::new(tls),
+        Arc::new(Endpoint(shared, Stats::default())),
+        shutdown,
+    )
+    .await;
     Ok(())
 }
 
@@ -69,6 +78,33 @@ fn refused(status: tonic::Status) -> EndpointError {
     EndpointError::Runtime(status.message().to_owned())
 }
 
+/// Why there is no such run of the container, in kubelet's words. Pure.
+fn absent(pod: &Pod, container: &str, previous: bool) -> String {
+    let name = spec::key(pod).1;
+    if previous {
+        return format!("previous terminated container {container:?} in pod {name:?} not found");
+    }
+    let status = pod.status.as_ref();
+    let all = status.into_iter().flat_map(|s| {
+        let apps = s.container_statuses.iter().flatten();
+        apps.chain(s.init_container_statuses.iter().flatten())
+            .chain(s.ephemeral_container_statuses.iter().flatten())
+    });
+    let mut waiting = all
+        .filter(|c| c.name == container)
+        .filter_map(|c| c.state.as_ref()?.waiting.as_ref()?.reason.clone());
+    match waiting.next().as_deref() {
+        None => format!("container {container:?} in pod {name:?} is not available"),
+        Some("ErrImagePull") => {
+            format!("container {container:?} in pod {name:?} is waiting to start: image can't be pulled")
+        }
+        Some("ImagePullBackOff") => {
+            format!("container {container:?} in pod {name:?} is waiting to start: trying and failing to pull image")
+        }
+        Some(reason) => format!("container {container:?} in pod {name:?} is waiting to start: {reason}"),
+    }
+}
+
 #[async_trait::async_trait]
 impl skiff_streaming::Runtime for Endpoint {
     async fn container(
@@ -78,11 +114,10 @@ impl skiff_streaming::Runtime for Endpoint {
         container: &str,
         previous: bool,
     ) -> Result<Container, EndpointError> {
-        let wanted = [
-            (LABEL_POD_NAMESPACE, namespace),
-            (LABEL_POD_NAME, pod),
-            (LABEL_CONTAINER_NAME, container),
-        ];
+        let found = self.0.cache.pod(&(namespace.into(), pod.into()));
+        let known = found.ok_or_else(|| EndpointError::NotFound(format!("pod {pod:?} not found")))?;
+        // By UID: an earlier pod of this name may still be on its way out.
+        let wanted = [(LABEL_POD_UID, spec::uid(&known)), (LABEL_CONTAINER_NAME, container)];
         let filter = cri::ContainerFilter {
             label_selector: wanted.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect(),
             ..Default::default()
@@ -99,14 +134,7 @@ impl skiff_streaming::Runtime for Endpoint {
             .containers;
         found.sort_by_key(|c| std::cmp::Reverse(c.created_at));
         let Some(one) = found.into_iter().nth(usize::from(previous)) else {
-            let text = if previous {
-                format!("previous terminated container {container:?} in pod {pod:?} not found")
-            } else if self.0.cache.pod(&(namespace.into(), pod.into())).is_none() {
-                format!("pod {pod:?} not found")
-            } else {
-                format!("container {container:?} in pod {pod:?} is waiting to start: ContainerCreating")
-            };
-            return Err(EndpointError::BadRequest(text));
+            return Err(EndpointError::BadRequest(absent(&known, container, previous)));
         };
         let status = self.0.runtime.container_status(&one.id).await;
         let status = status.map_err(|e| EndpointError::Runtime(e.chain()))?;
@@ -215,7 +243,54 @@ impl skiff_streaming::Runtime for Endpoint {
         format!("# TYPE kubelet_running_pods gauge\nkubelet_running_pods {pods}\n")
     }
 
+    async fn resource_metrics(&self) -> String {
+        self.1.metrics(&self.0).await
+    }
+
     async fn summary(&self) -> Value {
-        json!({"node": {"nodeName": self.0.config.node_name}, "pods": []})
+        self.1.summary(&self.0).await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn why_there_is_no_log() {
+        let pod = |reason: &str| -> Pod {
+            let state = json!({"name": "c", "image": "", "imageID": "", "ready": false, "restartCount": 0,
+                "state": {"waiting": {"reason": reason}}});
+            let pod = json!({"metadata": {"name": "p"}, "status": {"containerStatuses": [state]}});
+            serde_json::from_value(pod).expect("valid")
+        };
+        for (reason, previous, expected) in [
+            (
+                "ContainerCreating",
+                false,
+                "container \"c\" in pod \"p\" is waiting to start: ContainerCreating",
+            ),
+            (
+                "ErrImagePull",
+                false,
+                "container \"c\" in pod \"p\" is waiting to start: image can't be pulled",
+            ),
+            (
+                "ImagePullBackOff",
+                false,
+                "container \"c\" in pod \"p\" is waiting to start: trying and failing to pull image",
+            ),
+            (
+                "ContainerCreating",
+                true,
+                "previous terminated container \"c\" in pod \"p\" not found",
+            ),
+        ] {
+            assert_eq!(absent(&pod(reason), "c", previous), expected);
+        }
+        assert_eq!(
+            absent(&pod(""), "d", false),
+            "container \"d\" in pod \"p\" is not available"
+        );
     }
 }

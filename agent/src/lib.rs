@@ -21,6 +21,7 @@ mod recorder;
 mod reset;
 mod runtime;
 mod start;
+mod stats;
 mod volume;
 
 pub use config::{Config, NodeCredentials};

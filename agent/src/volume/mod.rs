@@ -42,7 +42,7 @@ pub fn mount_all(
         let path = volume_path(config, pod, volume);
         if let Some(files) = payload::files(pod, volume, lookup, facts, tokens) {
             let files = files.map_err(failed)?;
-            make_tmpfs(&path, "", None)
+            make_tmpfs(&path, "", group)
                 .and_then(|()| atomic::write(&path, &files, group, stamp))
                 .map_err(|error| failed(error.chain()))?;
         } else if let (Some(source), Some(pod_spec)) = (&volume.empty_dir, pod_spec) {

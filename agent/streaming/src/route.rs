@@ -14,6 +14,7 @@ pub enum Route {
     Healthz,
     Pods,
     Metrics,
+    ResourceMetrics,
     Summary,
     Logs {
         target: Target,
@@ -54,7 +55,8 @@ pub fn parse(path: &str, query: &str) -> Result<Route, EndpointError> {
     match parts.as_slice() {
         ["healthz"] => Ok(Route::Healthz),
         ["pods" | "runningpods"] | ["pods" | "runningpods", ""] => Ok(Route::Pods),
-        ["metrics"] | ["metrics", "resource"] => Ok(Route::Metrics),
+        ["metrics"] => Ok(Route::Metrics),
+        ["metrics", "resource"] => Ok(Route::ResourceMetrics),
         ["stats", "summary"] => Ok(Route::Summary),
         ["containerLogs", namespace, pod, container] => {
             let (options, previous) = log_options(&query)?;

@@ -50,6 +50,9 @@ pub trait Runtime: Send + Sync + 'static {
     /// Prometheus text of the node's own metrics.
     async fn metrics(&self) -> String;
 
+    /// `/metrics/resource`, in Prometheus' text format.
+    async fn resource_metrics(&self) -> String;
+
     /// `/stats/summary` (resource use of node and pods).
     async fn summary(&self) -> Value;
 }

@@ -141,13 +141,8 @@ async fn handle(
         Route::Healthz => Ok(text(StatusCode::OK, "ok")),
         Route::Pods => Ok(json(&runtime.pods().await)),
         Route::Summary => Ok(json(&runtime.summary().await)),
-        Route::Metrics => {
-            let mut response = text(StatusCode::OK, &runtime.metrics().await);
-            response
-                .headers_mut()
-                .insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; version=0.0.4"));
-            Ok(response)
-        }
+        Route::Metrics => Ok(prometheus(&runtime.metrics().await)),
+        Route::ResourceMetrics => Ok(prometheus(&runtime.resource_metrics().await)),
         Route::Logs {
             target,
             options,
@@ -355,6 +350,13 @@ fn text(status: StatusCode, said: &str) -> Response<Body> {
     response
         .headers_mut()
         .insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
+    response
+}
+
+fn prometheus(said: &str) -> Response<Body> {
+    let mut response = text(StatusCode::OK, said);
+    let kind = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
+    response.headers_mut().insert(CONTENT_TYPE, kind);
     response
 }
 

@@ -29,6 +29,9 @@ impl Runtime for Fake {
     async fn metrics(&self) -> String {
         String::new()
     }
+    async fn resource_metrics(&self) -> String {
+        String::new()
+    }
     async fn summary(&self) -> serde_json::Value {
         serde_json::Value::Null
     }
