@@ -134,3 +134,35 @@ async fn every_method_is_proxied() {
     }
     assert_eq!(admin.send(&format!("OPTIONS {pods}"), &[], "").await.0, 405);
 }
+
+#[tokio::test]
+async fn groups_are_listed_in_upstream_s_order() {
+    let admin = fixture().await.admin();
+    let (_, list) = admin.get("/apis").await;
+    let names: Vec<&str> = list["groups"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|g| g["name"].as_str().unwrap())
+        .collect();
+    assert_eq!(names[..3], ["apiregistration.k8s.io", "apps", "events.k8s.io"]);
+    assert_eq!(names.last(), Some(&"resource.k8s.io"));
+    let (_, autoscaling) = admin.get("/apis/autoscaling").await;
+    assert_eq!(autoscaling["preferredVersion"]["version"], "v2");
+}
+
+#[tokio::test]
+async fn faults_are_told_in_the_order_of_the_text() {
+    let admin = fixture().await.admin();
+    let body = r#"{"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "d"},
+        "spec": {"unknownField": "foo", "replicas": 2, "replicas": 3}}"#;
+    let path = "POST /apis/apps/v1/namespaces/default/deployments?fieldValidation=Strict";
+    let (code, status) = admin.send(path, &[("content-type", "application/json")], body).await;
+    assert_eq!(code, 400);
+    let message = status["message"].as_str().unwrap();
+    assert!(
+        message
+            .ends_with(r#"strict decoding error: unknown field "spec.unknownField", duplicate field "spec.replicas""#),
+        "{message}"
+    );
+}

@@ -42,17 +42,40 @@ pub struct Report {
     pub unknown: Vec<String>,
     /// Fields given more than once; filled in by whoever decoded the text.
     pub duplicates: Vec<String>,
+    /// Paths of the fields as the text had them; empty where that is not known.
+    pub order: Vec<String>,
 }
 
 /// Strict decoding reports no more faults than this, as upstream.
 const MAX_REPORTED: usize = 100;
 
 impl Report {
-    /// `unknown field "spec.foo"`, one line a fault.
+    pub fn is_empty(&self) -> bool {
+        self.unknown.is_empty() && self.duplicates.is_empty()
+    }
+
+    /// `unknown field "spec.foo"`, one line a fault, in the order of the text. What
+    /// lies in an unknown field is not looked at.
     pub fn lines(&self) -> Vec<String> {
-        let duplicates = self.duplicates.iter().map(|path| format!("duplicate field {path:?}"));
-        let unknown = self.unknown.iter().map(|path| format!("unknown field {path:?}"));
-        duplicates.chain(unknown).take(MAX_REPORTED).collect()
+        let place = |path: &String, nth: usize| {
+            let mut found = self.order.iter().enumerate().filter(|(_, p)| *p == path);
+            found.nth(nth).map_or(usize::MAX, |(i, _)| i)
+        };
+        let in_unknown = |path: &str| {
+            self.unknown.iter().any(|u| {
+                path.strip_prefix(u.as_str())
+                    .is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '[']))
+            })
+        };
+        let unknown = self.unknown.iter();
+        let mut lines: Vec<(usize, String)> = unknown
+            .take(MAX_REPORTED)
+            .map(|path| (place(path, 0), format!("unknown field {path:?}")))
+            .collect();
+        let duplicates = self.duplicates.iter().filter(|path| !in_unknown(path));
+        lines.extend(duplicates.map(|path| (place(path, 1), format!("duplicate field {path:?}"))));
+        lines.sort_by_key(|(place, _)| *place);
+        lines.into_iter().take(MAX_REPORTED).map(|(_, line)| line).collect()
     }
 
     /// Turns the report into warnings, or into the error that `Strict` asks for.
@@ -110,6 +133,7 @@ pub fn check_raw(ty: &Type, value: &mut Value, validation: FieldValidation) -> R
     Ok(Report {
         unknown: walk.unknown,
         duplicates: Vec::new(),
+        order: Vec::new(),
     })
 }
 

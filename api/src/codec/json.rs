@@ -10,6 +10,8 @@ use std::fmt;
 
 /// As many duplicate fields are remembered; strict decoding reports no more.
 const MAX_DUPLICATES: usize = 100;
+/// Fields whose order is noted for a report; faults behind them are told last.
+const MAX_ORDERED: usize = 10_000;
 
 /// The tree, and the paths of fields given more than once (the last one counts).
 pub fn decode_json(bytes: &[u8]) -> Result<(Value, Vec<String>), CodecError> {
@@ -18,12 +20,27 @@ pub fn decode_json(bytes: &[u8]) -> Result<(Value, Vec<String>), CodecError> {
     let seed = Node {
         at: Path::Root,
         duplicates: &duplicates,
+        order: None,
     };
     let value = seed
         .deserialize(&mut reader)
         .map_err(|e| CodecError::Json(e.to_string()))?;
     reader.end().map_err(|e| CodecError::Json(e.to_string()))?;
     Ok((value, duplicates.into_inner()))
+}
+
+/// Paths of the fields as they stand in the text, up to a bound: what is reported
+/// about them follows this order.
+pub(super) fn field_order(bytes: &[u8]) -> Vec<String> {
+    let (duplicates, order) = (RefCell::default(), RefCell::default());
+    let seed = Node {
+        at: Path::Root,
+        duplicates: &duplicates,
+        order: Some(&order),
+    };
+    // The text was read once already; where it cannot be read again the order is what came so far.
+    let _ = seed.deserialize(&mut serde_json::Deserializer::from_slice(bytes));
+    order.into_inner()
 }
 
 /// Compact JSON.
@@ -53,6 +70,8 @@ impl fmt::Display for Path<'_> {
 pub(super) struct Node<'a> {
     pub at: Path<'a>,
     pub duplicates: &'a RefCell<Vec<String>>,
+    /// Every field's path is noted here.
+    pub order: Option<&'a RefCell<Vec<String>>>,
 }
 
 impl<'de> DeserializeSeed<'de> for Node<'_> {
@@ -104,6 +123,7 @@ impl<'de> Visitor<'de> for Node<'_> {
             let seed = Node {
                 at: Path::Index(&self.at, list.len()),
                 duplicates: self.duplicates,
+                order: self.order,
             };
             match items.next_element_seed(seed)? {
                 Some(item) => list.push(item),
@@ -116,6 +136,11 @@ impl<'de> Visitor<'de> for Node<'_> {
         let mut map = Map::new();
         while let Some(key) = entries.next_key::<String>()? {
             let at = Path::Key(&self.at, &key);
+            if let Some(mut order) = self.order.map(RefCell::borrow_mut)
+                && order.len() < MAX_ORDERED
+            {
+                order.push(at.to_string());
+            }
             if map.contains_key(&key) {
                 let mut duplicates = self.duplicates.borrow_mut();
                 if duplicates.len() < MAX_DUPLICATES {
@@ -125,6 +150,7 @@ impl<'de> Visitor<'de> for Node<'_> {
             let value = entries.next_value_seed(Node {
                 at,
                 duplicates: self.duplicates,
+                order: self.order,
             })?;
             map.insert(key, value);
         }

@@ -79,6 +79,9 @@ pub fn decode_object(
         object.entry("kind").or_insert_with(|| ty.short().into());
     }
     report.duplicates = duplicates;
+    if encoding == Encoding::Json && !report.is_empty() {
+        report.order = json::field_order(bytes);
+    }
     let warnings = report.settle(ty, validation)?;
     Ok((value, warnings))
 }

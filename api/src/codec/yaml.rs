@@ -21,6 +21,7 @@ pub fn decode_yaml(bytes: &[u8]) -> Result<Value, CodecError> {
         Node {
             at: Path::Root,
             duplicates: &duplicates,
+            order: None,
         }
         .deserialize(reader)
     })

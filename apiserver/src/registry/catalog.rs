@@ -8,7 +8,7 @@ use std::collections::HashMap;
 pub struct Catalog {
     kinds: &'static [Kind],
     by_resource: HashMap<(&'static str, &'static str), &'static Kind>,
-    /// Groups with their versions, preferred first; core first, then by name.
+    /// Groups with their versions, preferred first; in upstream's order.
     groups: Vec<(&'static str, Vec<&'static str>)>,
 }
 
@@ -30,7 +30,7 @@ impl Catalog {
         for (_, versions) in &mut groups {
             versions.sort_by_key(|v| stability(v));
         }
-        groups.sort_by_key(|(g, _)| *g);
+        groups.sort_by_key(|(g, _)| (priority(g), *g));
         Self {
             kinds,
             by_resource,
@@ -68,6 +68,40 @@ impl Catalog {
         found.sort_by_key(|k| k.plural);
         found
     }
+}
+
+/// Groups in the order in which upstream's discovery lists them; clients that find a
+/// name in several groups take the first.
+const GROUP_ORDER: [&str; 21] = [
+    "",
+    "apiregistration.k8s.io",
+    "apps",
+    "events.k8s.io",
+    "authentication.k8s.io",
+    "authorization.k8s.io",
+    "autoscaling",
+    "batch",
+    "certificates.k8s.io",
+    "networking.k8s.io",
+    "policy",
+    "rbac.authorization.k8s.io",
+    "storage.k8s.io",
+    "admissionregistration.k8s.io",
+    "apiextensions.k8s.io",
+    "scheduling.k8s.io",
+    "coordination.k8s.io",
+    "node.k8s.io",
+    "discovery.k8s.io",
+    "flowcontrol.apiserver.k8s.io",
+    "resource.k8s.io",
+];
+
+/// Groups that are not listed come last.
+fn priority(group: &str) -> usize {
+    GROUP_ORDER
+        .iter()
+        .position(|g| *g == group)
+        .unwrap_or(GROUP_ORDER.len())
 }
 
 /// Sorts GA before beta before alpha, newer before older.
