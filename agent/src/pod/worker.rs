@@ -492,6 +492,8 @@ impl Worker {
         match outcome {
             Outcome::Sandbox(Ok(sandbox)) => {
                 self.memory.retry.remove(&Op::Sandbox);
+                // What failed in the one before may succeed in this one.
+                self.memory.retry.retain(|op, _| !matches!(op, Op::Container(_)));
                 self.seen.put_sandbox(sandbox);
                 self.show_addresses(now);
             }
