@@ -114,7 +114,7 @@ impl Controller {
             let mut changes = plan::manage(&observed);
             let quiet = changes.create.is_empty() && changes.delete.is_empty();
             if quiet {
-                changes.delete = plan::roll(&observed, now);
+                changes = plan::roll(&observed, now);
             }
             for pod in &changes.failed {
                 let message = format!(

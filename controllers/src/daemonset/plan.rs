@@ -206,9 +206,24 @@ pub fn manage(observed: &Observed<'_>) -> Changes {
                 .map(|pod| (*pod).clone()),
         );
         changes.delete.extend(finished.into_iter().cloned());
-        // The oldest stays; more than one is a leftover.
+        // The oldest stays; more than one is a leftover, or an old pod beside the new one that replaces it.
         running.sort_by_key(|pod| (!is_ready(pod), created(&pod.metadata), name(&pod.metadata)));
-        changes.delete.extend(running.iter().skip(1).map(|pod| (*pod).clone()));
+        let (new, old): (Vec<_>, Vec<_>) = running
+            .iter()
+            .copied()
+            .partition(|pod| pod_hash(pod) == Some(observed.hash));
+        let beside = surge(observed.set, 1) > 0 && !new.is_empty() && old.first().is_some_and(|pod| is_ready(pod));
+        let leftovers = if surge(observed.set, 1) == 0 {
+            [running.get(1..), None]
+        } else if beside {
+            [new.get(1..), old.get(1..)]
+        } else if new.is_empty() {
+            [None, old.get(1..)]
+        } else {
+            [new.get(1..), Some(&old[..])]
+        };
+        let leftovers = leftovers.into_iter().flatten().flatten();
+        changes.delete.extend(leftovers.map(|pod| (*pod).clone()));
         // A terminating pod holds its place until it is gone.
         if pods.is_empty() && starts {
             changes.create.push(name(&node.metadata).to_string());
@@ -217,8 +232,62 @@ pub fn manage(observed: &Observed<'_>) -> Changes {
     changes
 }
 
+/// On how many of `total` nodes a new pod may start beside the old one.
+fn surge(set: &DaemonSet, total: i32) -> i32 {
+    let strategy = set.spec.as_ref().and_then(|spec| spec.update_strategy.as_ref());
+    let rolling = strategy.filter(|strategy| strategy.type_.as_deref() != Some("OnDelete"));
+    let limit = rolling.and_then(|strategy| strategy.rolling_update.as_ref()?.max_surge.as_ref());
+    limit.map_or(0, |limit| resolve(Some(limit), total, true))
+}
+
+/// The next step of a rollout.
+pub fn roll(observed: &Observed<'_>, now: Timestamp) -> Changes {
+    let total = observed.nodes.iter().filter(|node| fits(observed.set, node).0).count();
+    let surge = surge(observed.set, i32::try_from(total).unwrap_or(i32::MAX));
+    if surge > 0 {
+        return roll_with_surge(observed, surge, now);
+    }
+    Changes {
+        delete: roll_in_place(observed, now),
+        ..Default::default()
+    }
+}
+
+/// New pods start beside old ones on at most `surge` nodes; the old one goes once the new one is available.
+fn roll_with_surge(observed: &Observed<'_>, surge: i32, now: Timestamp) -> Changes {
+    let mut changes = Changes::default();
+    let min_ready = observed
+        .set
+        .spec
+        .as_ref()
+        .and_then(|spec| spec.min_ready_seconds)
+        .unwrap_or(0);
+    let (mut surging, mut candidates) = (0, Vec::new());
+    for (node, pods) in by_node(observed) {
+        let live = || pods.iter().filter(|pod| !is_terminating(pod) && !is_finished(pod));
+        let new = live().find(|pod| pod_hash(pod) == Some(observed.hash));
+        let old = live().find(|pod| pod_hash(pod) != Some(observed.hash));
+        let leaves = pods.iter().any(|pod| is_terminating(pod));
+        let fits = observed
+            .nodes
+            .iter()
+            .any(|known| name(&known.metadata) == node && fits(observed.set, known).0);
+        match (new, old) {
+            (Some(new), Some(old)) if is_available(new, min_ready, now) => changes.delete.push((**old).clone()),
+            (Some(_), Some(_)) => surging += 1,
+            // What does not work anyway may be replaced at once.
+            (None, Some(old)) if fits && !is_available(old, min_ready, now) => changes.create.push(node.to_string()),
+            (None, Some(_)) if fits => candidates.push(node.to_string()),
+            _ => surging += i32::from(leaves),
+        }
+    }
+    let room = usize::try_from(surge - surging).unwrap_or(0);
+    changes.create.extend(candidates.into_iter().take(room));
+    changes
+}
+
 /// Pods of old revisions that may go now, so that no more than `maxUnavailable` nodes lack their daemon.
-pub fn roll(observed: &Observed<'_>, now: Timestamp) -> Vec<Arc<Pod>> {
+fn roll_in_place(observed: &Observed<'_>, now: Timestamp) -> Vec<Arc<Pod>> {
     let Some(spec) = &observed.set.spec else {
         return Vec::new();
     };
@@ -425,6 +494,7 @@ mod tests {
                 },
                 at(9)
             )
+            .delete
             .len(),
             1
         );
@@ -438,8 +508,44 @@ mod tests {
                 },
                 at(9)
             )
+            .delete
             .len(),
             0
+        );
+    }
+
+    #[test]
+    fn with_surge_the_new_pod_comes_first() {
+        let nodes = [node("a", None), node("b", None)];
+        let mut set = set();
+        set.spec.get_or_insert_default().update_strategy =
+            serde_json::from_value(serde_json::json!({"rollingUpdate": {"maxSurge": 1, "maxUnavailable": 0}})).ok();
+        let old = |node: &str| Arc::new(pod(&format!("old-{node}"), "Running", Some(node), Some(1)));
+        let new = |ready: bool| {
+            let mut made = pod("new-a", "Running", Some("a"), ready.then_some(1));
+            made.metadata.labels = Some([("controller-revision-hash".to_string(), "h".to_string())].into());
+            Arc::new(made)
+        };
+        let step = |pods: &[Arc<Pod>]| {
+            let observed = Observed {
+                set: &set,
+                nodes: &nodes,
+                pods,
+                hash: "h",
+            };
+            assert_eq!(
+                manage(&observed),
+                Changes::default(),
+                "two pods on a node are no leftover"
+            );
+            roll(&observed, at(9))
+        };
+        assert_eq!(step(&[old("a"), old("b")]).create, ["a"]);
+        assert_eq!(step(&[old("a"), old("b"), new(false)]), Changes::default());
+        let replaced = step(&[old("a"), old("b"), new(true)]);
+        assert_eq!(
+            (replaced.delete, replaced.create),
+            (vec![old("a")], vec!["b".to_string()])
         );
     }
 }

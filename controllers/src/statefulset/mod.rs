@@ -99,6 +99,9 @@ impl Controller {
             },
         };
         let now = Timestamp::now();
+        for pod in &pods {
+            self.own_claims(&set, pod).await?;
+        }
         let mut result = Ok(());
         for action in plan::reconcile(&observed, now) {
             result = self.act(&observed, action).await;
@@ -208,6 +211,25 @@ impl Controller {
                 Err(error) if error.is_already_exists() => {}
                 Err(error) => return Err(error),
             }
+        }
+        Ok(())
+    }
+
+    /// Before a pod goes, so that its claims go with it where the policy says so.
+    async fn own_claims(&self, set: &StatefulSet, pod: &Pod) -> Result<(), Error> {
+        for claim_name in plan::claim_names(set, pod) {
+            let key = Key::new(crate::key::namespace(&set.metadata), &claim_name);
+            let Some(claim) = self.context.shared.claims.get(&key) else {
+                continue;
+            };
+            let Some(owners) = plan::claim_owners(set, pod, &claim) else {
+                continue;
+            };
+            let mut updated = PersistentVolumeClaim::clone(&claim);
+            updated.metadata.owner_references = Some(owners);
+            let api: Api<PersistentVolumeClaim> = Api::namespaced(self.context.client.clone(), &key.namespace);
+            let written = api.replace(&claim_name, &PostParams::default(), &updated).await;
+            gone_is_fine(written.doing(|| format!("set the owners of claim {key}")))?;
         }
         Ok(())
     }

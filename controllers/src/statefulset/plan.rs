@@ -10,7 +10,8 @@ use k8s_openapi::api::core::v1::{
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
 
-use crate::key::{name, namespace};
+use crate::deployment::resolve;
+use crate::key::{controller_reference, name, namespace, uid};
 use crate::pods::{is_available, is_finished, is_ready, is_terminating, phase};
 use crate::revisions::{REVISION_HASH, pod_hash};
 
@@ -113,17 +114,32 @@ pub fn reconcile(observed: &Observed<'_>, now: Timestamp) -> Vec<Action> {
     if !actions.is_empty() || on_delete(set) {
         return actions;
     }
-    // Replaced from the highest ordinal down, each after the one before is healthy.
+    // Replaced from the highest ordinal down, each after those before it are healthy, but for as many as may
+    // be unavailable.
+    let mut unavailable = 0;
     for ordinal in (start + partition(set)..end).rev() {
         let Some(pod) = by_ordinal.get(&ordinal) else { break };
         if pod_hash(pod) != Some(observed.update.hash) && !is_terminating(pod) {
-            return vec![Action::Delete((*pod).clone())];
+            actions.push(Action::Delete((*pod).clone()));
+            unavailable += 1;
+        } else if !healthy(pod) {
+            unavailable += 1;
         }
-        if !healthy(pod) {
+        if unavailable >= max_unavailable(set) {
             break;
         }
     }
     actions
+}
+
+/// At least one; of the wanted replicas where it is a percentage.
+fn max_unavailable(set: &StatefulSet) -> i32 {
+    let strategy = set.spec.as_ref().and_then(|spec| spec.update_strategy.as_ref());
+    let rolling = strategy.and_then(|strategy| strategy.rolling_update.as_ref());
+    let limit = rolling.and_then(|rolling| rolling.max_unavailable.as_ref());
+    limit
+        .map_or(1, |limit| resolve(Some(limit), replicas(set), true))
+        .max(1)
 }
 
 /// No rollout is going on.
@@ -187,6 +203,49 @@ pub fn claims(set: &StatefulSet, ordinal: i32) -> Vec<PersistentVolumeClaim> {
             claim.status = None;
             claim
         })
+        .collect()
+}
+
+/// The owners that this pod's claim should have, so that it goes with the set or with a pod scaled away, as the
+/// retention policy says; none where they are right.
+pub fn claim_owners(set: &StatefulSet, pod: &Pod, claim: &PersistentVolumeClaim) -> Option<Vec<OwnerReference>> {
+    let policy = set
+        .spec
+        .as_ref()
+        .and_then(|spec| spec.persistent_volume_claim_retention_policy.as_ref());
+    let deletes = |choice: Option<&String>| choice.map(String::as_str) == Some("Delete");
+    let with_set = deletes(policy.and_then(|policy| policy.when_deleted.as_ref()));
+    let scaled = deletes(policy.and_then(|policy| policy.when_scaled.as_ref()));
+    let range = first_ordinal(set)..first_ordinal(set) + replicas(set);
+    let with_pod = scaled && ordinal(set, pod).is_some_and(|ordinal| !range.contains(&ordinal));
+    let (set_uid, pod_uid) = (uid(&set.metadata), uid(&pod.metadata));
+    let current = claim.metadata.owner_references.clone().unwrap_or_default();
+    let mut wanted = current.clone();
+    let mut put = |wants: bool, uid: &str, owner: OwnerReference| {
+        let has = wanted.iter().any(|known| known.uid == uid);
+        if wants && !has {
+            wanted.push(owner);
+        } else if !wants {
+            wanted.retain(|known| known.uid != uid);
+        }
+    };
+    put(
+        with_set && !with_pod,
+        set_uid,
+        controller_reference("apps/v1", "StatefulSet", &set.metadata),
+    );
+    put(with_pod, pod_uid, controller_reference("v1", "Pod", &pod.metadata));
+    (wanted != current).then_some(wanted)
+}
+
+/// Names of the claims that this pod of the set uses.
+pub fn claim_names(set: &StatefulSet, pod: &Pod) -> Vec<String> {
+    let templates = set
+        .spec
+        .iter()
+        .flat_map(|spec| spec.volume_claim_templates.iter().flatten());
+    templates
+        .map(|template| claim_name(template, name(&pod.metadata)))
         .collect()
 }
 
@@ -299,5 +358,40 @@ mod tests {
             ["+0"],
             "below the partition the old template returns"
         );
+    }
+
+    #[test]
+    fn several_may_be_replaced_together() {
+        let mut two = set(3, None);
+        two.spec.get_or_insert_default().update_strategy =
+            serde_json::from_value(serde_json::json!({"rollingUpdate": {"maxUnavailable": "50%"}})).ok();
+        let pods = [pod(0, true, "old"), pod(1, true, "old"), pod(2, true, "old")];
+        assert_eq!(decide(&two, &pods), ["-db-2", "-db-1"]);
+    }
+
+    #[test]
+    fn claims_go_with_what_the_policy_names() {
+        let owners = |deleted: &str, scaled: &str, ordinal: i32| -> Vec<String> {
+            let mut set = set(1, None);
+            set.metadata.uid = Some("set".to_string());
+            let policy = serde_json::json!({"whenDeleted": deleted, "whenScaled": scaled});
+            set.spec
+                .get_or_insert_default()
+                .persistent_volume_claim_retention_policy = serde_json::from_value(policy).ok();
+            let mut claim = PersistentVolumeClaim::default();
+            let pod = pod(ordinal, true, "new");
+            if let Some(owners) = claim_owners(&set, &pod, &claim) {
+                claim.metadata.owner_references = Some(owners);
+            }
+            assert_eq!(claim_owners(&set, &pod, &claim), None, "settles");
+            let owners = claim.metadata.owner_references.into_iter().flatten();
+            owners.map(|owner| owner.kind).collect()
+        };
+        assert_eq!(owners("Retain", "Retain", 5), [] as [&str; 0]);
+        assert_eq!(owners("Delete", "Retain", 5), ["StatefulSet"]);
+        assert_eq!(owners("Retain", "Delete", 0), [] as [&str; 0]);
+        assert_eq!(owners("Retain", "Delete", 5), ["Pod"]);
+        assert_eq!(owners("Delete", "Delete", 5), ["Pod"]);
+        assert_eq!(owners("Delete", "Delete", 0), ["StatefulSet"]);
     }
 }
