@@ -64,6 +64,7 @@ impl ApiServer {
         });
         server.start_recounts();
         server.bootstrap().await?;
+        server.start_keeping_services();
         Ok(server)
     }
 

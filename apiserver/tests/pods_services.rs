@@ -201,3 +201,22 @@ async fn typed_clients_in_process() {
     let pods: Api<Pod> = Api::all(client);
     assert!(pods.list(&ListParams::default()).await.unwrap().items.is_empty());
 }
+
+#[tokio::test]
+async fn the_server_s_own_services_come_back() {
+    let admin = fixture().await.admin();
+    let (_, before) = admin.get(&format!("{SERVICES}/kubernetes")).await;
+    let version = before["metadata"]["resourceVersion"].as_str().unwrap();
+    let mut watch = admin
+        .watch(
+            &format!("{SERVICES}?watch=true&fieldSelector=metadata.name%3Dkubernetes&resourceVersion={version}"),
+            "application/json",
+        )
+        .await;
+    let (code, gone) = admin.delete(&format!("{SERVICES}/kubernetes"), json!({})).await;
+    assert_eq!(code, 200, "{gone}");
+    assert_eq!(watch.line().await, "DELETED kubernetes");
+    let event = watch.next().await.unwrap();
+    assert_eq!(event["type"], "ADDED");
+    assert_eq!(event["object"]["spec"]["clusterIP"], before["spec"]["clusterIP"]);
+}

@@ -3,12 +3,26 @@
 
 use super::plan::nth;
 use crate::handler::Change;
+use crate::registry::key_of;
 use crate::server::{ApiServer, ServerError};
+use bytes::Bytes;
 use serde_json::{Value, json};
 use skiff_api::ApiError;
+use std::sync::{Arc, Weak};
+use std::time::Duration;
 
 /// Place of the cluster's DNS server in the service network, as everywhere.
 const DNS_OFFSET: u64 = 10;
+/// What comes back when somebody deletes it (`kubectl delete all --all` does).
+const KEPT: [(&str, &str, &str, &str); 4] = [
+    ("", "services", "default", "kubernetes"),
+    ("", "services", "kube-system", "kube-dns"),
+    ("", "endpoints", "default", "kubernetes"),
+    ("discovery.k8s.io", "endpointslices", "default", "kubernetes"),
+];
+/// How long after a deletion the object is made again: others may be about to
+/// delete what belongs to it, and a store that cannot write is not asked in a loop.
+const KEEP_AFTER: Duration = Duration::from_millis(500);
 
 impl ApiServer {
     pub(crate) async fn bootstrap_services(&self) -> Result<(), ServerError> {
@@ -33,6 +47,31 @@ impl ApiServer {
         self.ensure("", "services", "kube-system", dns_service(&address(DNS_OFFSET)?))
             .await?;
         self.keep_endpoints().await
+    }
+
+    /// Makes the server's own objects again when they are deleted; sleeps otherwise.
+    pub(crate) fn start_keeping_services(self: &Arc<Self>) {
+        for (group, plural, namespace, name) in KEPT {
+            let Some(kind) = self.catalog.resource(group, plural) else {
+                continue;
+            };
+            let key = key_of(kind, namespace, name);
+            let (server, closing) = (Arc::downgrade(self), self.closing.clone());
+            tokio::spawn(async move {
+                while let Some(gone) = wait_for_deletion(&server, &key, &closing).await {
+                    tokio::select! {
+                        () = closing.cancelled() => return,
+                        () = tokio::time::sleep(KEEP_AFTER) => {}
+                    }
+                    let Some(server) = server.upgrade().filter(|_| gone) else {
+                        continue;
+                    };
+                    if let Err(error) = server.bootstrap_services().await {
+                        tracing::warn!(plural, name, %error, "could not make the server's own object again; trying again");
+                    }
+                }
+            });
+        }
     }
 
     /// Where the server is reached, as Endpoints and EndpointSlice.
@@ -72,6 +111,35 @@ impl ApiServer {
         })
         .await?;
         Ok(())
+    }
+}
+
+/// Waits until the key is absent. `Some(false)`: look again; `None`: the server is going.
+async fn wait_for_deletion(
+    server: &Weak<ApiServer>,
+    key: &Bytes,
+    closing: &tokio_util::sync::CancellationToken,
+) -> Option<bool> {
+    let mut changes = {
+        let server = server.upgrade()?;
+        let snapshot = server.store.snapshot();
+        if snapshot.get(key).is_none() {
+            return Some(true);
+        }
+        match server.store.watch(key.clone(), snapshot.revision()) {
+            Ok(changes) => changes,
+            Err(_) => return Some(false),
+        }
+    };
+    loop {
+        let batch = tokio::select! {
+            () = closing.cancelled() => return None,
+            batch = changes.next() => batch,
+        };
+        let Some(batch) = batch else { return Some(false) };
+        if batch.events.iter().any(|e| e.key == *key && e.entry.is_none()) {
+            return Some(true);
+        }
     }
 }
 
