@@ -89,6 +89,25 @@ pub(crate) fn validate(o: &Value, kind: &str, errors: &mut Errors) {
     }
 }
 
+/// The template as its pods will be: each claim template is a volume of its name,
+/// in the place of one of the template's own.
+fn with_claims(template: &Value, claims: &[Value]) -> Value {
+    let names: Vec<&str> = claims.iter().map(|claim| claim.text("metadata.name")).collect();
+    let own = template
+        .items("spec.volumes")
+        .iter()
+        .filter(|volume| !names.contains(&volume.text("name")));
+    let made = names
+        .iter()
+        .map(|name| serde_json::json!({"name": name, "persistentVolumeClaim": {"claimName": "claim"}}));
+    let volumes: Vec<Value> = own.cloned().chain(made).collect();
+    let mut template = template.clone();
+    if let Some(spec) = template.get_mut("spec").and_then(Value::as_object_mut) {
+        spec.insert("volumes".into(), volumes.into());
+    }
+    template
+}
+
 /// A template whose pods restart always, as every long-running workload needs.
 pub(crate) fn template(spec: &Value, path: &Path, errors: &mut Errors) {
     errors.non_negative(spec, path, "replicas");
@@ -100,7 +119,10 @@ pub(crate) fn template(spec: &Value, path: &Path, errors: &mut Errors) {
         errors.required(&at, "");
         return;
     }
-    pod::validate_template(template, &at, errors);
+    match spec.items("volumeClaimTemplates") {
+        [] => pod::validate_template(template, &at, errors),
+        claims => pod::validate_template(&with_claims(template, claims), &at, errors),
+    }
     let below = at.of("spec");
     let restart = template.text("spec.restartPolicy");
     if matches!(restart, "Never" | "OnFailure") {
@@ -146,4 +168,33 @@ pub(crate) fn is_zero(value: &Value) -> bool {
         || value
             .as_str()
             .is_some_and(|t| t.trim_end_matches('%').parse::<u32>() == Ok(0))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    #[test]
+    fn a_mount_may_name_a_claim_template() {
+        let set = |mounted: &str| {
+            json!({"apiVersion": "apps/v1", "kind": "StatefulSet", "metadata": {"name": "db", "namespace": "default"}, "spec": {
+                "serviceName": "db", "selector": {"matchLabels": {"app": "db"}},
+                "template": {"metadata": {"labels": {"app": "db"}}, "spec": {"containers": [
+                    {"name": "db", "image": "db", "volumeMounts": [{"name": mounted, "mountPath": "/data"}]}]}},
+                "volumeClaimTemplates": [{"metadata": {"name": "data"}, "spec": {"accessModes": ["ReadWriteOnce"],
+                    "resources": {"requests": {"storage": "1Gi"}}}}]}})
+        };
+        let kind = crate::find("apps", "statefulsets").expect("a kind");
+        let errors = |mounted| {
+            let mut object = set(mounted);
+            kind.strategy.default(&mut object);
+            kind.strategy.validate(&object)
+        };
+        assert_eq!(errors("data"), []);
+        let wrong: Vec<String> = errors("other").iter().map(ToString::to_string).collect();
+        assert_eq!(
+            wrong,
+            ["spec.template.spec.containers[0].volumeMounts[0].name: Not found: \"other\""]
+        );
+    }
 }
