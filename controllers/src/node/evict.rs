@@ -1,6 +1,7 @@
 //! Deletes pods whose node has a NoExecute taint that they do not tolerate, or no longer tolerate.
 
-use std::sync::Arc;
+use std::collections::HashSet;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -56,18 +57,36 @@ pub fn start(context: Context, tasks: &mut JoinSet<()>) {
             }
         }
     });
+    // Pods that wait for the end of what they tolerate.
+    let doomed: Arc<Mutex<HashSet<Key>>> = Arc::default();
+    shared.pods.on_change({
+        let doomed = doomed.clone();
+        move |change| {
+            if let (Some(pod), None) = (change.old, change.new) {
+                forget(&doomed, &Key::of(&pod.metadata));
+            }
+        }
+    });
     tasks.spawn(async move {
         shared.nodes.synced().await;
         shared.pods.synced().await;
         let reconcile = |key| {
-            let (context, queue) = (context.clone(), queue.clone());
-            async move { evict(&context, &queue, key).await }
+            let (context, queue, doomed) = (context.clone(), queue.clone(), doomed.clone());
+            async move { evict(&context, &queue, &doomed, key).await }
         };
         work(NAME, queue.clone(), WORKERS, context.shutdown.clone(), reconcile).await;
     });
 }
 
-async fn evict(context: &Context, queue: &Queue<Key>, key: Key) -> Result<(), Error> {
+/// Whether the pod was waiting.
+fn forget(doomed: &Mutex<HashSet<Key>>, key: &Key) -> bool {
+    doomed
+        .lock()
+        .unwrap_or_else(|poisoned| poisoned.into_inner())
+        .remove(key)
+}
+
+async fn evict(context: &Context, queue: &Queue<Key>, doomed: &Mutex<HashSet<Key>>, key: Key) -> Result<(), Error> {
     let Some(pod) = context.shared.pods.get(&key) else {
         return Ok(());
     };
@@ -81,14 +100,25 @@ async fn evict(context: &Context, queue: &Queue<Key>, key: Key) -> Result<(), Er
         &taints(context.shared.nodes.get(&Key::new("", node)).as_ref()),
         now,
     ) {
-        Eviction::Never => return Ok(()),
+        Eviction::Never => {
+            if forget(doomed, &key) {
+                let message = format!("Cancelling deletion of Pod {key}");
+                context.normal(pod.as_ref(), "TaintManagerEviction", message);
+            }
+            return Ok(());
+        }
         Eviction::At(at) => at,
     };
     if at > now {
         let wait = at.duration_since(now).unsigned_abs();
+        doomed
+            .lock()
+            .unwrap_or_else(|poisoned| poisoned.into_inner())
+            .insert(key.clone());
         queue.add_after(key, wait.max(Duration::from_millis(1)));
         return Ok(());
     }
+    forget(doomed, &key);
     context.normal(
         pod.as_ref(),
         "TaintManagerEviction",

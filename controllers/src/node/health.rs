@@ -1,5 +1,7 @@
 //! What a node's heartbeat means for its conditions and taints, and which pods a taint evicts when. Pure.
 
+use std::sync::Arc;
+
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Node, NodeCondition, Pod, Taint, Toleration};
 
@@ -55,6 +57,27 @@ pub fn lost_conditions(node: &Node, now: Timestamp) -> Vec<NodeCondition> {
         Some(_) => None,
     };
     NODE_CONDITIONS.iter().filter_map(lost).collect()
+}
+
+/// Where the node is, as far as its labels say.
+fn zone(node: &Node) -> [Option<&str>; 2] {
+    let labels = node.metadata.labels.as_ref();
+    ["topology.kubernetes.io/region", "topology.kubernetes.io/zone"]
+        .map(|key| labels.and_then(|labels| labels.get(key)).map(String::as_str))
+}
+
+/// Whether the pods of this node may be evicted for its loss.
+///
+/// Not when no node is ready: then the control plane itself may be the one cut off. And not when most of the
+/// node's zone is lost (more than two nodes, and over 55 %, as upstream's limits for clusters of normal size):
+/// the rest could not take the load. A zone that is lost as a whole is left to the others.
+pub fn may_evict(node: &Node, all: &[Arc<Node>]) -> bool {
+    if !all.iter().any(|node| ready(node) == "True") {
+        return false;
+    }
+    let here = all.iter().filter(|other| zone(other) == zone(node));
+    let (well, lost): (Vec<&Arc<Node>>, Vec<_>) = here.partition(|node| ready(node) == "True");
+    well.is_empty() || lost.len() <= 2 || lost.len() * 100 < (well.len() + lost.len()) * 55
 }
 
 /// The node's taints as its state demands, keeping all that are not ours; none where they are right.
@@ -260,5 +283,24 @@ mod tests {
         );
         tolerant.spec.get_or_insert_default().tolerations = Some(vec![toleration(None)]);
         assert_eq!(eviction(&tolerant, &[taint], at(500)), Eviction::Never);
+    }
+
+    #[test]
+    fn a_zone_in_trouble_keeps_its_pods() {
+        let nodes = |well: usize, lost: usize, zone: &str| -> Vec<Arc<Node>> {
+            let states = std::iter::repeat_n("True", well).chain(std::iter::repeat_n("Unknown", lost));
+            let made = states.map(|ready| {
+                let mut made = node(ready);
+                made.metadata.labels = Some([("topology.kubernetes.io/zone".to_string(), zone.to_string())].into());
+                Arc::new(made)
+            });
+            made.collect()
+        };
+        let check = |all: &[Arc<Node>]| may_evict(all.last().expect("a node"), all);
+        assert!(check(&nodes(1, 1, "a")) && check(&nodes(1, 2, "a")) && check(&nodes(3, 3, "a")));
+        assert!(!check(&nodes(2, 3, "a")), "most of the zone is lost");
+        assert!(!check(&nodes(0, 1, "a")), "all is lost");
+        let split = [nodes(2, 0, "b"), nodes(0, 4, "a")].concat();
+        assert!(check(&split), "the other zone takes over");
     }
 }

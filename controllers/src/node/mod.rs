@@ -9,7 +9,6 @@ mod health;
 mod ipam;
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -162,7 +161,6 @@ struct Health {
     queue: Arc<Queue<Key>>,
     grace: Duration,
     seen: Mutex<HashMap<Key, Seen>>,
-    any_ready: AtomicBool,
 }
 
 fn start_health(context: Context, grace: Duration, tasks: &mut JoinSet<()>) {
@@ -173,7 +171,6 @@ fn start_health(context: Context, grace: Duration, tasks: &mut JoinSet<()>) {
         queue: queue.clone(),
         grace,
         seen: Mutex::default(),
-        any_ready: AtomicBool::new(false),
     });
     shared.nodes.on_change({
         let health = health.clone();
@@ -191,6 +188,9 @@ fn start_health(context: Context, grace: Duration, tasks: &mut JoinSet<()>) {
                 health.heard(&Key::of(&node.metadata));
                 if needs_judgement(old, node) {
                     health.queue.add(Key::of(&node.metadata));
+                }
+                if health::ready(old) != health::ready(node) {
+                    health.judge_others(&Key::of(&node.metadata));
                 }
             }
             (Some(node), None) => {
@@ -322,7 +322,7 @@ impl Health {
                 .add_after(key.clone(), grace - silent + Duration::from_millis(10));
         }
         self.act_on_readiness(&key, &node).await?;
-        if let Some(taints) = health::taints(&node, self.may_evict(), now) {
+        if let Some(taints) = health::taints(&node, self.may_evict(&node), now) {
             let api: Api<Node> = Api::all(self.context.client.clone());
             let patch = json!({
                 "metadata": {"resourceVersion": node.metadata.resource_version},
@@ -336,23 +336,23 @@ impl Health {
         Ok(())
     }
 
-    /// When no node is ready, the control plane itself may be cut off: then nothing is evicted.
-    fn may_evict(&self) -> bool {
-        let any = self
-            .context
-            .shared
-            .nodes
-            .list()
-            .iter()
-            .any(|node| health::ready(node) == "True");
-        if self.any_ready.swap(any, Ordering::Relaxed) != any {
-            for node in self.context.shared.nodes.list() {
-                if health::ready(&node) != "True" {
-                    self.queue.add(Key::of(&node.metadata));
-                }
+    /// From the nodes as the watch shows them, with this one as it is now.
+    fn may_evict(&self, node: &Node) -> bool {
+        let mut all = self.context.shared.nodes.list();
+        if let Some(known) = all.iter_mut().find(|known| known.metadata.name == node.metadata.name) {
+            *known = Arc::new(node.clone());
+        }
+        health::may_evict(node, &all)
+    }
+
+    /// What becomes of a lost node depends on how many others are lost.
+    fn judge_others(&self, key: &Key) {
+        for node in self.context.shared.nodes.list() {
+            let other = Key::of(&node.metadata);
+            if other != *key && health::ready(&node) != "True" {
+                self.queue.add(other);
             }
         }
-        any
     }
 
     /// Tells about a node that stopped being ready, and marks its pods so that Services stop using them.
