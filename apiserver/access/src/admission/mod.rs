@@ -1,8 +1,8 @@
 //! Built-in admission, in upstream's order; each plugin is a module of pure
 //! functions over the request and the objects at one revision. The first
 //! refusal ends the chain. Webhooks and policies are the API server's, between
-//! `mutate` and `validate`. Quota is not here yet: it needs to
-//! write the usage it counts.
+//! `mutate` and `validate`. So is quota: it writes the usage it counts in the
+//! transaction that uses it.
 //! Source: <https://kubernetes.io/docs/reference/access-authn-authz/admission-controllers/>.
 
 mod certificates;
