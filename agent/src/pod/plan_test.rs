@@ -181,3 +181,73 @@ fn winding_down_ends_apps_then_sidecars_then_the_sandbox() {
     memory.torn_down = true;
     check(&pod, &Observed::default(), &memory, &[]);
 }
+
+#[test]
+fn sidecars_end_last_to_first_and_share_the_period() {
+    let pod = pod("Always", &[], &["one", "two"], &["a"]);
+    let mut memory = ready();
+    memory.terminating = true;
+    memory.terminating_since = Timestamp::from_second(1_000_000 - 2).ok();
+    let both = [("one", State::Running, 0), ("two", State::Running, 0)];
+    check(&pod, &seen(true, &both), &memory, &["kill two 3"]);
+    memory.terminating_since = Timestamp::from_second(1_000_000 - 60).ok();
+    check(&pod, &seen(true, &both[..1]), &memory, &["kill one 2"]);
+}
+
+#[test]
+fn a_stop_is_hurried_but_never_put_off() {
+    let pod = pod("Always", &[], &[], &["a"]);
+    let running = seen(true, &[("a", State::Running, 0)]);
+    let mut memory = ready();
+    memory.terminating = true;
+    memory.in_flight.insert(Op::Stop("a-id".into()));
+    for (ends_at, expected) in [(1_000_003, vec![]), (1_000_005, vec![]), (1_000_060, vec!["kill a 5"])] {
+        let at = Timestamp::from_second(ends_at).expect("in range");
+        memory.stop_by.insert("a-id".into(), at);
+        check(&pod, &running, &memory, &expected);
+    }
+    memory.forced = true;
+    memory
+        .stop_by
+        .insert("a-id".into(), Timestamp::from_second(1_000_005).expect("in range"));
+    check(&pod, &running, &memory, &["kill a 2"]);
+}
+
+#[test]
+fn a_pod_ends_at_its_deadline() {
+    let mut pod = pod("Always", &[], &[], &["a"]);
+    pod.spec.as_mut().expect("set").active_deadline_seconds = Some(10);
+    let running = seen(true, &[("a", State::Running, 0)]);
+    for (started_s, expected) in [(999_991, vec![]), (999_990, vec!["deadline"])] {
+        let started = Timestamp::from_second(started_s).expect("in range");
+        pod.status = serde_json::from_value(json!({ "startTime": started.to_string() })).ok();
+        check(&pod, &running, &ready(), &expected);
+    }
+    let mut failed = ready();
+    failed.failed = Some(("DeadlineExceeded", ""));
+    check(&pod, &running, &failed, &["kill a 5"]);
+}
+
+#[test]
+fn a_dead_sandbox_gives_its_address_back_before_it_is_replaced() {
+    let pod = pod("Always", &[], &[], &["a"]);
+    let mut dead = seen(false, &[("a", State::Running, 0)]);
+    dead.sandboxes[0].stopped = false;
+    check(&pod, &dead, &ready(), &["kill a 5"]);
+    let mut dead = seen(false, &[("a", State::Exited, 137)]);
+    dead.sandboxes[0].stopped = false;
+    check(&pod, &dead, &ready(), &["stop sandbox"]);
+    dead.sandboxes[0].stopped = true;
+    check(&pod, &dead, &ready(), &["sandbox 1"]);
+}
+
+#[test]
+fn debug_containers_start_once() {
+    let mut pod = pod("Always", &[], &[], &["a"]);
+    let debug = json!([{"name": "d", "image": "i", "targetContainerName": "a"}]);
+    pod.spec.as_mut().expect("set").ephemeral_containers = serde_json::from_value(debug).ok();
+    let running = seen(true, &[("a", State::Running, 0)]);
+    check(&pod, &running, &ready(), &["start d 0"]);
+    let ended = seen(true, &[("a", State::Running, 0), ("d", State::Exited, 1)]);
+    check(&pod, &ended, &ready(), &[]);
+}
