@@ -10,7 +10,7 @@ use super::node::Shared;
 use super::observed::{self, Container, Observed, Sandbox, State};
 use super::plan::{self, Action, Failed, Memory, Op, Probed, Waiting};
 use super::spec::Role;
-use super::{api, cgroup, resources, sandbox, spec, start, status};
+use super::{api, cgroup, last_words, resources, sandbox, spec, start, status};
 use crate::error::Error;
 use crate::probe::{self, Kind};
 use jiff::{SignedDuration, Timestamp};
@@ -79,6 +79,8 @@ struct Worker {
     api_wait: bool,
     /// Exits seen while something of this pod was starting.
     early_exits: BTreeSet<String>,
+    /// Something changed while the volumes were being made from it.
+    volumes_stale: bool,
     stops: BTreeMap<String, AbortHandle>,
     /// Ends what a pod that is to go need not wait for.
     cancel: CancellationToken,
@@ -108,6 +110,7 @@ pub async fn run(
         inbox,
         api_wait: false,
         early_exits: BTreeSet::new(),
+        volumes_stale: false,
         stops: BTreeMap::new(),
         cancel: CancellationToken::new(),
     };
@@ -395,10 +398,9 @@ impl Worker {
                     let waiting = self.memory.waiting.get(name);
                     waiting.is_none_or(|w| w.reason != "CreateContainerConfigError")
                 });
-                if self.memory.volumes_ready
-                    && !self.memory.terminating
-                    && !self.memory.in_flight.contains(&Op::Volumes)
-                {
+                if self.memory.in_flight.contains(&Op::Volumes) {
+                    self.volumes_stale = true;
+                } else if self.memory.volumes_ready && !self.memory.terminating {
                     self.act(Action::MountVolumes);
                 }
             }
@@ -450,7 +452,7 @@ impl Worker {
                                 let found = observed::container(status, sandbox_id);
                                 let done = !ended || found.state == State::Exited;
                                 if done {
-                                    containers.push(with_last_words(found));
+                                    containers.push(last_words::read(found));
                                 }
                                 done
                             }
@@ -507,6 +509,9 @@ impl Worker {
             Outcome::Volumes(Ok(refresh_at)) => {
                 self.memory.retry.remove(&Op::Volumes);
                 self.memory.volumes_ready = true;
+                if std::mem::take(&mut self.volumes_stale) {
+                    self.signal(Signal::Refresh);
+                }
                 if let Some(at) = refresh_at {
                     let inbox = self.inbox.clone();
                     let pause = Duration::try_from(now.duration_until(at)).unwrap_or_default();
@@ -531,7 +536,7 @@ impl Worker {
                 let ended = container.state == State::Exited;
                 self.begin_probes(&container);
                 if ended {
-                    self.ended(with_last_words(*container));
+                    self.ended(last_words::read(*container));
                 } else {
                     let id = container.id.clone();
                     self.seen.put_container(*container);
@@ -555,7 +560,7 @@ impl Worker {
                 match container {
                     // Its end is one like any other's, with the same back-off.
                     Some(container) if container.state == State::Exited => {
-                        self.ended(with_last_words(*container));
+                        self.ended(last_words::read(*container));
                         self.drop_old(&name);
                     }
                     Some(container) => {
@@ -876,42 +881,4 @@ async fn create_sandbox(shared: &Shared, pod: &Pod, attempt: u32) -> Result<Sand
     status
         .map(Sandbox::from)
         .ok_or_else(|| Error::Copy("the sandbox vanished".into()))
-}
-
-/// A container may leave a message in its file, or (by policy) in its log's tail.
-fn with_last_words(mut container: Container) -> Container {
-    /// Kubernetes' limits for the file and for the log's tail.
-    const FILE_BYTES_MAX: usize = 4_096;
-    const LOG_BYTES_MAX: usize = 2_048;
-    if container.state != State::Exited || container.message_file.is_empty() {
-        return container;
-    }
-    let bytes = std::fs::read(&container.message_file).unwrap_or_default();
-    let text = String::from_utf8_lossy(&bytes[..bytes.len().min(FILE_BYTES_MAX)]).into_owned();
-    if !text.is_empty() {
-        container.message = text;
-    } else if container.message_policy == "FallbackToLogsOnError" && container.exit_code != 0 {
-        let tail = String::from_utf8_lossy(&tail(&container.log_path, 4 * LOG_BYTES_MAX as u64)).into_owned();
-        let lines: Vec<&str> = tail.lines().filter_map(|l| l.splitn(4, ' ').nth(3)).collect();
-        let lines = &lines[lines.len().saturating_sub(80)..];
-        let mut text = lines.join("\n") + "\n";
-        while text.len() > LOG_BYTES_MAX {
-            text.remove(0);
-        }
-        container.message = text;
-    }
-    container
-}
-
-fn tail(path: &str, bytes: u64) -> Vec<u8> {
-    use std::io::{Read, Seek, SeekFrom};
-    let read = || -> std::io::Result<Vec<u8>> {
-        let mut file = std::fs::File::open(path)?;
-        let length = file.metadata()?.len();
-        file.seek(SeekFrom::Start(length.saturating_sub(bytes)))?;
-        let mut text = Vec::new();
-        file.take(bytes).read_to_end(&mut text)?;
-        Ok(text)
-    };
-    read().unwrap_or_default()
 }
