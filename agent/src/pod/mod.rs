@@ -6,6 +6,7 @@ pub mod backoff;
 pub mod cgroup;
 pub mod environment;
 pub mod image;
+pub mod last_words;
 pub mod node;
 pub mod observed;
 pub mod plan;
