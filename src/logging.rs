@@ -40,7 +40,8 @@ fn bare_filter(level: &str) -> String {
         "skiff_network",
         "skiff_csi",
     ];
-    let mut filter = "warn".to_string();
+    // The client repeats every failed request; who asked says it once.
+    let mut filter = "warn,kube_client=off".to_string();
     for name in own {
         filter += &format!(",{name}={level}");
     }

@@ -56,6 +56,7 @@ impl Host {
             .arg(name)
             .arg(dir)
             .stdin(Stdio::null())
+            .stdout(Stdio::null())
             .stderr(std::fs::File::create(dir.join("init.log")).context("cannot create init.log")?)
             .spawn()
             .context("cannot run unshare")?;
