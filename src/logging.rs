@@ -40,8 +40,9 @@ fn bare_filter(level: &str) -> String {
         "skiff_network",
         "skiff_csi",
     ];
-    // The client repeats every failed request; who asked says it once.
-    let mut filter = "warn,kube_client=off".to_string();
+    // The client repeats every failed request, which who asked says once; openraft
+    // warns of votes that its own start outdates.
+    let mut filter = "warn,kube_client=off,openraft=error".to_string();
     for name in own {
         filter += &format!(",{name}={level}");
     }
