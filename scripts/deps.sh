@@ -4,7 +4,7 @@ set -euo pipefail
 
 declare -A needs=(
     [containerd]=containerd [runc]=runc [nft]=nftables [protoc]=protobuf-compiler
-    [ip]=iproute2 [cc]=gcc
+    [ip]=iproute2 [cc]=gcc [ps]=procps
 )
 missing=()
 for program in "${!needs[@]}"; do
