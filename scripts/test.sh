@@ -13,5 +13,9 @@ cargo test --locked --workspace --exclude skiff-tests
 # One cluster at a time: they measure and break things.
 cargo test --locked -p skiff-tests -- --test-threads=1
 if [[ ${1:-} == long ]]; then
-    cargo test --locked --workspace -- --ignored --test-threads=1
+    # Properties over many more cases, and clusters again and again.
+    PROPTEST_CASES=5000 cargo test --locked --workspace --exclude skiff-tests --lib
+    for _ in 1 2 3; do
+        cargo test --locked -p skiff-tests -- --test-threads=1
+    done
 fi

@@ -183,6 +183,17 @@ fn serves_itself(context: &Context, asked: &Asked) -> bool {
         let ingress = balancer.iter().flat_map(|balancer| balancer.ingress.iter().flatten());
         held.by_others.extend(ingress.filter_map(|ingress| ingress.ip.clone()));
     }
+    // A server without a node of its own is no Node: its addresses stand behind
+    // the `kubernetes` Service.
+    for slice in context.shared.endpoint_slices.list() {
+        let labels = slice.metadata.labels.as_ref();
+        let service = labels.and_then(|labels| labels.get("kubernetes.io/service-name"));
+        if slice.metadata.namespace.as_deref() == Some("default") && service.is_some_and(|name| name == "kubernetes") {
+            let endpoints = slice.endpoints.iter().flatten();
+            let addresses = endpoints.flat_map(|endpoint| endpoint.addresses.iter().cloned());
+            held.by_others.extend(addresses);
+        }
+    }
     plan::names_match(asked, node_name, &held)
 }
 
