@@ -39,6 +39,16 @@ fn validation(validation: FieldValidation) -> wire::FieldValidation {
     }
 }
 
+fn type_in<'k>(kind: &'k Kind, version: &str) -> Result<&'k Type, ApiError> {
+    kind.type_in(version).ok_or_else(|| {
+        ApiError::internal(format!(
+            "no description of the type {} in {}",
+            kind.kind,
+            api_version(kind.group, version)
+        ))
+    })
+}
+
 /// The object in a request's body, checked, in the storage version.
 pub(crate) fn decode_object(
     call: &ServerCall,
@@ -46,7 +56,7 @@ pub(crate) fn decode_object(
     version: &str,
     warnings: &mut Vec<String>,
 ) -> Result<Value, ApiError> {
-    let ty = type_of((kind.group, version, kind.kind))?;
+    let ty = type_in(kind, version)?;
     let encoding = body_encoding(call.header(header::CONTENT_TYPE))?;
     let (value, texts) = wire::decode_object(ty, &call.body, encoding, validation(call.options.field_validation))?;
     warnings.extend(texts);
@@ -73,7 +83,7 @@ pub(crate) fn check_object(
     mode: FieldValidation,
     warnings: &mut Vec<String>,
 ) -> Result<Value, ApiError> {
-    let ty = type_of((kind.group, version, kind.kind))?;
+    let ty = type_in(kind, version)?;
     let mode = validation(mode);
     let report = wire::check(ty, &mut value, mode)?;
     warnings.extend(report.settle(ty, mode)?);

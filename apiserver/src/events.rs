@@ -8,7 +8,7 @@ use crate::respond::{self, View};
 use bytes::Bytes;
 use serde_json::{Value, json};
 use skiff_api::ApiError;
-use skiff_kinds::Kind;
+use skiff_kinds::KindRef;
 use skiff_store::{Entry, Revision};
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
@@ -19,7 +19,7 @@ const CACHED_BYTES_MAX: usize = 1 << 20;
 
 /// How one watch wants its events.
 pub(crate) struct WatchFormat {
-    pub kind: &'static Kind,
+    pub kind: KindRef,
     pub version: &'static str,
     pub negotiated: Negotiated,
     pub include_object: String,
@@ -92,7 +92,7 @@ impl EventCache {
 impl WatchFormat {
     fn event(&self, key: &EventKey, entry: &Entry) -> Result<Bytes, ApiError> {
         let view = View {
-            kind: self.kind,
+            kind: &self.kind,
             version: self.version,
             negotiated: self.negotiated,
             include_object: &self.include_object,

@@ -25,7 +25,7 @@ pub(crate) const CONTINUE_DETAIL: &str = "skiff.continue";
 
 /// How one request wants its objects.
 pub(crate) struct View<'a> {
-    pub kind: &'static Kind,
+    pub kind: &'a Kind,
     pub version: &'a str,
     pub negotiated: Negotiated,
     pub include_object: &'a str,
@@ -193,7 +193,7 @@ impl View<'_> {
     }
 
     fn row(&self, mut value: Value) -> Result<Value, ApiError> {
-        let cells = self.kind.strategy.row(&value, jiff::Timestamp::now());
+        let cells = self.kind.row_in(self.version, &value, jiff::Timestamp::now());
         let object = match self.include_object {
             "None" => return Ok(json!({"cells": cells})),
             "Object" => codec::to_version(value, self.kind, self.version),
@@ -205,7 +205,7 @@ impl View<'_> {
     fn table(&self, rows: Vec<Value>, metadata: Value) -> Value {
         let columns: Vec<Value> = self
             .kind
-            .columns
+            .columns_in(self.version)
             .iter()
             .map(|c| json!({"name": c.name, "type": c.kind, "format": c.format, "description": c.description, "priority": c.priority}))
             .collect();

@@ -5,8 +5,9 @@ use crate::documents::{Documents, Metrics};
 use crate::events::EventCache;
 use crate::handler::{CreateArgs, Target};
 use crate::quota::Recounts;
-use crate::registry::{Catalog, DecodeCache, StoreObjects, encode, key_of, text_at};
+use crate::registry::{Catalog, DecodeCache, StoreObjects, built_in, encode, key_of, text_at};
 use crate::respond;
+use arc_swap::ArcSwap;
 use serde_json::Value;
 use skiff_access::{Access, UserInfo};
 use skiff_api::ApiError;
@@ -35,7 +36,7 @@ pub struct ApiServer {
     pub(crate) config: Config,
     pub(crate) store: Arc<dyn Store>,
     pub(crate) access: Access,
-    pub(crate) catalog: Catalog,
+    catalog: ArcSwap<Catalog>,
     pub(crate) decoded: DecodeCache,
     pub(crate) events: EventCache,
     pub(crate) documents: Documents,
@@ -54,7 +55,7 @@ impl ApiServer {
             config,
             store,
             access,
-            catalog: Catalog::new(skiff_kinds::kinds()),
+            catalog: ArcSwap::from_pointee(Catalog::new(skiff_kinds::kinds(), &[])),
             decoded: DecodeCache::default(),
             events: EventCache::default(),
             documents: Documents::default(),
@@ -68,10 +69,15 @@ impl ApiServer {
         Ok(server)
     }
 
+    /// The kinds that are served now.
+    pub(crate) fn catalog(&self) -> Arc<Catalog> {
+        self.catalog.load_full()
+    }
+
     pub(crate) fn objects(&self, snapshot: Arc<dyn Snapshot>) -> StoreObjects<'_> {
         StoreObjects {
             snapshot,
-            catalog: &self.catalog,
+            catalog: self.catalog(),
             cache: &self.decoded,
         }
     }
@@ -115,8 +121,8 @@ impl ApiServer {
             }
             object["metadata"]["uid"] = uuid::Uuid::new_v4().to_string().into();
             object["metadata"]["creationTimestamp"] = now.clone().into();
-            kind.strategy.default(&mut object);
-            kind.strategy.prepare_create(&mut object);
+            kind.strategy().default(&mut object);
+            kind.strategy().prepare_create(&mut object);
             missing.push((key, encode(kind, &object)?));
         }
         for batch in missing.chunks(BOOTSTRAP_BATCH) {
@@ -149,12 +155,9 @@ impl ApiServer {
         namespace: &str,
         object: Value,
     ) -> Result<(), ServerError> {
-        let kind = self
-            .catalog
-            .resource(group, plural)
-            .ok_or_else(|| ApiError::internal(format!("unknown resource {plural}")))?;
+        let kind = built_in(group, plural)?;
         let target = Target {
-            kind,
+            kind: kind.into(),
             version: kind.storage_version,
             sub: None,
         };

@@ -3,6 +3,9 @@
 
 use serde_json::Value;
 use skiff_api::FieldError;
+use skiff_api::schema::{self, Type};
+use std::ops::Deref;
+use std::sync::Arc;
 
 /// One served resource of the API, in all its versions.
 pub struct Kind {
@@ -28,9 +31,96 @@ pub struct Kind {
     /// Where objects live if shared with another row (`events` in both groups),
     /// else `(group, plural)`.
     pub storage: (&'static str, &'static str),
+    /// What a kind that came at run time brings with it; `strategy` and `columns`
+    /// of such a row are not looked at.
+    pub custom: Option<Arc<dyn Custom>>,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+impl Kind {
+    /// The rules of the kind.
+    pub fn strategy(&self) -> &dyn Strategy {
+        match &self.custom {
+            Some(custom) => custom.strategy(),
+            None => self.strategy,
+        }
+    }
+
+    /// The type of the kind's objects in one of its versions.
+    pub fn type_in(&self, version: &str) -> Option<&Type> {
+        match &self.custom {
+            Some(custom) => custom.type_in(version),
+            None => schema::lookup_gvk(self.group, version, self.kind),
+        }
+    }
+
+    /// Columns of the table that is asked for in a version.
+    pub fn columns_in(&self, version: &str) -> &[Column] {
+        match &self.custom {
+            Some(custom) => custom.columns(version),
+            None => self.columns,
+        }
+    }
+
+    /// Cells of the table row of an object in its storage version.
+    pub fn row_in(&self, version: &str, object: &Value, now: jiff::Timestamp) -> Vec<Value> {
+        match &self.custom {
+            Some(custom) => custom.row(version, object, now),
+            None => self.strategy.row(object, now),
+        }
+    }
+}
+
+/// A row of the built-in table, or one that came at run time: cheap to copy about.
+#[derive(Clone)]
+pub enum KindRef {
+    BuiltIn(&'static Kind),
+    Custom(Arc<Kind>),
+}
+
+impl Deref for KindRef {
+    type Target = Kind;
+
+    fn deref(&self) -> &Kind {
+        match self {
+            Self::BuiltIn(kind) => kind,
+            Self::Custom(kind) => kind,
+        }
+    }
+}
+
+impl From<&'static Kind> for KindRef {
+    fn from(kind: &'static Kind) -> Self {
+        Self::BuiltIn(kind)
+    }
+}
+
+impl From<Arc<Kind>> for KindRef {
+    fn from(kind: Arc<Kind>) -> Self {
+        Self::Custom(kind)
+    }
+}
+
+/// What a kind brings that is not in the built-in table: its schema per version.
+/// Pure, like [`Strategy`].
+pub trait Custom: Sync + Send {
+    /// Rules over objects in the storage version.
+    fn strategy(&self) -> &dyn Strategy;
+
+    fn type_in(&self, version: &str) -> Option<&Type>;
+
+    fn columns(&self, version: &str) -> &[Column];
+
+    /// Cells for the columns of `version`; the object is in the storage version.
+    fn row(&self, version: &str, object: &Value, now: jiff::Timestamp) -> Vec<Value>;
+
+    /// Drops what the version's schema does not know and answers the dropped paths.
+    fn prune(&self, version: &str, object: &mut Value) -> Vec<String>;
+
+    /// From one version (`apiVersion`) of the kind to another.
+    fn convert(&self, from: &str, to: &str, object: &mut Value) -> Result<(), String>;
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Subresource {
     /// `status`, `scale`, `binding`, `eviction`, `log`, ...
     pub name: &'static str,

@@ -13,6 +13,8 @@ pub enum ConvertError {
         from: String,
         to: String,
     },
+    #[error("{0}")]
+    Custom(String),
 }
 
 /// The `apiVersion` that objects of this kind are stored in, and that their
@@ -29,6 +31,9 @@ pub fn storage_api_version(kind: &Kind) -> String {
 pub fn convert(kind: &Kind, from: &str, to: &str, object: &mut Value) -> Result<(), ConvertError> {
     if from == to {
         return Ok(());
+    }
+    if let Some(custom) = &kind.custom {
+        return custom.convert(from, to, object).map_err(ConvertError::Custom);
     }
     match (kind.plural, from, to) {
         ("horizontalpodautoscalers", "autoscaling/v1", "autoscaling/v2") => autoscaling::v1_to_v2(object),

@@ -30,6 +30,7 @@ mod core;
 mod discovery;
 mod events;
 mod flowcontrol;
+mod intern;
 mod names;
 mod networking;
 mod node;
@@ -50,6 +51,7 @@ use std::sync::LazyLock;
 pub use age::age;
 pub use contract::*;
 pub use convert::{ConvertError, convert, storage_api_version};
+pub use intern::{intern, intern_subresources, intern_texts};
 pub use rules::{NameRule, PLAIN, Rules};
 
 struct Table {

@@ -61,6 +61,7 @@ macro_rules! kind {
             columns: $crate::row::DEFAULT_COLUMNS,
             strategy: &$crate::rules::PLAIN,
             storage: ($group, $plural),
+            custom: None,
         }
     };
 }

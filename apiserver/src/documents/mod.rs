@@ -106,7 +106,7 @@ impl ApiServer {
         .iter()
         .map(ToString::to_string)
         .collect();
-        for (group, versions) in self.catalog.groups().iter().filter(|(g, _)| !g.is_empty()) {
+        for (group, versions) in self.catalog().groups().iter().filter(|(g, _)| !g.is_empty()) {
             paths.push(format!("/apis/{group}"));
             paths.extend(versions.iter().map(|v| format!("/apis/{group}/{v}")));
         }
@@ -123,7 +123,7 @@ impl ApiServer {
             let (body, etag) = self.documents.get(&key, || {
                 codec::encode(
                     Encoding::Json,
-                    &discovery::aggregated(&self.catalog, path == "/api", version),
+                    &discovery::aggregated(&self.catalog(), path == "/api", version),
                 )
             })?;
             let media_type = format!("application/json;g=apidiscovery.k8s.io;v={version};as=APIGroupDiscoveryList");
@@ -133,7 +133,7 @@ impl ApiServer {
             json!({"kind": "APIVersions", "versions": ["v1"], "serverAddressByClientCIDRs":
                 [{"clientCIDR": "0.0.0.0/0", "serverAddress": format!("{}:{}", self.config.advertise_address, self.config.advertise_port)}]})
         } else {
-            discovery::group_list(&self.catalog)
+            discovery::group_list(&self.catalog())
         };
         respond::plain(200, accept, &value)
     }
@@ -142,9 +142,9 @@ impl ApiServer {
     fn group_document(&self, call: &ServerCall, path: &str) -> Option<Result<Response<ApiBody>, ApiError>> {
         let parts: Vec<&str> = path.split('/').skip(1).collect();
         let value = match parts.as_slice() {
-            ["api", version] => discovery::resource_list(&self.catalog, "", version),
-            ["apis", group] => discovery::group(&self.catalog, group),
-            ["apis", group, version] => discovery::resource_list(&self.catalog, group, version),
+            ["api", version] => discovery::resource_list(&self.catalog(), "", version),
+            ["apis", group] => discovery::group(&self.catalog(), group),
+            ["apis", group, version] => discovery::resource_list(&self.catalog(), group, version),
             _ => None,
         }?;
         Some(respond::plain(200, call.header(header::ACCEPT), &value))

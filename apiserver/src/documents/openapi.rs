@@ -28,7 +28,7 @@ impl ApiServer {
                     key,
                     if protobuf { V2_PROTOBUF } else { "application/json" },
                     || {
-                        let document = openapi::v2_document(&resources(&self.catalog), &openapi::undocumented);
+                        let document = openapi::v2_document(&resources(&self.catalog()), &openapi::undocumented);
                         if protobuf {
                             Ok(openapi::v2_protobuf(&document))
                         } else {
@@ -38,7 +38,7 @@ impl ApiServer {
                 )
             }
             "/openapi/v3" => self.openapi_document(call, path, "application/json", || {
-                serde_json::to_vec(&openapi::v3_index(&resources(&self.catalog))).map_err(ApiError::internal)
+                serde_json::to_vec(&openapi::v3_index(&resources(&self.catalog()))).map_err(ApiError::internal)
             }),
             _ => {
                 let rest = path.strip_prefix("/openapi/v3/").ok_or_else(not_found)?;
@@ -49,7 +49,7 @@ impl ApiServer {
                 };
                 self.openapi_document(call, path, "application/json", || {
                     let document =
-                        openapi::v3_document(&group, &version, &resources(&self.catalog), &openapi::undocumented)
+                        openapi::v3_document(&group, &version, &resources(&self.catalog()), &openapi::undocumented)
                             .ok_or_else(not_found)?;
                     serde_json::to_vec(&document).map_err(ApiError::internal)
                 })

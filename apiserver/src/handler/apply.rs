@@ -21,7 +21,7 @@ use skiff_api::{ApiError, FieldError};
 const ATTEMPTS_MAX: usize = 8;
 
 impl ApiServer {
-    pub(super) async fn apply(&self, call: &ServerCall, target: Target) -> Result<Response<ApiBody>, ApiError> {
+    pub(super) async fn apply(&self, call: &ServerCall, target: &Target) -> Result<Response<ApiBody>, ApiError> {
         let view = self.view(call, target)?;
         let manager = applier(call)?;
         let config = configuration(call, target)?;
@@ -50,12 +50,12 @@ impl ApiServer {
     async fn apply_update(
         &self,
         call: &ServerCall,
-        target: Target,
+        target: &Target,
         manager: &str,
         config: &Value,
         warnings: &mut Vec<String>,
     ) -> Result<Written, ApiError> {
-        let kind = target.kind;
+        let kind = &*target.kind;
         let options = patch_options(call, manager);
         let args = UpdateArgs {
             target,
@@ -89,12 +89,12 @@ impl ApiServer {
     async fn apply_create(
         &self,
         call: &ServerCall,
-        target: Target,
+        target: &Target,
         manager: &str,
         config: &Value,
         warnings: &mut Vec<String>,
     ) -> Result<Written, ApiError> {
-        let kind = target.kind;
+        let kind = &*target.kind;
         self.may_create(call)?;
         if let Some(uid) = config["metadata"]["uid"].as_str().filter(|uid| !uid.is_empty()) {
             let why =
@@ -164,7 +164,7 @@ pub(super) fn patch_options(call: &ServerCall, manager: &str) -> Value {
 }
 
 /// The applied configuration; the path says its name and namespace if it does not.
-fn configuration(call: &ServerCall, target: Target) -> Result<Value, ApiError> {
+fn configuration(call: &ServerCall, target: &Target) -> Result<Value, ApiError> {
     let mut config = codec::apply_body(&call.body)?;
     if !config["metadata"].is_object() {
         config["metadata"] = json!({});

@@ -24,7 +24,7 @@ const ATTEMPTS_MAX: usize = 64;
 
 /// What a create needs besides the object; also used by the server itself.
 pub(crate) struct CreateArgs<'a> {
-    pub kind: &'static Kind,
+    pub kind: &'a Kind,
     pub version: &'a str,
     pub namespace: &'a str,
     pub user: &'a UserInfo,
@@ -35,9 +35,9 @@ pub(crate) struct CreateArgs<'a> {
 }
 
 impl ApiServer {
-    pub(crate) async fn create(&self, call: &ServerCall, target: Target) -> Result<Response<ApiBody>, ApiError> {
+    pub(crate) async fn create(&self, call: &ServerCall, target: &Target) -> Result<Response<ApiBody>, ApiError> {
         let view = self.view(call, target)?;
-        let kind = target.kind;
+        let kind = &*target.kind;
         if !call.info.name.is_empty() {
             return Err(ApiError::method_not_supported(kind.group, kind.plural, "create"));
         }
@@ -168,7 +168,7 @@ impl ApiServer {
         warnings: &mut Vec<String>,
     ) -> Result<(), ApiError> {
         let kind = args.kind;
-        kind.strategy.default(object);
+        kind.strategy().default(object);
         let name = text_at(object, &["metadata", "name"]).to_string();
         // Before admission: what the server adds is nobody's, as upstream.
         if let Some(manager) = args.manager {
@@ -187,13 +187,13 @@ impl ApiServer {
             outcome
         };
         mutated?;
-        kind.strategy.prepare_create(object);
-        kind.strategy.default(object);
-        let errors = kind.strategy.validate(object);
+        kind.strategy().prepare_create(object);
+        kind.strategy().default(object);
+        let errors = kind.strategy().validate(object);
         if !errors.is_empty() {
             return Err(ApiError::invalid(kind.group, kind.kind, &name, &errors));
         }
-        for warning in kind.strategy.warnings(object) {
+        for warning in kind.strategy().warnings(object) {
             if !warnings.contains(&warning) {
                 warnings.push(warning);
             }

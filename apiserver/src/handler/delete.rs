@@ -61,10 +61,10 @@ enum Plan {
 }
 
 impl ApiServer {
-    pub(crate) async fn delete(&self, call: &ServerCall, target: Target) -> Result<Response<ApiBody>, ApiError> {
+    pub(crate) async fn delete(&self, call: &ServerCall, target: &Target) -> Result<Response<ApiBody>, ApiError> {
         let view = self.view(call, target)?;
         let options = read_options(call)?;
-        let kind = target.kind;
+        let kind = &*target.kind;
         let mut warnings = Vec::new();
         let written = self
             .delete_object(
@@ -98,7 +98,7 @@ impl ApiServer {
     pub(crate) async fn delete_collection(
         &self,
         call: &ServerCall,
-        target: Target,
+        target: &Target,
     ) -> Result<Response<ApiBody>, ApiError> {
         let view = self.view(call, target)?;
         let options = read_options(call)?;
@@ -106,7 +106,7 @@ impl ApiServer {
         let mut shown = Vec::with_capacity(entries.len());
         let mut warnings = Vec::new();
         for entry in entries {
-            let (namespace, name) = split_key(target.kind, &entry.key);
+            let (namespace, name) = split_key(&target.kind, &entry.key);
             match self
                 .delete_object(call, target, namespace, name, &options, &mut warnings)
                 .await
@@ -124,16 +124,16 @@ impl ApiServer {
     pub(crate) async fn delete_object(
         &self,
         call: &ServerCall,
-        target: Target,
+        target: &Target,
         namespace: &str,
         name: &str,
         options: &DeleteOptions,
         warnings: &mut Vec<String>,
     ) -> Result<Written, ApiError> {
-        let kind = target.kind;
+        let kind = &*target.kind;
         let options_value = json!({"kind": "DeleteOptions", "apiVersion": "meta.k8s.io/v1", "gracePeriodSeconds": options.grace_period_seconds});
         let args = UpdateArgs {
-            target: Target { sub: None, ..target },
+            target: &target.main(),
             namespace: admission_namespace(kind, namespace, name),
             name,
             user: &call.user,
@@ -243,7 +243,7 @@ fn plan(kind: &Kind, old: &Value, options: &DeleteOptions, now: jiff::Timestamp)
     if let Some(deadline) = deletion_timestamp(old) {
         return replan(old, new, deadline, options, held, finalizers_changed);
     }
-    match kind.strategy.grace_period_seconds(old, options.grace_period_seconds) {
+    match kind.strategy().grace_period_seconds(old, options.grace_period_seconds) {
         Some(grace) => {
             mark(&mut new, now, grace);
             if grace > 0 || held {
@@ -348,10 +348,7 @@ mod tests {
     use super::*;
 
     fn kind(plural: &str) -> &'static Kind {
-        skiff_kinds::kinds()
-            .iter()
-            .find(|k| k.group.is_empty() && k.plural == plural)
-            .unwrap()
+        skiff_kinds::find("", plural).unwrap()
     }
 
     fn options(propagation: Option<Propagation>, grace: Option<i64>) -> DeleteOptions {

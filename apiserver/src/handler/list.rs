@@ -28,7 +28,7 @@ struct Continue {
 }
 
 impl ApiServer {
-    pub(crate) async fn list(&self, call: &ServerCall, target: Target) -> Result<Response<ApiBody>, ApiError> {
+    pub(crate) async fn list(&self, call: &ServerCall, target: &Target) -> Result<Response<ApiBody>, ApiError> {
         if call.options.send_initial_events.is_some() {
             return Err(ApiError::new(
                 422,
@@ -46,11 +46,11 @@ impl ApiServer {
     pub(crate) async fn select(
         &self,
         call: &ServerCall,
-        target: Target,
+        target: &Target,
     ) -> Result<(Vec<Arc<Entry>>, ListMeta), ApiError> {
-        let kind = target.kind;
+        let kind = &*target.kind;
         let o = &call.options;
-        let filter = Filter::parse(kind, &o.label_selector, &o.field_selector)?;
+        let filter = Filter::parse(&target.kind, &o.label_selector, &o.field_selector)?;
         let resumed = (!o.continue_token.is_empty())
             .then(|| decode_continue(&o.continue_token))
             .transpose()?;

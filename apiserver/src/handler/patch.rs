@@ -16,7 +16,7 @@ use serde_json::{Map, Value};
 use skiff_api::{ApiError, FieldError};
 
 impl ApiServer {
-    pub(crate) async fn patch(&self, call: &ServerCall, target: Target) -> Result<Response<ApiBody>, ApiError> {
+    pub(crate) async fn patch(&self, call: &ServerCall, target: &Target) -> Result<Response<ApiBody>, ApiError> {
         if call.options.force && !codec::is_apply(call.header(http::header::CONTENT_TYPE)) {
             let error = FieldError::forbidden("force", "may not be specified for non-apply patch");
             return Err(bad_options(call, &error));
@@ -25,7 +25,7 @@ impl ApiServer {
             return self.apply(call, target).await;
         }
         let view = self.view(call, target)?;
-        let kind = target.kind;
+        let kind = &*target.kind;
         let patch = Patch::read(call.header(http::header::CONTENT_TYPE), &call.body)?;
         let manager = manager_of(call)?;
         let options = patch_options(call, &call.options.field_manager);

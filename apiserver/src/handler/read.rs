@@ -17,7 +17,7 @@ use std::time::Duration;
 pub(super) const FUTURE_REVISION_WAIT: Duration = Duration::from_secs(3);
 
 impl ApiServer {
-    pub(crate) async fn get(&self, call: &ServerCall, target: Target) -> Result<Response<ApiBody>, ApiError> {
+    pub(crate) async fn get(&self, call: &ServerCall, target: &Target) -> Result<Response<ApiBody>, ApiError> {
         let view = self.view(call, target)?;
         let snapshot = self.read_snapshot(&call.options.resource_version).await?;
         let entry = self.entry(target, &*snapshot, &call.info.namespace, &call.info.name)?;
@@ -31,10 +31,10 @@ impl ApiServer {
     }
 
     /// How the answer to this call is shaped.
-    pub(crate) fn view<'a>(&'a self, call: &'a ServerCall, target: Target) -> Result<View<'a>, ApiError> {
+    pub(crate) fn view<'a>(&'a self, call: &'a ServerCall, target: &'a Target) -> Result<View<'a>, ApiError> {
         let negotiated = negotiate(call.header(http::header::ACCEPT), &[Form::Table, Form::Metadata])?;
         Ok(View {
-            kind: target.kind,
+            kind: &target.kind,
             version: target.version,
             negotiated,
             include_object: &call.options.include_object,
@@ -43,12 +43,12 @@ impl ApiServer {
 
     pub(crate) fn entry(
         &self,
-        target: Target,
+        target: &Target,
         snapshot: &dyn Snapshot,
         namespace: &str,
         name: &str,
     ) -> Result<Arc<Entry>, ApiError> {
-        let kind = target.kind;
+        let kind = &*target.kind;
         let namespace = if kind.namespaced { namespace } else { "" };
         snapshot
             .get(&key_of(kind, namespace, name))

@@ -10,19 +10,27 @@ use bytes::Bytes;
 use futures::FutureExt;
 use http::{Response, header, request::Parts};
 use skiff_api::ApiError;
-use skiff_kinds::{Kind, Subresource};
+use skiff_kinds::{KindRef, Subresource};
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
 /// The resource that a path names, found in the table.
-#[derive(Clone, Copy)]
+#[derive(Clone)]
 pub(crate) struct Target {
-    pub kind: &'static Kind,
+    pub kind: KindRef,
     pub version: &'static str,
     pub sub: Option<&'static Subresource>,
 }
 
 impl Target {
+    /// The resource itself, without its subresource.
+    pub fn main(&self) -> Self {
+        Self {
+            sub: None,
+            ..self.clone()
+        }
+    }
+
     pub fn sub_name(&self) -> &'static str {
         self.sub.map_or("", |s| s.name)
     }
@@ -133,7 +141,7 @@ impl ApiServer {
             return self.document(&call).await;
         }
         let target = self.target(&call)?;
-        Box::pin(self.resource(call, target)).await
+        Box::pin(self.resource(call, &target)).await
     }
 
     fn target(&self, call: &ServerCall) -> Result<Target, ApiError> {
@@ -143,7 +151,8 @@ impl ApiServer {
             error.details = Some(serde_json::json!({}));
             error
         };
-        let kind = self.catalog.resource(&info.group, &info.resource).ok_or_else(missing)?;
+        let catalog = self.catalog();
+        let kind = catalog.resource(&info.group, &info.resource).ok_or_else(missing)?;
         let version = kind.versions.iter().find(|v| **v == info.version).ok_or_else(missing)?;
         // A cluster-scoped kind has no namespace in its path; `namespaces` names itself.
         if !kind.namespaced && !info.namespace.is_empty() && kind.plural != "namespaces" {
@@ -153,11 +162,15 @@ impl ApiServer {
             "" => None,
             name => Some(subresource(kind, name).ok_or_else(missing)?),
         };
-        Ok(Target { kind, version, sub })
+        Ok(Target {
+            kind: kind.clone(),
+            version,
+            sub,
+        })
     }
 
-    async fn resource(self: &Arc<Self>, call: ServerCall, target: Target) -> Result<Response<ApiBody>, ApiError> {
-        let kind = target.kind;
+    async fn resource(self: &Arc<Self>, call: ServerCall, target: &Target) -> Result<Response<ApiBody>, ApiError> {
+        let kind = &*target.kind;
         let verb = call.info.verb;
         let proxied = target.sub_name() == "proxy";
         // What is proxied may know methods that the API does not (OPTIONS).

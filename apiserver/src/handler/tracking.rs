@@ -19,14 +19,14 @@ const MANAGER_BYTES_MAX: usize = 128;
 /// One write, as managedFields record it.
 #[derive(Clone, Copy)]
 pub(crate) struct FieldWriter<'a> {
-    pub kind: &'static Kind,
+    pub kind: &'a Kind,
     pub version: &'a str,
     /// The subresource through which the object is written; empty for the object itself.
     pub subresource: &'a str,
     pub manager: &'a str,
 }
 
-impl FieldWriter<'_> {
+impl<'a> FieldWriter<'a> {
     /// Tracks a create (`live` is none) or update of trees in the storage version.
     pub fn track(&self, live: Option<&Value>, new: &mut Value) -> Result<(), ApiError> {
         let (version, storage) = self.versions();
@@ -63,8 +63,9 @@ impl FieldWriter<'_> {
         apply::apply(&tracking, live, config, &self.writer(&version, &now), force)
     }
 
-    fn ty(&self) -> Result<&'static Type, ApiError> {
-        schema::lookup_gvk(self.kind.group, self.version, self.kind.kind)
+    fn ty(&self) -> Result<&'a Type, ApiError> {
+        self.kind
+            .type_in(self.version)
             .ok_or_else(|| ApiError::internal(format!("no description of the type {}", self.kind.kind)))
     }
 
@@ -100,7 +101,7 @@ impl FieldWriter<'_> {
     }
 }
 
-fn tracking<'a>(ty: &'a Type, ignored: &'a [&'a [&'a str]], versions: &'a KindVersions) -> Tracking<'a> {
+fn tracking<'a>(ty: &'a Type, ignored: &'a [&'a [&'a str]], versions: &'a KindVersions<'a>) -> Tracking<'a> {
     Tracking {
         ty,
         ignored,
@@ -108,12 +109,12 @@ fn tracking<'a>(ty: &'a Type, ignored: &'a [&'a [&'a str]], versions: &'a KindVe
     }
 }
 
-struct KindVersions(&'static Kind);
+struct KindVersions<'a>(&'a Kind);
 
-impl Versions for KindVersions {
+impl Versions for KindVersions<'_> {
     fn in_version(&self, object: &Value, api_version: &str) -> Option<(Value, &Type)> {
-        let (group, version) = schema::split_api_version(api_version);
-        let ty = schema::lookup_gvk(group, version, self.0.kind)?;
+        let (_, version) = schema::split_api_version(api_version);
+        let ty = self.0.type_in(version)?;
         let mut object = object.clone();
         let from = object["apiVersion"].as_str().unwrap_or("").to_string();
         let storage = skiff_kinds::storage_api_version(self.0);

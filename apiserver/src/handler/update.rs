@@ -36,7 +36,7 @@ const CONDITIONAL_UPDATE: [(&str, &str); 6] = [
 
 /// What an update or patch needs besides the object.
 pub(crate) struct UpdateArgs<'a> {
-    pub target: Target,
+    pub target: &'a Target,
     pub namespace: &'a str,
     pub name: &'a str,
     pub user: &'a UserInfo,
@@ -50,9 +50,9 @@ pub(crate) struct UpdateArgs<'a> {
 }
 
 impl ApiServer {
-    pub(crate) async fn update(&self, call: &ServerCall, target: Target) -> Result<Response<ApiBody>, ApiError> {
+    pub(crate) async fn update(&self, call: &ServerCall, target: &Target) -> Result<Response<ApiBody>, ApiError> {
         let view = self.view(call, target)?;
-        let kind = target.kind;
+        let kind = &*target.kind;
         let mut warnings = Vec::new();
         let object = codec::decode_object(call, kind, target.version, &mut warnings)?;
         let name = &call.info.name;
@@ -129,7 +129,7 @@ impl ApiServer {
         objects: &StoreObjects<'_>,
         warnings: &mut Vec<String>,
     ) -> Result<Change, ApiError> {
-        let kind = args.target.kind;
+        let kind = &*args.target.kind;
         check_version(args, &new, old)?;
         let errors = changed_identity(&new, old);
         if !errors.is_empty() {
@@ -137,7 +137,7 @@ impl ApiServer {
         }
         let sub = args.target.sub_name();
         update_metadata(&mut new, old)?;
-        kind.strategy.default(&mut new);
+        kind.strategy().default(&mut new);
         // Before admission: what the server adds is nobody's, as upstream.
         if let Some((manager, subresource)) = args.tracked {
             let writer = FieldWriter {
@@ -149,18 +149,18 @@ impl ApiServer {
             writer.track(Some(old), &mut new)?;
         }
         self.admit(args, Operation::Update, &mut new, old, objects, warnings, true)?;
-        kind.strategy.prepare_update(sub, &mut new, old);
-        kind.strategy.default(&mut new);
+        kind.strategy().prepare_update(sub, &mut new, old);
+        kind.strategy().default(&mut new);
         let mut errors = if sub == "status" {
             Vec::new()
         } else {
-            kind.strategy.validate(&new)
+            kind.strategy().validate(&new)
         };
-        errors.extend(kind.strategy.validate_update(sub, &new, old));
+        errors.extend(kind.strategy().validate_update(sub, &new, old));
         if !errors.is_empty() {
             return Err(ApiError::invalid(kind.group, kind.kind, args.name, &errors));
         }
-        for warning in kind.strategy.warnings(&new) {
+        for warning in kind.strategy().warnings(&new) {
             if sub.is_empty() && !warnings.contains(&warning) {
                 warnings.push(warning);
             }
@@ -190,7 +190,7 @@ impl ApiServer {
         warnings: &mut Vec<String>,
         mutate: bool,
     ) -> Result<(), ApiError> {
-        let kind = args.target.kind;
+        let kind = &*args.target.kind;
         let mut request = AdmissionRequest {
             operation,
             user: args.user,
@@ -218,7 +218,7 @@ impl ApiServer {
 }
 
 fn check_version(args: &UpdateArgs<'_>, new: &Value, old: &Value) -> Result<(), ApiError> {
-    let kind = args.target.kind;
+    let kind = &*args.target.kind;
     let asked = text_at(new, &["metadata", "resourceVersion"]);
     if matches!(asked, "" | "0") {
         if !args.patch && CONDITIONAL_UPDATE.contains(&(kind.group, kind.plural)) {

@@ -58,12 +58,12 @@ impl ApiServer {
     pub(crate) async fn watch(
         self: &Arc<Self>,
         call: &ServerCall,
-        target: Target,
+        target: &Target,
     ) -> Result<Response<ApiBody>, ApiError> {
-        let kind = target.kind;
+        let kind = &*target.kind;
         let o = &call.options;
         let negotiated = self.view(call, target)?.negotiated;
-        let filter = Filter::parse(kind, &o.label_selector, &o.field_selector)?;
+        let filter = Filter::parse(&target.kind, &o.label_selector, &o.field_selector)?;
         check_initial_events(o.send_initial_events, o.resource_version_match)?;
         let wants_initial = o
             .send_initial_events
@@ -116,7 +116,7 @@ impl ApiServer {
         let watcher = Watcher {
             server: self.clone(),
             format: WatchFormat {
-                kind,
+                kind: target.kind.clone(),
                 version: target.version,
                 negotiated,
                 include_object: o.include_object.clone(),

@@ -40,7 +40,7 @@ impl ApiServer {
     /// nothing is stored and the would-be object is answered.
     pub(crate) async fn modify<F>(
         &self,
-        kind: &'static Kind,
+        kind: &Kind,
         namespace: &str,
         name: &str,
         dry_run: bool,

@@ -32,7 +32,7 @@ impl ApiServer {
     pub(crate) async fn proxy(
         self: &Arc<Self>,
         call: ServerCall,
-        target: Target,
+        target: &Target,
         sub: &'static str,
     ) -> Result<Response<ApiBody>, ApiError> {
         match (target.kind.plural, sub) {
@@ -42,7 +42,12 @@ impl ApiServer {
     }
 
     /// Logs, exec, attach, port-forward.
-    async fn stream(&self, call: ServerCall, target: Target, sub: &'static str) -> Result<Response<ApiBody>, ApiError> {
+    async fn stream(
+        &self,
+        call: ServerCall,
+        target: &Target,
+        sub: &'static str,
+    ) -> Result<Response<ApiBody>, ApiError> {
         let snapshot = self.read_snapshot("").await?;
         let entry = self.entry(target, &*snapshot, &call.info.namespace, &call.info.name)?;
         let pod = codec::stored(&entry)?;
@@ -58,7 +63,7 @@ impl ApiServer {
         forward::upgraded(call, &backend, &path).await
     }
 
-    async fn proxy_any(&self, call: ServerCall, target: Target) -> Result<Response<ApiBody>, ApiError> {
+    async fn proxy_any(&self, call: ServerCall, target: &Target) -> Result<Response<ApiBody>, ApiError> {
         let reads = matches!(call.method, http::Method::GET | http::Method::HEAD);
         if reads && call.info.rest.is_empty() && !call.info.path.ends_with('/') && call.upgrade.is_none() {
             // Relative links of what is proxied only work below a directory.
@@ -91,7 +96,7 @@ impl ApiServer {
         }
     }
 
-    fn backend_of(&self, call: &ServerCall, target: Target, objects: &StoreObjects<'_>) -> Result<Backend, ApiError> {
+    fn backend_of(&self, call: &ServerCall, target: &Target, objects: &StoreObjects<'_>) -> Result<Backend, ApiError> {
         let place = Place::parse(&call.info.name).ok_or_else(|| {
             ApiError::bad_request(format!("invalid {} request {:?}", target.kind.singular, call.info.name))
         })?;

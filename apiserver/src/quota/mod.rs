@@ -11,7 +11,7 @@ mod charge;
 mod scope;
 mod usage;
 
-use crate::registry::{StoreObjects, decode, encode, key_of, prefix_of, split_key, text_at};
+use crate::registry::{StoreObjects, built_in, decode, encode, key_of, prefix_of, split_key, text_at};
 use crate::respond;
 use crate::server::ApiServer;
 use charge::Write;
@@ -50,12 +50,6 @@ impl Recounts {
 }
 
 impl ApiServer {
-    fn quota_kind(&self) -> Result<&'static Kind, ApiError> {
-        self.catalog
-            .resource("", "resourcequotas")
-            .ok_or_else(|| ApiError::internal("resourcequotas are not served"))
-    }
-
     /// What a write books on the quotas of its namespace, or 403. A quota that
     /// is written gets its status counted.
     pub(crate) fn quota_ops(
@@ -73,7 +67,7 @@ impl ApiServer {
         let object = new.as_deref().or(old).unwrap_or(&Value::Null);
         let namespace = text_at(object, &["metadata", "namespace"]).to_string();
         let name = text_at(object, &["metadata", "name"]).to_string();
-        let quotas = self.quota_kind()?;
+        let quotas = built_in("", "resourcequotas")?;
         let is_quota = std::ptr::eq(kind, quotas);
         if is_quota && let Some(quota) = new.as_deref_mut() {
             self.recounts.add(&namespace);
@@ -135,7 +129,7 @@ impl ApiServer {
     }
 
     async fn recount(&self, namespace: &str) -> Result<(), ApiError> {
-        let quotas = self.quota_kind()?;
+        let quotas = built_in("", "resourcequotas")?;
         let snapshot = self.read_snapshot("").await?;
         for entry in snapshot.range(&prefix_of(quotas, namespace), None, 0).entries {
             let (namespace, name) = split_key(quotas, &entry.key);
@@ -145,7 +139,7 @@ impl ApiServer {
     }
 
     /// A lost race is tried again: whoever won has booked something.
-    async fn recount_one(&self, quotas: &'static Kind, namespace: &str, name: &str) -> Result<(), ApiError> {
+    async fn recount_one(&self, quotas: &Kind, namespace: &str, name: &str) -> Result<(), ApiError> {
         const ATTEMPTS_MAX: usize = 64;
         for _ in 0..ATTEMPTS_MAX {
             let snapshot = self.read_snapshot("").await?;

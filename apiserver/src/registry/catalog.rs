@@ -1,23 +1,33 @@
 //! Finds the kind behind a path, and lists groups and versions in the order
-//! discovery shows them.
+//! discovery shows them. A catalog is never changed: kinds that come or go at
+//! run time make a new one.
 
-use skiff_kinds::{Kind, Subresource};
+use skiff_api::ApiError;
+use skiff_kinds::{Kind, KindRef, Subresource};
 use std::collections::HashMap;
+use std::sync::Arc;
 
 /// All kinds that this server serves.
 pub struct Catalog {
-    kinds: &'static [Kind],
-    by_resource: HashMap<(&'static str, &'static str), &'static Kind>,
+    /// Built-in kinds first.
+    kinds: Vec<KindRef>,
+    by_resource: HashMap<(&'static str, &'static str), usize>,
     /// Groups with their versions, preferred first; in upstream's order.
     groups: Vec<(&'static str, Vec<&'static str>)>,
 }
 
 impl Catalog {
-    pub fn new(kinds: &'static [Kind]) -> Self {
-        let by_resource = kinds.iter().map(|k| ((k.group, k.plural), k)).collect();
+    /// The built-in kinds and these; a custom kind never takes the place of a built-in one.
+    pub fn new(built_in: &'static [Kind], custom: &[Arc<Kind>]) -> Self {
+        let mut kinds: Vec<KindRef> = Vec::with_capacity(built_in.len() + custom.len());
+        kinds.extend(built_in.iter().map(KindRef::from));
+        kinds.extend(custom.iter().cloned().map(KindRef::from));
+        let mut by_resource = HashMap::with_capacity(kinds.len());
         let mut groups: Vec<(&'static str, Vec<&'static str>)> = Vec::new();
-        for kind in kinds {
-            let index = groups.iter().position(|(g, _)| *g == kind.group).unwrap_or_else(|| {
+        let mut group_at: HashMap<&'static str, usize> = HashMap::new();
+        for (at, kind) in kinds.iter().enumerate() {
+            by_resource.entry((kind.group, kind.plural)).or_insert(at);
+            let index = *group_at.entry(kind.group).or_insert_with(|| {
                 groups.push((kind.group, Vec::new()));
                 groups.len() - 1
             });
@@ -38,13 +48,14 @@ impl Catalog {
         }
     }
 
-    pub fn kinds(&self) -> &'static [Kind] {
-        self.kinds
+    pub fn kinds(&self) -> &[KindRef] {
+        &self.kinds
     }
 
-    pub fn resource(&self, group: &str, plural: &str) -> Option<&'static Kind> {
+    /// By group and plural name.
+    pub fn resource(&self, group: &str, plural: &str) -> Option<&KindRef> {
         // The map's key borrows 'static strings; a lookup by shorter ones needs no copy.
-        self.by_resource.get(&(group, plural)).copied()
+        self.by_resource.get(&(group, plural)).map(|at| &self.kinds[*at])
     }
 
     pub fn groups(&self) -> &[(&'static str, Vec<&'static str>)] {
@@ -59,8 +70,8 @@ impl Catalog {
     }
 
     /// Kinds of a group version, by plural.
-    pub fn in_version(&self, group: &str, version: &str) -> Vec<&'static Kind> {
-        let mut found: Vec<&'static Kind> = self
+    pub fn in_version(&self, group: &str, version: &str) -> Vec<&KindRef> {
+        let mut found: Vec<&KindRef> = self
             .kinds
             .iter()
             .filter(|k| k.group == group && k.versions.contains(&version))
@@ -116,7 +127,12 @@ fn stability(version: &str) -> (u8, std::cmp::Reverse<u32>, std::cmp::Reverse<u3
     (stage, read(major), read(minor))
 }
 
+/// A row that the server itself reads or writes.
+pub fn built_in(group: &str, plural: &str) -> Result<&'static Kind, ApiError> {
+    skiff_kinds::find(group, plural).ok_or_else(|| ApiError::internal(format!("{plural} are not served")))
+}
+
 /// The subresource row of a kind.
-pub fn subresource(kind: &'static Kind, name: &str) -> Option<&'static Subresource> {
+pub fn subresource(kind: &Kind, name: &str) -> Option<&'static Subresource> {
     kind.subresources.iter().find(|s| s.name == name)
 }

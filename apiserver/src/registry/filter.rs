@@ -4,7 +4,7 @@
 use super::split_key;
 use skiff_api::ApiError;
 use skiff_api::selector::{FieldSelector, LabelSelector};
-use skiff_kinds::Kind;
+use skiff_kinds::{Kind, KindRef};
 use skiff_store::Entry;
 use std::borrow::Cow;
 
@@ -22,13 +22,13 @@ fn stored_field(kind: &Kind, field: &str) -> Option<String> {
 
 /// Label and field selectors of one request.
 pub struct Filter {
-    kind: &'static Kind,
+    kind: KindRef,
     labels: Option<LabelSelector>,
     fields: FieldSelector,
 }
 
 impl Filter {
-    pub fn parse(kind: &'static Kind, labels: &str, fields: &str) -> Result<Self, ApiError> {
+    pub fn parse(kind: &KindRef, labels: &str, fields: &str) -> Result<Self, ApiError> {
         let labels = match labels.trim() {
             "" => None,
             text => Some(LabelSelector::parse(text).map_err(|e| ApiError::bad_request(e.to_string()))?),
@@ -39,13 +39,14 @@ impl Filter {
                 requirement.field = stored;
             }
             let field = requirement.field.as_str();
-            if !matches!(field, "metadata.name" | "metadata.namespace") && !kind.strategy.field_names().contains(&field)
+            if !matches!(field, "metadata.name" | "metadata.namespace")
+                && !kind.strategy().field_names().contains(&field)
             {
                 return Err(ApiError::bad_request(format!("field label not supported: {field}")));
             }
         }
         Ok(Self {
-            kind,
+            kind: kind.clone(),
             labels,
             fields: selector,
         })
@@ -80,7 +81,7 @@ impl Filter {
         }
         self.fields.is_empty()
             || self.fields.matches(|field| {
-                let (namespace, name) = split_key(self.kind, &entry.key);
+                let (namespace, name) = split_key(&self.kind, &entry.key);
                 Cow::Borrowed(match field {
                     "metadata.name" => name,
                     "metadata.namespace" => namespace,

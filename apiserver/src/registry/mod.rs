@@ -8,7 +8,7 @@ mod meta;
 mod objects;
 mod record;
 
-pub use catalog::{Catalog, subresource};
+pub use catalog::{Catalog, built_in, subresource};
 pub use filter::Filter;
 pub use key::{key_of, prefix_of, split_key};
 pub use meta::{

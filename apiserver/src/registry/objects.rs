@@ -79,7 +79,7 @@ impl DecodeCache {
 /// The objects of one snapshot.
 pub struct StoreObjects<'a> {
     pub snapshot: Arc<dyn Snapshot>,
-    pub catalog: &'a Catalog,
+    pub catalog: Arc<Catalog>,
     pub cache: &'a DecodeCache,
 }
 

@@ -9,7 +9,7 @@
 mod own;
 mod plan;
 
-use crate::registry::{StoreObjects, encode, key_of, text_at};
+use crate::registry::{StoreObjects, built_in, encode, key_of, text_at};
 use crate::respond;
 use crate::server::ApiServer;
 use bytes::Bytes;
@@ -42,7 +42,7 @@ impl ApiServer {
         let after = match new {
             None => Given::default(),
             Some(service) => {
-                let addresses = self.address_kind()?;
+                let addresses = built_in("networking.k8s.io", "ipaddresses")?;
                 let pool = Pool {
                     cidrs: &self.config.service_cidrs,
                     node_ports: self.config.node_port_range,
@@ -77,7 +77,7 @@ impl ApiServer {
                 after
             }
         };
-        let addresses = self.address_kind()?;
+        let addresses = built_in("networking.k8s.io", "ipaddresses")?;
         ops.extend(before.addresses.difference(&after.addresses).map(|ip| Op::Delete {
             key: address_key(addresses, *ip),
         }));
@@ -88,12 +88,6 @@ impl ApiServer {
                 .map(|port| Op::Delete { key: port_key(*port) }),
         );
         Ok((compare, ops))
-    }
-
-    fn address_kind(&self) -> Result<&'static Kind, ApiError> {
-        self.catalog
-            .resource("networking.k8s.io", "ipaddresses")
-            .ok_or_else(|| ApiError::internal("ipaddresses are not served"))
     }
 }
 

@@ -3,7 +3,7 @@
 
 use super::plan::nth;
 use crate::handler::Change;
-use crate::registry::key_of;
+use crate::registry::{built_in, key_of};
 use crate::server::{ApiServer, ServerError};
 use bytes::Bytes;
 use serde_json::{Value, json};
@@ -52,7 +52,7 @@ impl ApiServer {
     /// Makes the server's own objects again when they are deleted; sleeps otherwise.
     pub(crate) fn start_keeping_services(self: &Arc<Self>) {
         for (group, plural, namespace, name) in KEPT {
-            let Some(kind) = self.catalog.resource(group, plural) else {
+            let Ok(kind) = built_in(group, plural) else {
                 continue;
             };
             let key = key_of(kind, namespace, name);
@@ -97,16 +97,13 @@ impl ApiServer {
     /// Creates the object, or sets these of its fields where they differ.
     async fn keep(&self, group: &str, plural: &str, object: Value, fields: &[&str]) -> Result<(), ServerError> {
         self.ensure(group, plural, "default", object.clone()).await?;
-        let kind = self
-            .catalog
-            .resource(group, plural)
-            .ok_or_else(|| ApiError::internal(format!("unknown resource {plural}")))?;
+        let kind = built_in(group, plural)?;
         self.modify(kind, "default", "kubernetes", false, |old, _| {
             let mut new = old.clone();
             for field in fields {
                 new[*field] = object[*field].clone();
             }
-            kind.strategy.default(&mut new);
+            kind.strategy().default(&mut new);
             Ok(if new == *old { Change::Keep } else { Change::Write(new) })
         })
         .await?;

@@ -22,10 +22,10 @@ impl ApiServer {
     pub(crate) async fn special(
         self: &Arc<Self>,
         call: ServerCall,
-        target: Target,
+        target: &Target,
         sub: &'static Subresource,
     ) -> Result<Response<ApiBody>, ApiError> {
-        let kind = target.kind;
+        let kind = &*target.kind;
         let verb = call.info.verb;
         let passed_on = matches!(sub.name, "exec" | "attach" | "portforward" | "proxy" | "log");
         let proxied = sub.name == "proxy" && verb.is_empty();
@@ -60,9 +60,9 @@ impl ApiServer {
     pub(crate) async fn virtual_kind(
         self: &Arc<Self>,
         call: &ServerCall,
-        target: Target,
+        target: &Target,
     ) -> Option<Result<Response<ApiBody>, ApiError>> {
-        let kind = target.kind;
+        let kind = &*target.kind;
         match (kind.group, kind.plural) {
             ("", "bindings") if call.info.verb == "create" => Some(self.bind_pod(call, "").await),
             ("", "componentstatuses") => Some(self.component_statuses(call, target)),
@@ -75,7 +75,7 @@ impl ApiServer {
 
     /// Upstream's scheduler, controller manager and etcd run in this process:
     /// they are as healthy as this answer.
-    fn component_statuses(&self, call: &ServerCall, target: Target) -> Result<Response<ApiBody>, ApiError> {
+    fn component_statuses(&self, call: &ServerCall, target: &Target) -> Result<Response<ApiBody>, ApiError> {
         let item = |name: &str, message: &str| {
             json!({"kind": "ComponentStatus", "apiVersion": "v1", "metadata": {"name": name, "creationTimestamp": null},
                 "conditions": [{"type": "Healthy", "status": "True", "message": message}]})

@@ -3,7 +3,7 @@
 use super::{body_of, budget};
 use crate::body::ApiBody;
 use crate::handler::{Change, ServerCall, Target};
-use crate::registry::{Filter, StoreObjects, check_preconditions, deletion_timestamp, text_at};
+use crate::registry::{Filter, StoreObjects, built_in, check_preconditions, deletion_timestamp, text_at};
 use crate::respond;
 use crate::server::ApiServer;
 use http::Response;
@@ -22,7 +22,7 @@ impl ApiServer {
                 "name in URL does not match name in Binding object: {name} {given}"
             )));
         }
-        let kind = pod_kind(self)?;
+        let kind = built_in("", "pods")?;
         let now = respond::now_text();
         self.modify(kind, &call.info.namespace, name, call.options.dry_run, |pod, _| {
             let meta = &binding["metadata"];
@@ -34,7 +34,7 @@ impl ApiServer {
     }
 
     /// Deletes a pod unless a disruption budget forbids it.
-    pub(super) async fn evict_pod(&self, call: &ServerCall, target: Target) -> Result<Response<ApiBody>, ApiError> {
+    pub(super) async fn evict_pod(&self, call: &ServerCall, target: &Target) -> Result<Response<ApiBody>, ApiError> {
         let eviction = body_of(call, ("policy", "v1", "Eviction"))?;
         let mut options = crate::handler::DeleteOptions {
             dry_run: call.options.dry_run,
@@ -87,7 +87,7 @@ impl ApiServer {
             let Some(selector) = selector_text(&budget["spec"]["selector"]) else {
                 continue;
             };
-            if !Filter::parse(pod_kind(self)?, &selector, "")?.matches(entry) {
+            if !Filter::parse(&built_in("", "pods")?.into(), &selector, "")?.matches(entry) {
                 continue;
             }
             let name = text_at(&budget, &["metadata", "name"]).to_string();
@@ -103,10 +103,7 @@ impl ApiServer {
     /// Takes one disruption off the budget before the pod goes, so that the next
     /// eviction sees it although the controller has not counted yet.
     async fn spend_budget(&self, namespace: &str, name: &str, pod: &Value, dry_run: bool) -> Result<(), ApiError> {
-        let kind = self
-            .catalog
-            .resource("policy", "poddisruptionbudgets")
-            .ok_or_else(|| ApiError::internal("poddisruptionbudgets are not served"))?;
+        let kind = built_in("policy", "poddisruptionbudgets")?;
         let now = respond::now_text();
         self.modify(kind, namespace, name, dry_run, |budget, _| {
             Ok(match budget::spend(budget, pod, &now)? {
@@ -117,13 +114,6 @@ impl ApiServer {
         .await?;
         Ok(())
     }
-}
-
-fn pod_kind(server: &ApiServer) -> Result<&'static skiff_kinds::Kind, ApiError> {
-    server
-        .catalog
-        .resource("", "pods")
-        .ok_or_else(|| ApiError::internal("pods are not served"))
 }
 
 /// A LabelSelector as the text of a `labelSelector` parameter; `None` selects nothing.

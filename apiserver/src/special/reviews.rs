@@ -14,8 +14,8 @@ use skiff_api::{ApiError, FieldError};
 use std::sync::Arc;
 
 impl ApiServer {
-    pub(super) fn review(self: &Arc<Self>, call: &ServerCall, target: Target) -> Result<Response<ApiBody>, ApiError> {
-        let kind = target.kind;
+    pub(super) fn review(self: &Arc<Self>, call: &ServerCall, target: &Target) -> Result<Response<ApiBody>, ApiError> {
+        let kind = &*target.kind;
         // An answer has no other form: it is no table.
         negotiate(call.header(http::header::ACCEPT), &[])?;
         let mut review = body_of(call, (kind.group, target.version, kind.kind))?;

@@ -12,15 +12,15 @@ use serde_json::{Value, json};
 use skiff_api::{ApiError, FieldError};
 
 impl ApiServer {
-    pub(super) async fn get_scale(&self, call: &ServerCall, target: Target) -> Result<Response<ApiBody>, ApiError> {
+    pub(super) async fn get_scale(&self, call: &ServerCall, target: &Target) -> Result<Response<ApiBody>, ApiError> {
         let snapshot = self.read_snapshot(&call.options.resource_version).await?;
         let entry = self.entry(target, &*snapshot, &call.info.namespace, &call.info.name)?;
         let object = codec::stored(&entry)?;
         respond::plain(200, call.header(http::header::ACCEPT), &scale_of(&object))
     }
 
-    pub(super) async fn write_scale(&self, call: &ServerCall, target: Target) -> Result<Response<ApiBody>, ApiError> {
-        let kind = target.kind;
+    pub(super) async fn write_scale(&self, call: &ServerCall, target: &Target) -> Result<Response<ApiBody>, ApiError> {
+        let kind = &*target.kind;
         let options = json!({});
         let content_type = call.header(http::header::CONTENT_TYPE);
         let applied = if call.info.verb == "patch" && codec::is_apply(content_type) {
@@ -37,7 +37,7 @@ impl ApiServer {
             manager: &manager,
         };
         let args = UpdateArgs {
-            target: Target { sub: None, ..target },
+            target: &target.main(),
             namespace: &call.info.namespace,
             name: &call.info.name,
             user: &call.user,
@@ -95,7 +95,7 @@ impl ApiServer {
 }
 
 /// An applied Scale as what it means for the workload.
-fn applied_to_parent(call: &ServerCall, target: Target) -> Result<Value, ApiError> {
+fn applied_to_parent(call: &ServerCall, target: &Target) -> Result<Value, ApiError> {
     let scale = codec::apply_body(&call.body)?;
     let given = (text_at(&scale, &["apiVersion"]), text_at(&scale, &["kind"]));
     if given != ("autoscaling/v1", "Scale") {
