@@ -3,6 +3,7 @@
 //! Source: <https://kubernetes.io/docs/reference/kubernetes-api/common-definitions/status/>.
 
 use serde_json::{Value, json};
+use std::borrow::Cow;
 use std::fmt;
 
 /// Why one field of an object was refused; becomes a cause of a `422 Invalid`.
@@ -142,7 +143,8 @@ fn shown(value: &Value) -> String {
 pub struct ApiError {
     pub code: u16,
     /// Kubernetes' machine-readable reason (`NotFound`, `Conflict`, ...); empty if none fits.
-    pub reason: &'static str,
+    /// A webhook may give one of its own.
+    pub reason: Cow<'static, str>,
     pub message: String,
     /// `details` of the Status: name, group, kind, uid, causes, retryAfterSeconds.
     pub details: Option<Value>,
@@ -152,7 +154,7 @@ impl ApiError {
     pub fn new(code: u16, reason: &'static str, message: impl Into<String>) -> Self {
         Self {
             code,
-            reason,
+            reason: Cow::Borrowed(reason),
             message: message.into(),
             details: None,
         }
@@ -314,7 +316,7 @@ impl ApiError {
             "message": self.message, "code": self.code,
         });
         if !self.reason.is_empty() {
-            status["reason"] = self.reason.into();
+            status["reason"] = self.reason.as_ref().into();
         }
         if let Some(details) = &self.details {
             status["details"] = details.clone();

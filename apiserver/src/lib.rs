@@ -27,6 +27,7 @@ mod serve;
 mod server;
 mod services;
 mod special;
+mod webhook;
 
 pub use body::ApiBody;
 pub use config::Config;

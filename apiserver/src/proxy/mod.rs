@@ -22,6 +22,7 @@ use bytes::Bytes;
 use dial::Backend;
 use http::Response;
 use plan::Place;
+pub(crate) use plan::endpoint_of;
 use serde_json::Value;
 use skiff_access::Objects;
 use skiff_api::ApiError;

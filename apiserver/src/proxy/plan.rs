@@ -215,6 +215,22 @@ pub(super) fn pod_address(pod: &Value, place: &Place<'_>) -> Result<(String, u16
     Ok((ip.to_string(), port))
 }
 
+/// A ready endpoint of a Service's port, for callers that know both by name.
+pub(crate) fn endpoint_of(
+    service: &Value,
+    slices: &[Arc<Value>],
+    name: &str,
+    port: &str,
+    seed: u64,
+) -> Result<(String, u16), ApiError> {
+    let place = Place {
+        scheme: "https",
+        name,
+        port,
+    };
+    service_address(service, slices, &place, seed)
+}
+
 /// A ready endpoint of the Service's port that is named or numbered.
 pub(super) fn service_address(
     service: &Value,
