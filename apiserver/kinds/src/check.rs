@@ -4,7 +4,7 @@
 
 use crate::tree::Tree;
 use serde_json::Value;
-use skiff_api::FieldError;
+use skiff_api::{FieldError, FieldErrorKind};
 use std::fmt;
 
 #[derive(Debug, Clone, Copy)]
@@ -109,6 +109,37 @@ impl Errors {
         self.push(|| FieldError::too_long(path.to_string(), max));
     }
 
+    /// Something is wrong with a value that is not shown.
+    pub fn invalid_unshown(&mut self, path: &Path, message: &str) {
+        self.push(|| FieldError {
+            field: path.to_string(),
+            kind: FieldErrorKind::Invalid,
+            detail: format!("Invalid value: {message}"),
+        });
+    }
+
+    pub fn too_many(&mut self, path: &Path, actual: usize, max: usize) {
+        self.push(|| FieldError::too_many(path.to_string(), actual, max));
+    }
+
+    /// A duplicate with a word on what must be unique.
+    pub fn duplicate_because(&mut self, path: &Path, value: impl Into<Value>, why: &str) {
+        self.push(|| {
+            let mut error = FieldError::duplicate(path.to_string(), &value.into());
+            error.detail = format!("{}: {why}", error.detail);
+            error
+        });
+    }
+
+    /// What is named is not there, with a word on what may be named.
+    pub fn not_found_because(&mut self, path: &Path, value: &str, why: &str) {
+        self.push(|| {
+            let mut error = FieldError::not_found(path.to_string(), &value.into());
+            error.detail = format!("{}: {why}", error.detail);
+            error
+        });
+    }
+
     /// One error per message.
     pub fn all(&mut self, path: &Path, value: &str, messages: Vec<String>) {
         for message in messages {
@@ -148,6 +179,21 @@ impl Errors {
     pub fn range(&mut self, object: &Value, path: &Path, key: &str, min: i64, max: i64) {
         if let Some(n) = object.int(key).filter(|n| *n < min || *n > max) {
             self.invalid(&path.of(key), n, &format!("must be between {min} and {max}, inclusive"));
+        }
+    }
+
+    /// The texts at `keys` must be there.
+    pub fn texts_required(&mut self, object: &Value, path: &Path, keys: &[&str]) {
+        for key in keys {
+            self.text_required(object, path, key);
+        }
+    }
+
+    /// The text at `key`, if there, must be a name by the rule.
+    pub fn name_at(&mut self, object: &Value, path: &Path, key: &str, rule: fn(&str) -> Vec<String>) {
+        let name = object.text(key);
+        if !name.is_empty() {
+            self.all(&path.of(key), name, rule(name));
         }
     }
 

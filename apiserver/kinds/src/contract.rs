@@ -162,6 +162,11 @@ pub trait Strategy: Sync + Send {
         Vec::new()
     }
 
+    /// What is checked of a new object only, besides `validate`.
+    fn validate_create(&self, _object: &Value) -> Vec<FieldError> {
+        Vec::new()
+    }
+
     /// Update rules (immutable fields...) besides `validate`.
     fn validate_update(&self, _subresource: &str, _new: &Value, _old: &Value) -> Vec<FieldError> {
         Vec::new()
@@ -170,6 +175,11 @@ pub trait Strategy: Sync + Send {
     /// Texts for `Warning` headers.
     fn warnings(&self, _object: &Value) -> Vec<String> {
         Vec::new()
+    }
+
+    /// Texts for `Warning` headers of an update of the main resource.
+    fn update_warnings(&self, new: &Value, _old: &Value) -> Vec<String> {
+        self.warnings(new)
     }
 
     /// Cells of the table row, one per column.

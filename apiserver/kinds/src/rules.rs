@@ -2,6 +2,7 @@
 //! function pointers over a base, so that a kind states only what is its own;
 //! the status split, the generation and the checks of `metadata` live here once.
 
+use crate::check::Errors;
 use crate::contract::Strategy;
 use crate::meta;
 use crate::tree::Tree;
@@ -34,6 +35,8 @@ pub struct Rules {
     /// The kind keeps `metadata.generation`, bumped when something besides
     /// metadata and status changes.
     pub generation: bool,
+    /// Whether an update counts as one of the desired state, and so bumps the generation.
+    pub bumps: fn(&Value, &Value) -> bool,
     /// Subresources that `prepare_update` splits itself.
     pub apart: &'static [&'static str],
     pub default: fn(&mut Value),
@@ -41,8 +44,11 @@ pub struct Rules {
     /// After the status split, before the generation.
     pub prepare_update: fn(&str, &mut Value, &Value),
     pub validate: fn(&Value) -> Vec<FieldError>,
+    pub validate_create: fn(&Value) -> Vec<FieldError>,
     pub validate_update: fn(&str, &Value, &Value) -> Vec<FieldError>,
     pub warnings: fn(&Value) -> Vec<String>,
+    /// Every update warns, not only one that bumps the generation.
+    pub warns_always: bool,
     pub row: fn(&Value, Timestamp) -> Vec<Value>,
     pub fields: fn(&Value) -> Vec<(&'static str, String)>,
     pub field_names: &'static [&'static str],
@@ -56,13 +62,16 @@ impl Rules {
         status: false,
         status_at_creation: false,
         generation: false,
+        bumps: desired_state_changed,
         apart: &[],
         default: |_| {},
         prepare_create: |_| {},
         prepare_update: |_, _, _| {},
         validate: |_| Vec::new(),
+        validate_create: |_| Vec::new(),
         validate_update: |_, _, _| Vec::new(),
         warnings: |_| Vec::new(),
+        warns_always: false,
         row: default_row,
         fields: |_| Vec::new(),
         field_names: &[],
@@ -122,7 +131,7 @@ impl Strategy for Rules {
         (self.prepare_update)(subresource, new, old);
         if self.generation {
             let before = old.int("metadata.generation").unwrap_or(0);
-            let bump = i64::from(subresource != "status" && desired_state_changed(new, old));
+            let bump = i64::from(subresource != "status" && (self.bumps)(new, old));
             if new["metadata"].is_object() {
                 new["metadata"]["generation"] = (before + bump).into();
             }
@@ -130,9 +139,14 @@ impl Strategy for Rules {
     }
 
     fn validate(&self, object: &Value) -> Vec<FieldError> {
-        let mut errors = meta::validate(object, self.name);
-        errors.extend((self.validate)(object));
-        errors
+        let mut errors = Errors(meta::validate(object, self.name));
+        meta::standard_finalizers(object, &mut errors);
+        errors.0.extend((self.validate)(object));
+        errors.0
+    }
+
+    fn validate_create(&self, object: &Value) -> Vec<FieldError> {
+        (self.validate_create)(object)
     }
 
     fn validate_update(&self, subresource: &str, new: &Value, old: &Value) -> Vec<FieldError> {
@@ -143,6 +157,14 @@ impl Strategy for Rules {
 
     fn warnings(&self, object: &Value) -> Vec<String> {
         (self.warnings)(object)
+    }
+
+    fn update_warnings(&self, new: &Value, old: &Value) -> Vec<String> {
+        let unchanged = self.generation && new.at("metadata.generation") == old.at("metadata.generation");
+        if unchanged && !self.warns_always {
+            return Vec::new();
+        }
+        (self.warnings)(new)
     }
 
     fn row(&self, object: &Value, now: Timestamp) -> Vec<Value> {
@@ -200,7 +222,7 @@ fn keep_all_but_status(new: &mut Value, old: &Value) {
 }
 
 /// Whether anything besides metadata and status differs.
-fn desired_state_changed(new: &Value, old: &Value) -> bool {
+pub(crate) fn desired_state_changed(new: &Value, old: &Value) -> bool {
     let (Some(new), Some(old)) = (new.as_object(), old.as_object()) else {
         return new != old;
     };

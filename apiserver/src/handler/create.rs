@@ -189,7 +189,8 @@ impl ApiServer {
         mutated?;
         kind.strategy().prepare_create(object);
         kind.strategy().default(object);
-        let errors = kind.strategy().validate(object);
+        let mut errors = kind.strategy().validate(object);
+        errors.extend(kind.strategy().validate_create(object));
         if !errors.is_empty() {
             return Err(ApiError::invalid(kind.group, kind.kind, &name, &errors));
         }

@@ -160,7 +160,7 @@ impl ApiServer {
         if !errors.is_empty() {
             return Err(ApiError::invalid(kind.group, kind.kind, args.name, &errors));
         }
-        for warning in kind.strategy().warnings(&new) {
+        for warning in kind.strategy().update_warnings(&new, old) {
             if sub.is_empty() && !warnings.contains(&warning) {
                 warnings.push(warning);
             }

@@ -58,15 +58,6 @@ pub(crate) fn spec(spec: &Value, path: &Path, of: Of, errors: &mut Errors) {
     }
 }
 
-impl Errors {
-    fn name_at(&mut self, object: &Value, path: &Path, key: &str, rule: fn(&str) -> Vec<String>) {
-        let name = object.text(key);
-        if !name.is_empty() {
-            self.all(&path.of(key), name, rule(name));
-        }
-    }
-}
-
 fn identity(spec: &Value, path: &Path, errors: &mut Errors) {
     errors.name_at(spec, path, "serviceAccountName", names::dns_subdomain);
     errors.name_at(spec, path, "nodeName", names::dns_subdomain);
