@@ -5,7 +5,7 @@ DATA_DIR ?= /var/lib/skiff
 NODES ?= 1
 export DATA_DIR NODES
 
-.PHONY: up down build images deps test test-long verify fix bench clean
+.PHONY: up down build images deps test test-long verify fix bench bench-api clean
 
 up: build            ## start a cluster of NODES nodes and wait until it is Ready
 	@scripts/up.sh
@@ -45,6 +45,9 @@ fix: deps            ## format, and mend what can be mended by machine
 
 bench: build         ## print the figures
 	@scripts/bench.sh
+
+bench-api: build     ## print the API server's figures: many objects, clients, watchers
+	@scripts/bench.sh api
 
 clean:
 	cargo clean

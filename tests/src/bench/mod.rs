@@ -15,6 +15,7 @@ mod machine;
 mod pods;
 mod process;
 mod sample;
+pub mod scale;
 mod start;
 mod table;
 mod tracker;

@@ -43,6 +43,21 @@ impl Process {
         anyhow::bail!("process {inside} of the host does not run")
     }
 
+    pub fn pid(self) -> i32 {
+        self.0
+    }
+
+    /// Forgets the highest memory use so far.
+    pub fn reset_peak(self) -> Result<()> {
+        std::fs::write(format!("/proc/{}/clear_refs", self.0), "5").context("cannot reset the memory's peak")
+    }
+
+    /// The highest memory use since.
+    pub fn peak_bytes(self) -> Result<u64> {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.0))?;
+        Ok(number(&status, "VmHWM:") << 10)
+    }
+
     pub fn usage(self) -> Result<Usage> {
         let read = |file: &str| {
             std::fs::read_to_string(format!("/proc/{}/{file}", self.0))

@@ -1,7 +1,8 @@
-//! `bench [--only start,pods,api,idle] [--network N]`: prints the project's figures.
+//! `bench [--only start,pods,api,idle] [--network N]`, or
+//! `bench api [--only writes,lists,watchers,definitions] [--network N]`: prints the project's figures.
 
 use anyhow::{Context, Result, bail};
-use skiff_tests::bench::{Part, run};
+use skiff_tests::bench::{Part, run, scale};
 use skiff_tests::{Network, Programs};
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -15,22 +16,34 @@ const TIME_MAX: Duration = Duration::from_secs(480);
 #[tokio::main]
 async fn main() -> Result<()> {
     rustls::crypto::ring::default_provider().install_default().ok();
-    let mut parts: BTreeSet<Part> = Part::ALL.into_iter().collect();
+    let mut only = None;
     let mut network = NETWORK;
-    let mut arguments = std::env::args().skip(1);
+    let mut arguments = std::env::args().skip(1).peekable();
+    let api = arguments.next_if(|first| first == "api").is_some();
     while let Some(argument) = arguments.next() {
         let value = arguments.next().with_context(|| format!("{argument} needs a value"))?;
         match argument.as_str() {
-            "--only" => parts = Part::parse_list(&value)?,
+            "--only" => only = Some(value),
             "--network" => network = value.parse().context("--network is a number up to 255")?,
-            _ => bail!("usage: bench [--only start,pods,api,idle] [--network N]"),
+            _ => bail!("usage: bench [api] [--only PART,...] [--network N]"),
         }
     }
     let programs = Programs::beside(&std::env::current_exe()?)?;
+    let network = Network { id: network };
     let mut terminated = signal(SignalKind::terminate())?;
+    let measured = async {
+        if api {
+            let all = || scale::Part::ALL.into_iter().collect();
+            let parts: BTreeSet<scale::Part> = only.as_deref().map_or_else(|| Ok(all()), scale::Part::parse_list)?;
+            return scale::run(&parts, programs, network).await;
+        }
+        let all = || Part::ALL.into_iter().collect();
+        let parts: BTreeSet<Part> = only.as_deref().map_or_else(|| Ok(all()), Part::parse_list)?;
+        run(&parts, programs, network).await
+    };
     // Whatever ends it, the cluster is dropped, which removes it.
     tokio::select! {
-        outcome = run(&parts, programs, Network { id: network }) => outcome,
+        outcome = measured => outcome,
         _ = tokio::signal::ctrl_c() => bail!("interrupted"),
         _ = terminated.recv() => bail!("terminated"),
         () = tokio::time::sleep(TIME_MAX) => bail!("not done after {TIME_MAX:?}"),

@@ -1,0 +1,94 @@
+//! `make bench-api`: what the API server does with many objects, many clients and
+//! many watchers. One server without a node, on a core of its own; the clients on
+//! the others.
+//!
+//! ```text
+//! start --> writes --> 1k, 10k, 50k pods: lists, memory --> gets --> watchers --> 500 definitions
+//! ```
+
+mod definitions;
+mod lists;
+mod pin;
+mod pods;
+mod watchers;
+mod writes;
+
+use super::connection::Endpoint;
+use super::machine;
+use super::process::Process;
+use super::start;
+use super::table::Table;
+use crate::{Cluster, Network, Programs};
+use anyhow::{Context, Result, bail};
+use std::collections::BTreeSet;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Part {
+    Writes,
+    Lists,
+    Watchers,
+    Definitions,
+}
+
+impl Part {
+    pub const ALL: [Self; 4] = [Self::Writes, Self::Lists, Self::Watchers, Self::Definitions];
+
+    /// From `writes,lists,watchers,definitions`.
+    pub fn parse_list(text: &str) -> Result<BTreeSet<Self>> {
+        text.split(',')
+            .map(|word| {
+                Ok(match word.trim() {
+                    "writes" => Self::Writes,
+                    "lists" => Self::Lists,
+                    "watchers" => Self::Watchers,
+                    "definitions" => Self::Definitions,
+                    other => bail!("{other:?} is none of writes, lists, watchers, definitions"),
+                })
+            })
+            .collect()
+    }
+}
+
+/// Prints the table even when a part fails, and then fails.
+pub async fn run(parts: &BTreeSet<Part>, programs: Programs, network: Network) -> Result<()> {
+    let mut cluster = Cluster::new(programs, network)?;
+    cluster.add_host()?;
+    let mut table = Table {
+        header: machine::describe(&cluster.dir),
+        ..Table::default()
+    };
+    let before = machine::load();
+    let outcome = measure(&cluster, parts, &mut table).await;
+    table.header.push(format!(
+        "load (1, 5, 15 min): {before} before, {} after",
+        machine::load()
+    ));
+    table.header.push(String::new());
+    println!("{table}");
+    outcome.map_err(|error| error.context(cluster.logs()))
+}
+
+async fn measure(cluster: &Cluster, parts: &BTreeSet<Part>, table: &mut Table) -> Result<()> {
+    let (endpoint, _) = start::start(cluster, &["--disable-agent"], None)
+        .await
+        .context("start")?;
+    let skiff = Process::of_host(cluster.hosts[0].pid, &cluster.hosts[0].data_dir().join("skiff.pid"))?;
+    table.header.push(pin::apart(skiff.pid())?);
+    for part in parts {
+        part.measure(&endpoint, skiff, table)
+            .await
+            .with_context(|| format!("{part:?}"))?;
+    }
+    Ok(())
+}
+
+impl Part {
+    async fn measure(self, endpoint: &Endpoint, skiff: Process, table: &mut Table) -> Result<()> {
+        match self {
+            Self::Writes => writes::measure(endpoint, skiff, table).await,
+            Self::Lists => lists::measure(endpoint, skiff, table).await,
+            Self::Watchers => watchers::measure(endpoint, skiff, table).await,
+            Self::Definitions => definitions::measure(endpoint, skiff, table).await,
+        }
+    }
+}
