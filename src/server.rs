@@ -50,7 +50,7 @@ pub async fn run(args: ServerArgs) -> Result<()> {
     let advertise = args.advertise_address.unwrap_or(node_ip);
     let (pki, store) = open(&args, node_ip, advertise).await?;
     let server = api_server(&args, &pki, store.clone(), advertise).await?;
-    let tls = Arc::new(pki::server_config(&pki.server, pki.ca.certificate_pem())?);
+    let tls = Arc::new(pki::server_config(&pki.server, &pki.client_authorities_pem())?);
 
     let mut tasks: JoinSet<(&'static str, Result<()>)> = JoinSet::new();
     let serving = server.clone().serve(listener, tls, shutdown.clone());
@@ -187,6 +187,7 @@ async fn api_server(args: &ServerArgs, pki: &Pki, store: Arc<RaftStore>, adverti
         api_audiences: vec![issuer.clone()],
         issuer,
         client_ca_pem: pki.ca.certificate_pem().to_string(),
+        front_proxy_ca_pem: pki.front_proxy_ca.certificate_pem().to_string(),
     })?;
     let config = skiff_apiserver::Config {
         listen: SocketAddr::new(args.bind_address, args.https_listen_port),
@@ -200,6 +201,7 @@ async fn api_server(args: &ServerArgs, pki: &Pki, store: Arc<RaftStore>, adverti
             Some(&pki.kubelet_client),
         )?)),
         client_ca_pem: pki.ca.certificate_pem().to_string(),
+        front_proxy_client: Some(Arc::new(pki.front_proxy_client.clone())),
     };
     let store: Arc<dyn Store> = store;
     Ok(ApiServer::new(config, store, access).await?)

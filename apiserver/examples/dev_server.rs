@@ -35,6 +35,7 @@ async fn main() -> anyhow::Result<()> {
         issuer: "https://kubernetes.default.svc.cluster.local".into(),
         api_audiences: vec!["https://kubernetes.default.svc.cluster.local".into()],
         client_ca_pem: pki.ca.certificate_pem().to_string(),
+        front_proxy_ca_pem: pki.front_proxy_ca.certificate_pem().to_string(),
     })?;
     let config = Config {
         listen,
@@ -44,6 +45,7 @@ async fn main() -> anyhow::Result<()> {
             pki.ca.certificate_pem(),
             Some(&pki.kubelet_client),
         )?)),
+        front_proxy_client: Some(Arc::new(pki.front_proxy_client.clone())),
         ..Config::default()
     };
     let server = ApiServer::new(config, Arc::new(skiff_store::MemoryStore::new()), access).await?;
@@ -55,7 +57,7 @@ async fn main() -> anyhow::Result<()> {
         &pki.admin,
     );
     std::fs::write(dir.join("admin.kubeconfig"), text)?;
-    let tls = Arc::new(server_config(&pki.server, pki.ca.certificate_pem())?);
+    let tls = Arc::new(server_config(&pki.server, &pki.client_authorities_pem())?);
     let listener = tokio::net::TcpListener::bind(listen).await?;
     eprintln!("serving on {listen} after {:?}", started.elapsed());
     let shutdown = CancellationToken::new();

@@ -2,6 +2,7 @@
 //! and files.
 
 use ipnet::IpNet;
+use skiff_access::pki::Identity;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
@@ -24,6 +25,8 @@ pub struct Config {
     pub kubelet_client: Option<Arc<rustls::ClientConfig>>,
     /// PEM of the CA of client certificates, published to extension servers.
     pub client_ca_pem: String,
+    /// How this server proves to extension API servers that it may name users.
+    pub front_proxy_client: Option<Arc<Identity>>,
 }
 
 impl std::fmt::Debug for Config {
@@ -47,6 +50,7 @@ impl Default for Config {
             node_port_range: (30000, 32767),
             kubelet_client: None,
             client_ca_pem: String::new(),
+            front_proxy_client: None,
         }
     }
 }

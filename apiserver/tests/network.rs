@@ -27,7 +27,7 @@ async fn running() -> Running {
     let fixture = fixture().await;
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
-    let tls = Arc::new(pki::server_config(&fixture.pki.server, fixture.pki.ca.certificate_pem()).unwrap());
+    let tls = Arc::new(pki::server_config(&fixture.pki.server, &fixture.pki.client_authorities_pem()).unwrap());
     let stop = CancellationToken::new();
     let (server, token) = (fixture.server.clone(), stop.clone());
     let task = tokio::spawn(async move { server.serve(listener, tls, token).await.unwrap() });

@@ -2,15 +2,18 @@
 //! caches and randomness; the deciding is in the modules it calls.
 
 use crate::admission;
+use crate::authentication::request_header::{self, ALLOWED_NAMES};
 use crate::authentication::service_account::{self, LEGACY_ISSUER};
 use crate::authentication::x509::CertificateUser;
 use crate::authentication::{ServiceAccountKey, bootstrap_token, jwt, x509};
 use crate::authorization::Authorizers;
 use crate::contract::{AdmissionRequest, Admitted, Attributes, Credentials, Decision, Objects, UserInfo};
 use crate::error::AccessError;
+use crate::pki::{Voucher, Vouchers};
 use crate::policy;
 use jiff::Timestamp;
 use ring::digest;
+use rustls_pki_types::CertificateDer;
 use serde_json::{Value, json};
 use skiff_api::ApiError;
 use std::collections::HashMap;
@@ -33,6 +36,8 @@ pub struct AccessConfig {
     pub api_audiences: Vec<String>,
     /// PEM of the CA(s) of client certificates, published to extension API servers.
     pub client_ca_pem: String,
+    /// PEM of the CA(s) of front proxies; empty: nobody may act as one.
+    pub front_proxy_ca_pem: String,
 }
 
 /// A token and the expiration to tell the client.
@@ -45,6 +50,7 @@ pub struct IssuedToken {
 pub struct Access {
     config: AccessConfig,
     authorizers: Authorizers,
+    vouchers: Vouchers,
     /// Claims by SHA-256 of the token: spares an ECDSA verification per request.
     verified: Cache<Value>,
     /// Users by SHA-256 of the certificate: spares parsing it per request.
@@ -60,8 +66,11 @@ impl Access {
             return Err(AccessError::NoAudience);
         }
         let node_rules = policy::node_rules();
+        let vouchers = Vouchers::new(&config.client_ca_pem, &config.front_proxy_ca_pem)
+            .map_err(|e| AccessError::Authority(e.to_string()))?;
         Ok(Access {
             config,
+            vouchers,
             authorizers: Authorizers::new(node_rules),
             verified: Mutex::default(),
             certificates: Mutex::default(),
@@ -75,6 +84,16 @@ impl Access {
         objects: &dyn Objects,
         now: Timestamp,
     ) -> Result<Option<UserInfo>, ApiError> {
+        if let (Some(proxy), Some(remote)) = (c.proxy_certificate, c.remote)
+            && let Some(certificate) = self.certificate_user(proxy)
+            && ALLOWED_NAMES.contains(&certificate.user.name.as_str())
+        {
+            if now.as_second() > certificate.not_after {
+                tracing::debug!("a front proxy's certificate expired while it was connected");
+                return Err(ApiError::unauthorized());
+            }
+            return Ok(Some(remote.user()));
+        }
         if let Some(certificate) = c.peer_certificate.and_then(|der| self.certificate_user(der)) {
             // TLS checked this when the connection began, which may be long ago.
             if now.as_second() > certificate.not_after {
@@ -88,7 +107,7 @@ impl Access {
         }
         let Some(token) = c.bearer_token else {
             // A certificate that TLS accepted but that names no user is no proof of anything.
-            return if c.peer_certificate.is_some() {
+            return if c.peer_certificate.is_some() || c.proxy_certificate.is_some() {
                 Err(ApiError::unauthorized())
             } else {
                 Ok(None)
@@ -193,7 +212,17 @@ impl Access {
 
     /// What exists in every cluster from the start.
     pub fn bootstrap_objects(&self) -> Vec<Value> {
-        policy::bootstrap_objects(&self.config.client_ca_pem)
+        policy::bootstrap_objects(&self.trust_data())
+    }
+
+    /// Data of the ConfigMap that extension API servers read their trust from.
+    pub fn trust_data(&self) -> Vec<(&'static str, String)> {
+        request_header::trust_data(&self.config.client_ca_pem, &self.config.front_proxy_ca_pem)
+    }
+
+    /// Which of the cluster's authorities vouches for a client's certificates (leaf first).
+    pub fn voucher(&self, chain: &[CertificateDer<'_>]) -> Option<Voucher> {
+        self.vouchers.of(chain)
     }
 
     fn authenticate_token(

@@ -1,6 +1,7 @@
 //! What the API server asks of identity and admission, and what these may ask
 //! of the API server: plain values both ways, no sockets, no store.
 
+use crate::authentication::request_header::RemoteUser;
 use serde_json::Value;
 use skiff_api::ApiError;
 use std::collections::BTreeMap;
@@ -21,6 +22,10 @@ pub struct UserInfo {
 pub struct Credentials<'a> {
     /// DER of the client certificate, whose chain TLS has verified against the cluster's CA.
     pub peer_certificate: Option<&'a [u8]>,
+    /// DER of the client certificate, if it is the front-proxy CA that vouches for it.
+    pub proxy_certificate: Option<&'a [u8]>,
+    /// Whom that front proxy names.
+    pub remote: Option<&'a RemoteUser>,
     /// Value of `Authorization: Bearer`.
     pub bearer_token: Option<&'a str>,
 }

@@ -11,4 +11,6 @@ pub enum AccessError {
     BadServiceAccountKey(String),
     #[error("no API audience was given: service account tokens need at least one, usually the issuer URL")]
     NoAudience,
+    #[error("an authority of client certificates cannot be used: {0}")]
+    Authority(String),
 }

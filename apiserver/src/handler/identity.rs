@@ -5,6 +5,8 @@ use crate::request::{QueryOptions, RequestInfo};
 use crate::server::ApiServer;
 use bytes::Bytes;
 use http::{HeaderMap, header};
+use skiff_access::authentication::request_header::RemoteUser;
+use skiff_access::pki::Voucher;
 use skiff_access::{
     Attributes, Credentials, Decision, ImpersonationRequest, Objects, UserInfo, anonymous, impersonation,
 };
@@ -14,8 +16,8 @@ use std::sync::Arc;
 /// How a request reached the server.
 #[derive(Debug, Clone)]
 pub(crate) enum Peer {
-    /// Over TLS; the verified client certificate's DER, if one was shown.
-    Network { certificate: Option<Bytes> },
+    /// Over TLS; the verified client certificate's DER, if one was shown, and who vouches for it.
+    Network { certificate: Option<(Voucher, Bytes)> },
     /// From a component in this process, whose identity is fixed.
     Process(Arc<UserInfo>),
 }
@@ -49,14 +51,19 @@ const ANONYMOUS_PATHS: [&str; 4] = ["/healthz", "/livez", "/readyz", "/version"]
 
 impl ApiServer {
     pub(crate) fn authenticate(&self, peer: &Peer, headers: &HeaderMap, path: &str) -> Result<Arc<UserInfo>, ApiError> {
-        let (certificate, token) = match peer {
+        let certificate = match peer {
             Peer::Process(user) => return Ok(user.clone()),
-            Peer::Network { certificate } => (certificate.as_deref(), bearer_token(headers)),
+            Peer::Network { certificate } => certificate.as_ref(),
         };
+        let vouched = |by: Voucher| certificate.filter(|(v, _)| *v == by).map(|(_, der)| der.as_ref());
+        let proxy_certificate = vouched(Voucher::FrontProxy);
+        let remote = proxy_certificate.and_then(|_| RemoteUser::read(text_headers(headers)));
         let objects = self.objects(self.store.snapshot());
         let credentials = Credentials {
-            peer_certificate: certificate,
-            bearer_token: token,
+            peer_certificate: vouched(Voucher::Cluster),
+            proxy_certificate,
+            remote: remote.as_ref(),
+            bearer_token: bearer_token(headers),
         };
         let user = self
             .access
@@ -110,6 +117,12 @@ impl ApiServer {
             Decision::Deny { reason } => Err(forbidden(attributes, &reason)),
         }
     }
+}
+
+fn text_headers(headers: &HeaderMap) -> impl Iterator<Item = (&str, &str)> {
+    headers
+        .iter()
+        .filter_map(|(name, value)| Some((name.as_str(), value.to_str().ok()?)))
 }
 
 fn anonymous_may_ask(path: &str) -> bool {

@@ -31,10 +31,15 @@ pub async fn fixture() -> Fixture {
         issuer: issuer.clone(),
         api_audiences: vec![issuer],
         client_ca_pem: pki.ca.certificate_pem().to_string(),
+        front_proxy_ca_pem: pki.front_proxy_ca.certificate_pem().to_string(),
     })
     .unwrap();
     let store = Arc::new(skiff_store::MemoryStore::new());
-    let server = ApiServer::new(Config::default(), store, access).await.unwrap();
+    let config = Config {
+        front_proxy_client: Some(Arc::new(pki.front_proxy_client.clone())),
+        ..Config::default()
+    };
+    let server = ApiServer::new(config, store, access).await.unwrap();
     Fixture { server, pki, _dir: dir }
 }
 

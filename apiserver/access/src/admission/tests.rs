@@ -5,7 +5,7 @@ use crate::policy;
 use serde_json::json;
 
 fn cluster(more: Vec<Value>) -> Fake {
-    let mut objects = policy::bootstrap_objects("");
+    let mut objects = policy::bootstrap_objects(&[]);
     objects.push(
         json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "dev"}, "status": {"phase": "Active"}}),
     );

@@ -4,6 +4,7 @@
 pub mod bootstrap_token;
 pub mod impersonation;
 pub mod jwt;
+pub mod request_header;
 pub mod service_account;
 pub mod x509;
 

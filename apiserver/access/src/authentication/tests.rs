@@ -16,6 +16,7 @@ fn access() -> Access {
         issuer: ISSUER.into(),
         api_audiences: vec![ISSUER.into()],
         client_ca_pem: String::new(),
+        front_proxy_ca_pem: String::new(),
     })
     .unwrap()
 }
@@ -52,6 +53,7 @@ fn user(access: &Access, token: &str, objects: &Fake, now: Timestamp) -> Option<
     let credentials = Credentials {
         peer_certificate: None,
         bearer_token: Some(token),
+        ..Credentials::default()
     };
     match access.authenticate(&credentials, objects, now) {
         Ok(user) => Some(user.expect("a token was presented")),
@@ -189,6 +191,7 @@ fn nothing_presented_is_nobody() {
     let garbage = Credentials {
         peer_certificate: Some(b"x"),
         bearer_token: None,
+        ..Credentials::default()
     };
     assert!(access().authenticate(&garbage, &objects(), at(0)).is_err());
 }

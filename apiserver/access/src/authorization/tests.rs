@@ -190,7 +190,7 @@ fn reasons_name_the_binding() {
 
 #[test]
 fn a_new_role_counts_at_once() {
-    let mut objects = Fake::with(policy::bootstrap_objects(""));
+    let mut objects = Fake::with(policy::bootstrap_objects(&[]));
     let authorizers = authorizers();
     let who = user("eve", &[]);
     let asked = attributes(&who, "get", ":secrets", "dev", "s", "");
@@ -212,7 +212,7 @@ fn a_new_role_counts_at_once() {
 
 #[test]
 fn components_have_what_they_need_and_no_more() {
-    let objects = Fake::with(policy::bootstrap_objects(""));
+    let objects = Fake::with(policy::bootstrap_objects(&[]));
     check(
         &objects,
         &user("system:kube-scheduler", &[]),
@@ -303,7 +303,7 @@ fn components_have_what_they_need_and_no_more() {
 }
 
 fn node_objects() -> Fake {
-    let mut objects = policy::bootstrap_objects("");
+    let mut objects = policy::bootstrap_objects(&[]);
     let pod = |name: &str, node: &str, spec: Value| {
         let mut pod =
             json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name, "namespace": "dev"}, "spec": spec});
@@ -463,7 +463,7 @@ fn a_node_without_the_group_is_nobody() {
 
 #[test]
 fn rules_review_lists_rules() {
-    let objects = Fake::with(policy::bootstrap_objects(""));
+    let objects = Fake::with(policy::bootstrap_objects(&[]));
     let status = authorizers().rules_for(&user("somebody", &[]), "default", &objects);
     assert_eq!(status["incomplete"], false);
     assert!(status["resourceRules"].to_string().contains("selfsubjectaccessreviews"));

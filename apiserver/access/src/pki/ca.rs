@@ -40,6 +40,7 @@ pub struct CertificateRequest {
 }
 
 /// A certificate with its key.
+#[derive(Clone)]
 pub struct Identity {
     /// Leaf first; servers send the CA after it, so that a joiner can find it.
     pub certificate_pem: String,

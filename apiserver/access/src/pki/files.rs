@@ -81,6 +81,11 @@ impl Pki {
         })
     }
 
+    /// PEM of all authorities whose client certificates the API server accepts.
+    pub fn client_authorities_pem(&self) -> String {
+        format!("{}{}", self.ca.certificate_pem(), self.front_proxy_ca.certificate_pem())
+    }
+
     pub fn service_account_key(&self) -> Result<ServiceAccountKey, crate::AccessError> {
         ServiceAccountKey::from_pem(&self.service_account_key_pem)
     }

@@ -24,7 +24,10 @@ pub use ca::{
 pub use csr::{CsrInfo, new_csr, parse_csr};
 pub use files::{Pki, PkiOptions, read_or_issue, write_private, write_public};
 pub use kubeconfig::kubeconfig;
-pub use tls::{client_config, join_config, server_config, server_config_without_clients};
+pub use tls::{
+    Voucher, Vouchers, client_config, client_config_unverified, join_config, server_config,
+    server_config_without_clients,
+};
 
 use jiff::Timestamp;
 use std::path::PathBuf;

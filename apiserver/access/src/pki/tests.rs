@@ -322,6 +322,7 @@ fn an_expired_certificate_is_refused_on_an_old_connection() {
     let credentials = crate::Credentials {
         peer_certificate: Some(&der),
         bearer_token: None,
+        ..crate::Credentials::default()
     };
     let objects = crate::fake::Fake::default();
     for _ in 0..2 {
@@ -338,4 +339,62 @@ fn an_expired_certificate_is_refused_on_an_old_connection() {
         access.authenticate(&credentials, &objects, later(1)).unwrap_err().code,
         401
     );
+}
+
+/// A user who got a certificate with a front proxy's name from the cluster's CA is no front proxy.
+#[test]
+fn only_the_front_proxy_authority_makes_front_proxies() {
+    let (cluster, proxies) = (Ca::create("ca", now()).unwrap(), Ca::create("proxies", now()).unwrap());
+    let request = CertificateRequest {
+        common_name: "front-proxy-client".into(),
+        organization: None,
+        names: Vec::new(),
+        usage: Usage::Client,
+        lifetime: Duration::from_secs(3600),
+    };
+    let today = Timestamp::now();
+    let (cluster_today, proxies_today) = (Ca::create("ca", today).unwrap(), Ca::create("proxies", today).unwrap());
+    let vouchers = super::Vouchers::new(cluster_today.certificate_pem(), proxies_today.certificate_pem()).unwrap();
+    let shown = |ca: &Ca, at| vouchers.of(&ca.issue(&request, at).unwrap().chain().unwrap());
+    assert_eq!(shown(&cluster_today, today), Some(super::Voucher::Cluster));
+    assert_eq!(shown(&proxies_today, today), Some(super::Voucher::FrontProxy));
+    // Of authorities with the same names that are not these.
+    assert_eq!(shown(&cluster, now()), None);
+    assert_eq!(shown(&proxies, now()), None);
+
+    let key = rcgen::KeyPair::generate().unwrap().serialize_pem();
+    let access = crate::Access::new(crate::AccessConfig {
+        service_account_keys: vec![crate::ServiceAccountKey::from_pem(&key).unwrap()],
+        api_audiences: vec!["x".into()],
+        ..Default::default()
+    })
+    .unwrap();
+    let remote = crate::authentication::request_header::RemoteUser {
+        name: "jane".into(),
+        ..Default::default()
+    };
+    let objects = crate::fake::Fake::default();
+    let name = |common_name: &str, remote, as_proxy: bool| {
+        let request = CertificateRequest {
+            common_name: common_name.into(),
+            ..request.clone()
+        };
+        let der = proxies_today.issue(&request, today).unwrap().chain().unwrap()[0].to_vec();
+        let credentials = crate::Credentials {
+            peer_certificate: (!as_proxy).then_some(der.as_slice()),
+            proxy_certificate: as_proxy.then_some(der.as_slice()),
+            remote,
+            bearer_token: None,
+        };
+        access
+            .authenticate(&credentials, &objects, today)
+            .map(|user| user.unwrap().name)
+    };
+    assert_eq!(name("front-proxy-client", Some(&remote), true).unwrap(), "jane");
+    assert_eq!(
+        name("front-proxy-client", Some(&remote), false).unwrap(),
+        "front-proxy-client"
+    );
+    assert_eq!(name("somebody", Some(&remote), true).unwrap_err().code, 401);
+    assert_eq!(name("front-proxy-client", None, true).unwrap_err().code, 401);
 }

@@ -6,6 +6,7 @@ use super::ca::{Identity, spki_sha256, validity};
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::client::verify_server_cert_signed_by_trust_anchor;
 use rustls::crypto::{CryptoProvider, ring, verify_tls12_signature, verify_tls13_signature};
+use rustls::server::danger::ClientCertVerifier;
 use rustls::server::{ParsedCertificate, WebPkiClientVerifier};
 use rustls::{
     CertificateError, ClientConfig, DigitallySignedStruct, Error, RootCertStore, ServerConfig, SignatureScheme,
@@ -29,8 +30,58 @@ fn roots(ca_pem: &str) -> Result<Arc<RootCertStore>, PkiError> {
     Ok(Arc::new(roots))
 }
 
+/// The authority that vouches for a client's certificate.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Voucher {
+    /// The cluster's CA: the certificate names a user.
+    Cluster,
+    /// The front-proxy CA: the certificate's owner may name users in headers.
+    FrontProxy,
+}
+
+/// Tells the authorities of client certificates apart. TLS accepts both, but what a
+/// certificate is good for depends on which it was.
+pub struct Vouchers {
+    cluster: Option<Arc<dyn ClientCertVerifier>>,
+    front_proxy: Option<Arc<dyn ClientCertVerifier>>,
+}
+
+impl Vouchers {
+    /// An empty PEM text is an authority that vouches for nobody.
+    pub fn new(client_ca_pem: &str, front_proxy_ca_pem: &str) -> Result<Self, PkiError> {
+        let verifier = |pem: &str| -> Result<Option<Arc<dyn ClientCertVerifier>>, PkiError> {
+            if pem.is_empty() {
+                return Ok(None);
+            }
+            let verifier = WebPkiClientVerifier::builder_with_provider(roots(pem)?, provider())
+                .build()
+                .map_err(tls)?;
+            Ok(Some(verifier))
+        };
+        Ok(Self {
+            cluster: verifier(client_ca_pem)?,
+            front_proxy: verifier(front_proxy_ca_pem)?,
+        })
+    }
+
+    /// The cluster's CA is asked first: its users are not front proxies by their name alone.
+    pub fn of(&self, chain: &[CertificateDer<'_>]) -> Option<Voucher> {
+        let (leaf, rest) = chain.split_first()?;
+        let vouches = |verifier: &Option<Arc<dyn ClientCertVerifier>>| {
+            verifier
+                .as_ref()
+                .is_some_and(|v| v.verify_client_cert(leaf, rest, UnixTime::now()).is_ok())
+        };
+        if vouches(&self.cluster) {
+            Some(Voucher::Cluster)
+        } else {
+            vouches(&self.front_proxy).then_some(Voucher::FrontProxy)
+        }
+    }
+}
+
 /// Serves HTTP/2 and HTTP/1.1; asks for a client certificate, which must be the
-/// CA's if there is one, but there need be none.
+/// CAs' (of one of them, where the PEM text holds several) if there is one, but there need be none.
 pub fn server_config(identity: &Identity, client_ca_pem: &str) -> Result<ServerConfig, PkiError> {
     let verifier = WebPkiClientVerifier::builder_with_provider(roots(client_ca_pem)?, provider())
         .allow_unauthenticated()
@@ -70,6 +121,61 @@ pub fn client_config(ca_pem: &str, identity: Option<&Identity>) -> Result<Client
             .with_client_auth_cert(identity.chain()?, identity.key()?)
             .map_err(tls),
         None => Ok(builder.with_no_client_auth()),
+    }
+}
+
+/// Dials whoever answers, whatever certificate it shows: for peers that the
+/// user said not to verify.
+pub fn client_config_unverified(identity: Option<&Identity>) -> Result<ClientConfig, PkiError> {
+    let builder = ClientConfig::builder_with_provider(provider())
+        .with_safe_default_protocol_versions()
+        .map_err(tls)?
+        .dangerous()
+        .with_custom_certificate_verifier(Arc::new(AnyCertificate(provider())));
+    match identity {
+        Some(identity) => builder
+            .with_client_auth_cert(identity.chain()?, identity.key()?)
+            .map_err(tls),
+        None => Ok(builder.with_no_client_auth()),
+    }
+}
+
+/// Accepts any certificate whose key the peer has.
+#[derive(Debug)]
+struct AnyCertificate(Arc<CryptoProvider>);
+
+impl ServerCertVerifier for AnyCertificate {
+    fn verify_server_cert(
+        &self,
+        _: &CertificateDer<'_>,
+        _: &[CertificateDer<'_>],
+        _: &ServerName<'_>,
+        _: &[u8],
+        _: UnixTime,
+    ) -> Result<ServerCertVerified, Error> {
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        verify_tls12_signature(message, cert, dss, &self.0.signature_verification_algorithms)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        verify_tls13_signature(message, cert, dss, &self.0.signature_verification_algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.0.signature_verification_algorithms.supported_schemes()
     }
 }
 

@@ -37,16 +37,20 @@ pub fn node_rules() -> Vec<Rule> {
 }
 
 /// Namespaces first, then what lives in them; creatable in this order.
-pub fn bootstrap_objects(client_ca_pem: &str) -> Vec<Value> {
+pub fn bootstrap_objects(trust: &[(&str, String)]) -> Vec<Value> {
     let mut objects = namespaces();
     objects.extend(priority_classes());
     objects.extend(cluster_roles());
     objects.extend(bindings());
-    if !client_ca_pem.is_empty() {
+    if !trust.is_empty() {
+        let data: serde_json::Map<String, Value> = trust
+            .iter()
+            .map(|(key, value)| ((*key).to_string(), value.as_str().into()))
+            .collect();
         objects.push(json!({
             "apiVersion": "v1", "kind": "ConfigMap",
             "metadata": {"name": "extension-apiserver-authentication", "namespace": "kube-system"},
-            "data": {"client-ca-file": client_ca_pem},
+            "data": data,
         }));
     }
     objects
