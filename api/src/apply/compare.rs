@@ -4,13 +4,12 @@
 use super::FieldSet;
 use super::extract::{META_STRIPPED, Members, ROOT_STRIPPED, walk};
 use super::set::{self, Tree};
-use super::shape::{Node, always_there, item_element, same_item, same_leaf};
+use super::shape::{Node, item_element, same_item, same_leaf};
 use crate::Value;
 use crate::schema::{Field, Type};
 use serde_json::Map;
 use std::cmp::Ordering;
 use std::collections::BTreeMap;
-use std::sync::LazyLock;
 
 /// The fields that differ, by how.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -176,8 +175,8 @@ fn members(node: Node<'_>, old: &Map<String, Value>, new: &Map<String, Value>, a
         if order != Ordering::Equal
             && let Some(field) = member.field
         {
-            let stand_in = stand_in(field);
-            (old, new) = (old.or(stand_in), new.or(stand_in));
+            // What Go's JSON has where the tree has nothing.
+            (old, new) = (old.or(field.zero()), new.or(field.zero()));
         }
         let deeper = if at == Where::Root && name == "metadata" {
             Where::Metadata
@@ -188,18 +187,6 @@ fn members(node: Node<'_>, old: &Map<String, Value>, new: &Map<String, Value>, a
         if !child.is_empty() {
             found.attach(set::named(name), child);
         }
-    }
-}
-
-/// What Go's JSON has where the tree has nothing.
-fn stand_in(field: &Field) -> Option<&'static Value> {
-    static EMPTY: LazyLock<Value> = LazyLock::new(|| Value::Object(Map::new()));
-    if always_there(field) {
-        Some(&EMPTY)
-    } else if field.required {
-        Some(&Value::Null)
-    } else {
-        None
     }
 }
 

@@ -3,7 +3,7 @@
 //! Source: <https://kubernetes.io/docs/reference/using-api/server-side-apply/#merge-strategy>.
 
 use crate::Value;
-use crate::schema::{Field, Kind, ListType, META_V1, Name, Shape, Type};
+use crate::schema::{Field, Kind, ListType, Name, Shape, Type};
 use std::fmt::Write;
 
 /// How a value is owned and merged.
@@ -89,34 +89,6 @@ impl<'a> Node<'a> {
             _ => Self::Leaf,
         }
     }
-}
-
-/// Struct members that are values, not pointers, in Go: its JSON always has them,
-/// if only as `{}`, so that they are never added or removed themselves. The
-/// descriptors do not tell; these are the ones whose members are owned in practice.
-const VALUES: [&str; 13] = [
-    "spec",
-    "status",
-    "strategy",
-    "updateStrategy",
-    "resources",
-    "jobTemplate",
-    "nodeInfo",
-    "daemonEndpoints",
-    "kubeletEndpoint",
-    "loadBalancer",
-    "state",
-    "lastState",
-    "podInfoOnMount",
-];
-
-pub(super) fn always_there(field: &Field) -> bool {
-    if field.shape != Shape::One {
-        return false;
-    }
-    let Some(ty) = field.as_type() else { return false };
-    let meta = ty.name.strip_prefix(META_V1).is_some_and(|rest| rest == ".ObjectMeta");
-    meta || VALUES.contains(&field.name.as_ref()) || (field.name == "template" && ty.short() == "PodTemplateSpec")
 }
 
 /// What Go's JSON shows for a required member that is not set counts as there.

@@ -166,7 +166,9 @@ impl Walk {
                 continue;
             };
             if child.is_null() {
-                dropped.push(key.clone());
+                if field.zero() != Some(child) {
+                    dropped.push(key.clone());
+                }
                 continue;
             }
             let at = self.enter_key(key);
@@ -179,6 +181,7 @@ impl Walk {
         for key in dropped {
             map.remove(&key);
         }
+        add_missing(ty, map);
         self.depth -= 1;
         Ok(())
     }
@@ -200,14 +203,14 @@ impl Walk {
                     return Err(self.mismatch(owner, field, &field.go_type(), go_word(value)));
                 };
                 self.items(owner, field, items)?;
-                Ok(field.required || !items.is_empty())
+                Ok(field.always || !items.is_empty())
             }
             Shape::Map | Shape::MapOfList => {
                 let Value::Object(map) = value else {
                     return Err(self.mismatch(owner, field, &field.go_type(), go_word(value)));
                 };
                 self.entries(owner, field, map)?;
-                Ok(field.required || !map.is_empty())
+                Ok(field.always || !map.is_empty())
             }
         }
     }
@@ -255,7 +258,7 @@ impl Walk {
 
     /// One value, element or map value.
     fn one(&mut self, owner: &Type, field: &Field, value: &mut Value) -> Result<Keep, String> {
-        let omit_zero = field.shape == Shape::One && !field.required && !field.pointer;
+        let omit_zero = field.shape == Shape::One && field.drops_zero();
         match &field.kind {
             Kind::String => match value {
                 Value::String(text) => Ok(!(omit_zero && text.is_empty())),
@@ -352,6 +355,17 @@ impl Walk {
             "json: cannot unmarshal {got} into Go struct field {}.{path} of type {want}",
             owner.short()
         )
+    }
+}
+
+/// Puts in what Go's JSON never lacks.
+fn add_missing(ty: &Type, map: &mut Map<String, Value>) {
+    for field in ty.never_missing() {
+        if let Some(zero) = field.zero()
+            && !map.contains_key(field.name.as_ref())
+        {
+            map.insert(field.name.to_string(), zero.clone());
+        }
     }
 }
 

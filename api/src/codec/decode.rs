@@ -108,7 +108,7 @@ fn member(field: &Field, payload: &Payload<'_>, map: &mut Map<String, Value>, de
     match field.shape {
         Shape::One => {
             let value = one(&field.kind, payload, depth)?;
-            let drop = value.is_null() || (!field.required && !field.pointer && is_zero(&value, &field.kind));
+            let drop = value.is_null() || (field.drops_zero() && is_zero(&value, &field.kind));
             if !drop {
                 map.insert(field.name.to_string(), value);
             } else {

@@ -6,6 +6,7 @@
 //! facts only: no validation rules, no per-kind behaviour.
 
 mod text;
+mod zero;
 
 use serde_json::Value;
 use std::borrow::Cow;
@@ -35,9 +36,11 @@ pub struct Type {
     fields: Vec<Field>,
     /// Indices of the fields that exist in protobuf, ordered by path.
     wire: Vec<u16>,
+    /// Indices of the fields that Go's JSON never lacks.
+    never_missing: Vec<u16>,
 }
 
-/// One member of a struct.
+/// One member of a struct. The default is an optional string that nothing is known of.
 #[derive(Debug)]
 pub struct Field {
     /// The JSON name.
@@ -45,10 +48,14 @@ pub struct Field {
     pub shape: Shape,
     /// What the value, each element or each map value is.
     pub kind: Kind,
-    /// Always present in Go's JSON, even when zero.
+    /// Must be given, as OpenAPI has it.
     pub required: bool,
     /// A Go pointer: a zero value says something and is kept.
     pub pointer: bool,
+    /// Go writes it even when it is zero.
+    pub always: bool,
+    /// Go leaves this struct out when it is zero, as it does with no other.
+    pub omit_zero: bool,
     pub list: ListType,
     /// Keys of a `list=map`.
     pub keys: Vec<Name>,
@@ -60,6 +67,8 @@ pub struct Field {
     pub default: Option<Value>,
     pub allowed: Vec<Name>,
     path: [u8; MAX_PATH],
+    /// See [`Field::zero`].
+    zero: Option<Value>,
 }
 
 /// The deepest chain of Go embedded structs that JSON flattens
@@ -161,7 +170,41 @@ impl Kind {
     }
 }
 
+impl Default for Field {
+    fn default() -> Self {
+        Self {
+            name: Name::default(),
+            shape: Shape::One,
+            kind: Kind::String,
+            required: false,
+            pointer: true,
+            always: false,
+            omit_zero: false,
+            list: ListType::Unset,
+            keys: Vec::new(),
+            atomic: false,
+            patch: Patch::default(),
+            merge_key: None,
+            default: None,
+            allowed: Vec::new(),
+            path: [0; MAX_PATH],
+            zero: None,
+        }
+    }
+}
+
 impl Field {
+    /// What Go's JSON has where nothing was given: `{}` for a struct, null for a list
+    /// that is always written; `None` where the member is left out.
+    pub fn zero(&self) -> Option<&Value> {
+        self.zero.as_ref()
+    }
+
+    /// A zero value that was given is left out again.
+    pub fn drops_zero(&self) -> bool {
+        !self.always && !self.pointer
+    }
+
     /// Protobuf field numbers from the enclosing message inwards; empty for JSON-only fields.
     pub fn path(&self) -> &[u8] {
         let len = self.path.iter().position(|n| *n == 0).unwrap_or(MAX_PATH);
@@ -207,6 +250,11 @@ impl Type {
             .binary_search_by(|f| f.name.as_ref().cmp(json_name))
             .ok()
             .map(|i| &self.fields[i])
+    }
+
+    /// Fields that Go's JSON has even when nothing was given for them.
+    pub fn never_missing(&self) -> impl Iterator<Item = &Field> {
+        self.never_missing.iter().map(|i| &self.fields[usize::from(*i)])
     }
 
     /// All fields by JSON name.
@@ -268,6 +316,11 @@ pub fn warm_up() {
 pub fn lookup(name: &str) -> Option<&'static Type> {
     let table = table();
     table.by_name.get(name).map(|id| &table.types[usize::from(id.0)])
+}
+
+/// A built-in type as a member of types that come at run time.
+pub fn lookup_kind(name: &str) -> Option<Kind> {
+    table().by_name.get(name).map(|id| Kind::Object(*id))
 }
 
 /// By group, version and kind. `DeleteOptions`, `ListOptions` and the like are found in every group.

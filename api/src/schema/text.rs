@@ -10,15 +10,21 @@
 //!   replicas int32? 1 default=1          `?`: a Go pointer, zero is a value
 //!   volumes [Volume] 1 list=map(name) patch=merge+retainKeys key=name
 //!   emptyDir EmptyDirVolumeSource 2.2    member 2 of the embedded struct that is member 2
-//!   rows [TableRow] - req                `-`: not in protobuf; `req`: written even when zero
+//!   rows [TableRow] - req                `-`: not in protobuf; `req`: must be given
+//!   rules [PolicyRule] 2 always          need not be given, is written even when zero
+//!   policyName string 1 req omit         must be given, is left out when zero
+//!   created Time 8 omitzero              a struct in Go that is left out when zero
 //! ```
+//!
+//! Without `always`, `omit` and `omitzero` a member is written when zero if it is `req`;
+//! structs of Go (objects, times, quantities, ...) always, unless they are pointers.
 //!
 //! Types: scalars, the well-known types of [`super::Kind`], a struct of the same
 //! package, `meta.X`, `core.v1.X`; `[T]` a list, `map<T>` a map with string keys.
 //! A fault in the embedded text is a programming error and panics on first use,
 //! which any test does.
 
-use super::{Field, Kind, ListType, META_V1, Name, Patch, Shape, Table, Type, TypeId};
+use super::{Field, Kind, ListType, META_V1, Name, Shape, Table, Type, TypeId, zero};
 use std::collections::HashMap;
 
 const SOURCES: &[&str] = &[
@@ -120,6 +126,7 @@ pub(super) fn load() -> Table {
         table.types[i].index();
     }
     let Table { types, kinds, .. } = &mut table;
+    zero::fill(types);
     kinds.sort_by(|a, b| types[usize::from(a.0)].gvk().cmp(&types[usize::from(b.0)].gvk()));
     table
 }
@@ -146,16 +153,9 @@ fn parse_field(line: &'static str, package: &str, names: &HashMap<Name, TypeId>)
         name: name.into(),
         shape,
         kind: kind_of(element, package, names),
-        required: false,
         pointer,
-        list: ListType::Unset,
-        keys: Vec::new(),
-        atomic: false,
-        patch: Patch::default(),
-        merge_key: None,
-        default: None,
-        allowed: Vec::new(),
         path,
+        ..Field::default()
     };
     for word in words {
         apply_word(&mut field, word, line);
@@ -165,7 +165,10 @@ fn parse_field(line: &'static str, package: &str, names: &HashMap<Name, TypeId>)
 
 fn apply_word(field: &mut Field, word: &'static str, line: &str) {
     match word.split_once('=') {
-        None if word == "req" => field.required = true,
+        None if word == "req" => (field.required, field.always) = (true, true),
+        None if word == "always" => field.always = true,
+        None if word == "omit" => field.always = false,
+        None if word == "omitzero" => field.omit_zero = true,
         Some(("list", "atomic")) => field.list = ListType::Atomic,
         Some(("list", "set")) => field.list = ListType::Set,
         Some(("list", map)) if map.starts_with("map(") => {
