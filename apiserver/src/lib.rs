@@ -11,6 +11,8 @@
 //! It decides nothing about identity (skiff-access), kinds (skiff-kinds), types
 //! and codecs (skiff-api), or how data is kept (skiff-store).
 
+mod admission;
+mod aggregation;
 mod body;
 mod codec;
 mod config;

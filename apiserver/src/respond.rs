@@ -275,17 +275,53 @@ pub(crate) fn value(
 
 /// A tree as the answer to a request that has no kind's view (documents, reviews).
 pub(crate) fn plain(code: u16, accept: &str, value: &Value) -> Result<Response<ApiBody>, ApiError> {
+    plain_warned(code, accept, value, &[])
+}
+
+pub(crate) fn plain_warned(
+    code: u16,
+    accept: &str,
+    value: &Value,
+    warnings: &[String],
+) -> Result<Response<ApiBody>, ApiError> {
     let encoding = negotiate(accept, &[]).unwrap_or_default().encoding;
     match codec::encode(encoding, value) {
-        Ok(body) => bytes(code, encoding.media_type(), body, &[], false),
+        Ok(body) => bytes(code, encoding.media_type(), body, warnings, false),
         Err(_) => bytes(
             code,
             Encoding::Json.media_type(),
             codec::encode(Encoding::Json, value)?,
-            &[],
+            warnings,
             false,
         ),
     }
+}
+
+/// Adds a warning to an answer that is made already.
+pub(crate) fn warn(response: &mut Response<ApiBody>, warning: &str) {
+    add_warnings(response, &[warning.to_string()]);
+}
+
+/// The answer to a path that nobody serves: no `Status`, as upstream.
+pub(crate) fn page_not_found() -> Response<ApiBody> {
+    let mut response = Response::new(ApiBody::full("404 page not found\n"));
+    *response.status_mut() = http::StatusCode::NOT_FOUND;
+    let headers = response.headers_mut();
+    headers.insert(
+        header::CONTENT_TYPE,
+        HeaderValue::from_static("text/plain; charset=utf-8"),
+    );
+    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    response
+}
+
+/// What the authorizer refused.
+pub(crate) fn refused(error: &ApiError, accept: &str) -> Response<ApiBody> {
+    let mut response = self::error(error, accept);
+    response
+        .headers_mut()
+        .insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    response
 }
 
 fn add_warnings(response: &mut Response<ApiBody>, warnings: &[String]) {

@@ -7,6 +7,7 @@ use super::route::Target;
 use super::tracking::{FieldWriter, bad_options, manager_of};
 use super::update::UpdateArgs;
 use super::write::Written;
+use crate::admission::write_options;
 use crate::body::ApiBody;
 use crate::codec;
 use crate::registry::text_at;
@@ -56,7 +57,7 @@ impl ApiServer {
         warnings: &mut Vec<String>,
     ) -> Result<Written, ApiError> {
         let kind = &*target.kind;
-        let options = patch_options(call, manager);
+        let options = write_options(call, "PatchOptions");
         let args = UpdateArgs {
             target,
             namespace: &call.info.namespace,
@@ -66,6 +67,7 @@ impl ApiServer {
             options: &options,
             patch: true,
             tracked: None,
+            admitted: false,
         };
         let writer = FieldWriter {
             kind,
@@ -74,16 +76,19 @@ impl ApiServer {
             manager,
         };
         let (namespace, name) = (&call.info.namespace, &call.info.name);
-        self.modify(kind, namespace, name, call.options.dry_run, |old, objects| {
-            let seen = codec::to_version(old.clone(), kind, target.version);
+        let mut writing = self.modification(kind, namespace, name, call.options.dry_run);
+        loop {
+            let (old, objects) = writing.read().await?;
+            let seen = codec::to_version(Value::clone(&old), kind, target.version);
             let new = writer.apply(Some(&seen), config, call.options.force)?;
-            let mut texts = Vec::new();
+            warnings.clear();
             let validation = call.options.field_validation;
-            let new = codec::check_object(new, kind, target.version, validation, &mut texts)?;
-            *warnings = texts;
-            self.updated(&args, new, old, objects, warnings)
-        })
-        .await
+            let new = codec::check_object(new, kind, target.version, validation, warnings)?;
+            let change = self.updated(&args, new, &old, &objects, warnings).await?;
+            if let Some(written) = writing.write(change).await? {
+                return Ok(written);
+            }
+        }
     }
 
     async fn apply_create(
@@ -109,7 +114,7 @@ impl ApiServer {
         };
         let object = writer.apply(None, config, call.options.force)?;
         let object = codec::check_object(object, kind, target.version, call.options.field_validation, warnings)?;
-        let options = patch_options(call, manager);
+        let options = write_options(call, "PatchOptions");
         let args = CreateArgs {
             kind,
             version: target.version,
@@ -150,17 +155,6 @@ pub(crate) fn applier(call: &ServerCall) -> Result<String, ApiError> {
         return Err(bad_options(call, &error));
     }
     manager_of(call)
-}
-
-pub(super) fn patch_options(call: &ServerCall, manager: &str) -> Value {
-    let mut options = json!({"kind": "PatchOptions", "apiVersion": "meta.k8s.io/v1"});
-    if !manager.is_empty() {
-        options["fieldManager"] = manager.into();
-    }
-    if call.options.force {
-        options["force"] = true.into();
-    }
-    options
 }
 
 /// The applied configuration; the path says its name and namespace if it does not.

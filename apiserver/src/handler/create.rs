@@ -4,17 +4,18 @@ use super::identity::ServerCall;
 use super::route::Target;
 use super::tracking::{FieldWriter, manager_of};
 use super::write::commit_entry;
+use crate::admission::{Asked, write_options};
 use crate::body::ApiBody;
 use crate::codec;
-use crate::registry::{StoreObjects, encode, generate_name, key_of, new_metadata, text_at};
+use crate::registry::{StoreObjects, encode, generate_name, key_of, new_metadata, stamp_metadata, text_at};
 use crate::respond;
 use crate::server::ApiServer;
 use http::Response;
-use serde_json::{Value, json};
-use skiff_access::{AdmissionRequest, Operation, UserInfo};
+use serde_json::Value;
+use skiff_access::{Operation, UserInfo};
 use skiff_api::ApiError;
 use skiff_kinds::Kind;
-use skiff_store::{Compare, Entry, Op, Txn};
+use skiff_store::{Compare, Entry, Op, Snapshot, Txn};
 use std::sync::Arc;
 
 /// Generated names tried before giving up, as upstream.
@@ -34,6 +35,23 @@ pub(crate) struct CreateArgs<'a> {
     pub manager: Option<&'a str>,
 }
 
+impl<'a> CreateArgs<'a> {
+    fn asked<'n>(&'n self, name: &'n str) -> Asked<'n> {
+        Asked {
+            operation: Operation::Create,
+            user: self.user,
+            kind: self.kind,
+            version: self.version,
+            subresource: "",
+            body: None,
+            namespace: self.namespace,
+            name,
+            dry_run: self.dry_run,
+            options: self.options,
+        }
+    }
+}
+
 impl ApiServer {
     pub(crate) async fn create(&self, call: &ServerCall, target: &Target) -> Result<Response<ApiBody>, ApiError> {
         let view = self.view(call, target)?;
@@ -44,7 +62,7 @@ impl ApiServer {
         let mut warnings = Vec::new();
         let object = codec::decode_object(call, kind, target.version, &mut warnings)?;
         let manager = manager_of(call)?;
-        let options = json!({"kind": "CreateOptions", "apiVersion": "meta.k8s.io/v1"});
+        let options = write_options(call, "CreateOptions");
         let args = CreateArgs {
             kind,
             version: target.version,
@@ -78,19 +96,42 @@ impl ApiServer {
             ));
         }
         check_identity(args, &object)?;
-        let uid = uuid::Uuid::new_v4().to_string();
-        let now = respond::now_text();
-        new_metadata(&mut object, kind.namespaced, args.namespace, &uid, &now)?;
+        new_metadata(&mut object, kind.namespaced, args.namespace)?;
+        kind.strategy().default(&mut object);
+        // Before admission: what the server adds is nobody's, as upstream.
+        if let Some(manager) = args.manager {
+            let writer = FieldWriter {
+                kind,
+                version: args.version,
+                subresource: "",
+                manager,
+            };
+            writer.track(None, &mut object)?;
+        }
+        let snapshot = self.store.snapshot_linearizable().await.map_err(respond::store_error)?;
+        {
+            let objects = self.objects(snapshot.clone());
+            let name = text_at(&object, &["metadata", "name"]).to_string();
+            self.admit_mutating(&args.asked(&name), &mut object, None, &objects, warnings)
+                .await?;
+        }
         let given_name = text_at(&object, &["metadata", "name"]).to_string();
         let base = text_at(&object, &["metadata", "generateName"]).to_string();
         let generated = given_name.is_empty() && !base.is_empty();
-        let mut tries = 0;
+        let mut first = Some(snapshot);
+        let (mut tries, said) = (0, warnings.len());
         for _ in 0..ATTEMPTS_MAX {
+            let snapshot = match first.take() {
+                Some(snapshot) => snapshot,
+                None => self.store.snapshot_linearizable().await.map_err(respond::store_error)?,
+            };
             let mut object = object.clone();
+            stamp_metadata(&mut object, &uuid::Uuid::new_v4().to_string(), &respond::now_text())?;
             if generated {
                 object["metadata"]["name"] = generate_name(&base, rand::random()).into();
             }
-            match self.try_create(args, object, warnings).await? {
+            warnings.truncate(said);
+            match self.try_create(args, object, snapshot, warnings).await? {
                 Attempt::Stored(entry) => return Ok(entry),
                 Attempt::Taken(name) => {
                     tries += 1;
@@ -111,13 +152,13 @@ impl ApiServer {
         &self,
         args: &CreateArgs<'_>,
         mut object: Value,
+        snapshot: Arc<dyn Snapshot>,
         warnings: &mut Vec<String>,
     ) -> Result<Attempt, ApiError> {
         let kind = args.kind;
-        let snapshot = self.store.snapshot_linearizable().await.map_err(respond::store_error)?;
         let (key, txn, record, name) = {
             let objects = self.objects(snapshot);
-            self.admit_create(args, &mut object, &objects, warnings)?;
+            self.check_new(args, &mut object, &objects, warnings).await?;
             let name = text_at(&object, &["metadata", "name"]).to_string();
             let key = key_of(kind, args.namespace, &name);
             if objects.snapshot.get(&key).is_some() {
@@ -159,8 +200,8 @@ impl ApiServer {
         })
     }
 
-    /// Defaults, admission and validation of a new object, in upstream's order.
-    fn admit_create(
+    /// Validation of a new object, the kind's and admission's.
+    async fn check_new(
         &self,
         args: &CreateArgs<'_>,
         object: &mut Value,
@@ -168,25 +209,7 @@ impl ApiServer {
         warnings: &mut Vec<String>,
     ) -> Result<(), ApiError> {
         let kind = args.kind;
-        kind.strategy().default(object);
         let name = text_at(object, &["metadata", "name"]).to_string();
-        // Before admission: what the server adds is nobody's, as upstream.
-        if let Some(manager) = args.manager {
-            let writer = FieldWriter {
-                kind,
-                version: args.version,
-                subresource: "",
-                manager,
-            };
-            writer.track(None, object)?;
-        }
-        let mutated = {
-            let mut request = admission(args, Operation::Create, &name, object);
-            let outcome = self.access.mutate(&mut request, objects);
-            warnings.append(&mut request.warnings);
-            outcome
-        };
-        mutated?;
         kind.strategy().prepare_create(object);
         kind.strategy().default(object);
         let mut errors = kind.strategy().validate(object);
@@ -199,10 +222,8 @@ impl ApiServer {
                 warnings.push(warning);
             }
         }
-        let mut request = admission(args, Operation::Create, &name, object);
-        let outcome = self.access.validate(&mut request, objects);
-        warnings.append(&mut request.warnings);
-        outcome
+        self.admit_validating(&args.asked(&name), object, None, objects, warnings)
+            .await
     }
 }
 
@@ -212,39 +233,6 @@ enum Attempt {
     Taken(String),
     /// An address or port was taken meanwhile.
     CompanionLost,
-}
-
-fn admission<'a>(
-    args: &'a CreateArgs<'a>,
-    operation: Operation,
-    name: &'a str,
-    object: &'a mut Value,
-) -> AdmissionRequest<'a> {
-    AdmissionRequest {
-        operation,
-        user: args.user,
-        group: args.kind.group,
-        version: args.version,
-        kind: args.kind.kind,
-        resource: args.kind.plural,
-        subresource: "",
-        namespace: admission_namespace(args.kind, args.namespace, name),
-        name,
-        dry_run: args.dry_run,
-        object,
-        old_object: None,
-        options: args.options,
-        warnings: Vec::new(),
-    }
-}
-
-/// Admission sees a Namespace as lying in itself, as upstream.
-pub(super) fn admission_namespace<'a>(kind: &Kind, namespace: &'a str, name: &'a str) -> &'a str {
-    if kind.group.is_empty() && kind.plural == "namespaces" {
-        name
-    } else {
-        namespace
-    }
 }
 
 /// Namespace and resourceVersion that a body may carry.

@@ -1,11 +1,10 @@
 //! DELETE and DELETECOLLECTION: preconditions, grace, finalizers, and what is
 //! answered. The decision is `plan`, pure over the object and the options.
 
-use super::create::admission_namespace;
 use super::identity::ServerCall;
 use super::route::Target;
-use super::update::UpdateArgs;
 use super::write::{Change, Written};
+use crate::admission::{Asked, delete_options};
 use crate::body::ApiBody;
 use crate::codec;
 use crate::registry::{check_preconditions, deletion_timestamp, finalizers, split_key, text_at};
@@ -47,6 +46,8 @@ pub(crate) struct DeleteOptions {
     pub uid: Option<String>,
     pub resource_version: Option<String>,
     pub dry_run: bool,
+    /// What asks for the deletion was admitted itself (an eviction).
+    pub admitted: bool,
 }
 
 /// What a deletion does now.
@@ -131,38 +132,41 @@ impl ApiServer {
         warnings: &mut Vec<String>,
     ) -> Result<Written, ApiError> {
         let kind = &*target.kind;
-        let options_value = json!({"kind": "DeleteOptions", "apiVersion": "meta.k8s.io/v1", "gracePeriodSeconds": options.grace_period_seconds});
-        let args = UpdateArgs {
-            target: &target.main(),
-            namespace: admission_namespace(kind, namespace, name),
-            name,
+        let options_value = delete_options(options);
+        let asked = Asked {
+            operation: Operation::Delete,
             user: &call.user,
+            kind,
+            version: target.version,
+            subresource: "",
+            body: None,
+            namespace,
+            // A collection is deleted without naming what is in it.
+            name: if call.info.verb == "deletecollection" { "" } else { name },
             dry_run: options.dry_run,
             options: &options_value,
-            patch: false,
-            tracked: None,
         };
-        self.modify(kind, namespace, name, options.dry_run, |old, objects| {
-            check_preconditions(
-                kind,
-                name,
-                old,
-                options.uid.as_deref(),
-                options.resource_version.as_deref(),
-            )?;
-            let mut nothing = Value::Null;
-            self.admit(&args, Operation::Delete, &mut nothing, old, objects, warnings, true)?;
-            self.admit(&args, Operation::Delete, &mut nothing, old, objects, warnings, false)?;
-            Ok(match plan(kind, old, options, jiff::Timestamp::now()) {
+        let mut writing = self.modification(kind, namespace, name, options.dry_run);
+        loop {
+            let (old, objects) = writing.read().await?;
+            let (uid, version) = (options.uid.as_deref(), options.resource_version.as_deref());
+            check_preconditions(kind, name, &old, uid, version)?;
+            if !options.admitted {
+                self.admit(&asked, &mut Value::Null, Some(&old), &objects, warnings)
+                    .await?;
+            }
+            let change = match plan(kind, &old, options, jiff::Timestamp::now()) {
                 Plan::Pending => Change::Keep,
                 Plan::Mark(new) => Change::Write(new),
                 Plan::Remove(last) => {
-                    let (compare, ops) = self.companions(kind, Some(old), None, objects)?;
+                    let (compare, ops) = self.companions(kind, Some(&old), None, &objects)?;
                     Change::Remove(last, compare, ops)
                 }
-            })
-        })
-        .await
+            };
+            if let Some(written) = writing.write(change).await? {
+                return Ok(written);
+            }
+        }
     }
 }
 

@@ -2,11 +2,11 @@
 //! in the version of the request, then checked as an update. Server-side apply is in
 //! [`super::apply`].
 
-use super::apply::patch_options;
 use super::identity::ServerCall;
 use super::route::Target;
 use super::tracking::{bad_options, manager_of};
 use super::update::UpdateArgs;
+use crate::admission::write_options;
 use crate::body::ApiBody;
 use crate::codec::{self, Patch};
 use crate::respond;
@@ -28,7 +28,7 @@ impl ApiServer {
         let kind = &*target.kind;
         let patch = Patch::read(call.header(http::header::CONTENT_TYPE), &call.body)?;
         let manager = manager_of(call)?;
-        let options = patch_options(call, &call.options.field_manager);
+        let options = write_options(call, "PatchOptions");
         let args = UpdateArgs {
             target,
             namespace: &call.info.namespace,
@@ -38,32 +38,29 @@ impl ApiServer {
             options: &options,
             patch: true,
             tracked: Some((&manager, target.sub_name())),
+            admitted: false,
         };
         let mut warnings = Vec::new();
         let validation = call.options.field_validation;
         // Entries that the patch does not speak of need not be copied and checked along.
         let speaks_of_entries = mentions(&call.body, b"managedFields");
-        let written = self
-            .modify(
-                kind,
-                &call.info.namespace,
-                &call.info.name,
-                call.options.dry_run,
-                |old, objects| {
-                    let copy = if speaks_of_entries {
-                        old.clone()
-                    } else {
-                        without_entries(old)
-                    };
-                    let mut seen = codec::to_version(copy, kind, target.version);
-                    patch.apply(kind, target.version, &mut seen)?;
-                    let mut texts = Vec::new();
-                    let new = codec::check_object(seen, kind, target.version, validation, &mut texts)?;
-                    warnings = texts;
-                    self.updated(&args, new, old, objects, &mut warnings)
-                },
-            )
-            .await?;
+        let mut writing = self.modification(kind, args.namespace, args.name, args.dry_run);
+        let written = loop {
+            let (old, objects) = writing.read().await?;
+            let copy = if speaks_of_entries {
+                Value::clone(&old)
+            } else {
+                without_entries(&old)
+            };
+            let mut seen = codec::to_version(copy, kind, target.version);
+            patch.apply(kind, target.version, &mut seen)?;
+            warnings.clear();
+            let new = codec::check_object(seen, kind, target.version, validation, &mut warnings)?;
+            let change = self.updated(&args, new, &old, &objects, &mut warnings).await?;
+            if let Some(written) = writing.write(change).await? {
+                break written;
+            }
+        };
         respond::bytes(
             200,
             view.media_type(),

@@ -1,19 +1,20 @@
 //! UPDATE of an object or of its status, and the checks that a patch shares
 //! with it.
 
-use super::create::{CreateArgs, admission_namespace};
+use super::create::CreateArgs;
 use super::identity::ServerCall;
 use super::route::Target;
 use super::tracking::{FieldWriter, manager_of};
 use super::write::{Change, Written};
+use crate::admission::{Asked, write_options};
 use crate::body::ApiBody;
 use crate::codec;
 use crate::registry::{StoreObjects, check_preconditions, finished, text_at, update_metadata};
 use crate::respond;
 use crate::server::ApiServer;
 use http::Response;
-use serde_json::{Value, json};
-use skiff_access::{AdmissionRequest, Operation, UserInfo};
+use serde_json::Value;
+use skiff_access::{Operation, UserInfo};
 use skiff_api::apply::keep_times;
 use skiff_api::{ApiError, FieldError};
 
@@ -47,6 +48,25 @@ pub(crate) struct UpdateArgs<'a> {
     /// Who is tracked as the owner of what changes, and through which subresource;
     /// none if the object says already.
     pub tracked: Option<(&'a str, &'a str)>,
+    /// Admission has had its say already, on another form of the object.
+    pub admitted: bool,
+}
+
+impl<'a> UpdateArgs<'a> {
+    fn asked(&self) -> Asked<'_> {
+        Asked {
+            operation: Operation::Update,
+            user: self.user,
+            kind: &self.target.kind,
+            version: self.target.version,
+            subresource: self.target.sub_name(),
+            body: None,
+            namespace: self.namespace,
+            name: self.name,
+            dry_run: self.dry_run,
+            options: self.options,
+        }
+    }
 }
 
 impl ApiServer {
@@ -69,7 +89,7 @@ impl ApiServer {
             ));
         }
         let manager = manager_of(call)?;
-        let options = json!({"kind": "UpdateOptions", "apiVersion": "meta.k8s.io/v1"});
+        let options = write_options(call, "UpdateOptions");
         let args = UpdateArgs {
             target,
             namespace: &call.info.namespace,
@@ -79,22 +99,16 @@ impl ApiServer {
             options: &options,
             patch: false,
             tracked: Some((&manager, target.sub_name())),
+            admitted: false,
         };
-        let outcome = self
-            .modify(
-                kind,
-                &call.info.namespace,
-                name,
-                call.options.dry_run,
-                |old, objects| self.updated(&args, object.clone(), old, objects, &mut warnings),
-            )
-            .await;
+        let outcome = self.replace(&args, &object, &mut warnings).await;
         let (written, code) = match outcome {
             Err(error)
                 if error.code == 404
                     && target.sub.is_none()
                     && CREATE_ON_UPDATE.contains(&(kind.group, kind.plural)) =>
             {
+                let options = write_options(call, "CreateOptions");
                 let args = CreateArgs {
                     kind,
                     version: target.version,
@@ -119,9 +133,27 @@ impl ApiServer {
         )
     }
 
+    async fn replace(
+        &self,
+        args: &UpdateArgs<'_>,
+        object: &Value,
+        warnings: &mut Vec<String>,
+    ) -> Result<Written, ApiError> {
+        let decoding = warnings.len();
+        let mut writing = self.modification(&args.target.kind, args.namespace, args.name, args.dry_run);
+        loop {
+            warnings.truncate(decoding);
+            let (old, objects) = writing.read().await?;
+            let change = self.updated(args, object.clone(), &old, &objects, warnings).await?;
+            if let Some(written) = writing.write(change).await? {
+                return Ok(written);
+            }
+        }
+    }
+
     /// Checks a proposed object (storage version) against the stored one, runs
     /// strategy, admission and validation, and says what to write.
-    pub(crate) fn updated(
+    pub(crate) async fn updated(
         &self,
         args: &UpdateArgs<'_>,
         mut new: Value,
@@ -148,7 +180,10 @@ impl ApiServer {
             };
             writer.track(Some(old), &mut new)?;
         }
-        self.admit(args, Operation::Update, &mut new, old, objects, warnings, true)?;
+        if !args.admitted {
+            self.admit_mutating(&args.asked(), &mut new, Some(old), objects, warnings)
+                .await?;
+        }
         kind.strategy().prepare_update(sub, &mut new, old);
         kind.strategy().default(&mut new);
         let mut errors = if sub == "status" {
@@ -165,7 +200,10 @@ impl ApiServer {
                 warnings.push(warning);
             }
         }
-        self.admit(args, Operation::Update, &mut new, old, objects, warnings, false)?;
+        if !args.admitted {
+            self.admit_validating(&args.asked(), &mut new, Some(old), objects, warnings)
+                .await?;
+        }
         if finished(kind, &new) && sub != "status" {
             let (compare, ops) = self.companions(kind, Some(old), None, objects)?;
             return Ok(Change::Remove(new, compare, ops));
@@ -177,43 +215,6 @@ impl ApiServer {
             self.quota_ops(kind, sub, Some(old), Some(&mut new), objects)?
         };
         Ok(Change::WriteWith(new, compare, ops))
-    }
-
-    /// One admission chain: mutating or validating.
-    pub(crate) fn admit(
-        &self,
-        args: &UpdateArgs<'_>,
-        operation: Operation,
-        object: &mut Value,
-        old: &Value,
-        objects: &StoreObjects<'_>,
-        warnings: &mut Vec<String>,
-        mutate: bool,
-    ) -> Result<(), ApiError> {
-        let kind = &*args.target.kind;
-        let mut request = AdmissionRequest {
-            operation,
-            user: args.user,
-            group: kind.group,
-            version: args.target.version,
-            kind: kind.kind,
-            resource: kind.plural,
-            subresource: args.target.sub_name(),
-            namespace: admission_namespace(kind, args.namespace, args.name),
-            name: args.name,
-            dry_run: args.dry_run,
-            object,
-            old_object: Some(old),
-            options: args.options,
-            warnings: Vec::new(),
-        };
-        let outcome = if mutate {
-            self.access.mutate(&mut request, objects)
-        } else {
-            self.access.validate(&mut request, objects)
-        };
-        warnings.append(&mut request.warnings);
-        outcome
     }
 }
 

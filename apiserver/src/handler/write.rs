@@ -36,8 +36,28 @@ pub(crate) struct Written {
 }
 
 impl ApiServer {
-    /// Applies `change` to the newest object until it is stored. With `dry_run`
-    /// nothing is stored and the would-be object is answered.
+    /// Begins to change an object: read, decide (which may take its time), write,
+    /// and again if the race was lost. With `dry_run` nothing is stored and the
+    /// would-be object is answered.
+    pub(crate) fn modification<'a>(
+        &'a self,
+        kind: &'a Kind,
+        namespace: &str,
+        name: &'a str,
+        dry_run: bool,
+    ) -> Modification<'a> {
+        Modification {
+            server: self,
+            kind,
+            key: key_of(kind, if kind.namespaced { namespace } else { "" }, name),
+            name,
+            dry_run,
+            attempts: 0,
+            current: None,
+        }
+    }
+
+    /// Applies `change` to the newest object until it is stored.
     pub(crate) async fn modify<F>(
         &self,
         kind: &Kind,
@@ -49,51 +69,86 @@ impl ApiServer {
     where
         F: FnMut(&Value, &StoreObjects<'_>) -> Result<Change, ApiError> + Send,
     {
-        let key = key_of(kind, if kind.namespaced { namespace } else { "" }, name);
-        for _ in 0..ATTEMPTS_MAX {
-            let snapshot = self.store.snapshot_linearizable().await.map_err(respond::store_error)?;
-            let current = snapshot
-                .get(&key)
-                .ok_or_else(|| ApiError::not_found(kind.group, kind.plural, name))?;
-            let prepared = {
-                let objects = self.objects(snapshot);
-                let value = self
-                    .decoded
-                    .get(&current)
-                    .ok_or_else(|| ApiError::internal("the stored object is not JSON"))?;
-                prepare(kind, &key, &current, change(&value, &objects)?)?
-            };
-            let Some(Prepared {
-                txn,
-                record,
-                value,
-                removed,
-            }) = prepared
-            else {
-                return Ok(Written {
-                    entry: current,
-                    removed: false,
-                });
-            };
-            if dry_run {
-                return Ok(Written {
-                    entry: Arc::new(Entry {
-                        record,
-                        ..(*current).clone()
-                    }),
-                    removed,
-                });
-            }
-            let result = self.store.txn(txn).await.map_err(respond::store_error)?;
-            if result.succeeded {
-                let entry = commit_entry(&key, record, Some(&current), &result);
-                if !removed {
-                    self.decoded.written(&entry, value);
-                }
-                return Ok(Written { entry, removed });
+        let mut writing = self.modification(kind, namespace, name, dry_run);
+        loop {
+            let (old, objects) = writing.read().await?;
+            if let Some(written) = writing.write(change(&old, &objects)?).await? {
+                return Ok(written);
             }
         }
-        Err(ApiError::modified(kind.group, kind.plural, name))
+    }
+}
+
+/// One read-modify-write under way.
+pub(crate) struct Modification<'a> {
+    server: &'a ApiServer,
+    kind: &'a Kind,
+    key: Bytes,
+    name: &'a str,
+    dry_run: bool,
+    attempts: usize,
+    /// What was read last.
+    current: Option<Arc<Entry>>,
+}
+
+impl<'a> Modification<'a> {
+    /// The newest object, and all others as they are at the same time.
+    pub async fn read(&mut self) -> Result<(Arc<Value>, StoreObjects<'a>), ApiError> {
+        let (server, kind) = (self.server, self.kind);
+        if self.attempts == ATTEMPTS_MAX {
+            return Err(ApiError::modified(kind.group, kind.plural, self.name));
+        }
+        self.attempts += 1;
+        let snapshot = server
+            .store
+            .snapshot_linearizable()
+            .await
+            .map_err(respond::store_error)?;
+        let current = snapshot
+            .get(&self.key)
+            .ok_or_else(|| ApiError::not_found(kind.group, kind.plural, self.name))?;
+        let value = server
+            .decoded
+            .get(&current)
+            .ok_or_else(|| ApiError::internal("the stored object is not JSON"))?;
+        self.current = Some(current);
+        Ok((value, server.objects(snapshot)))
+    }
+
+    /// Stores the change of what was read; `None`: somebody else was faster.
+    pub async fn write(&mut self, change: Change) -> Result<Option<Written>, ApiError> {
+        let current = self
+            .current
+            .take()
+            .ok_or_else(|| ApiError::internal("a change without a read"))?;
+        let Some(Prepared {
+            txn,
+            record,
+            value,
+            removed,
+        }) = prepare(self.kind, &self.key, &current, change)?
+        else {
+            return Ok(Some(Written {
+                entry: current,
+                removed: false,
+            }));
+        };
+        if self.dry_run {
+            let entry = Arc::new(Entry {
+                record,
+                ..(*current).clone()
+            });
+            return Ok(Some(Written { entry, removed }));
+        }
+        let result = self.server.store.txn(txn).await.map_err(respond::store_error)?;
+        if !result.succeeded {
+            return Ok(None);
+        }
+        let entry = commit_entry(&self.key, record, Some(&current), &result);
+        if !removed {
+            self.server.decoded.written(&entry, value);
+        }
+        Ok(Some(Written { entry, removed }))
     }
 }
 

@@ -55,16 +55,13 @@ pub fn generate_name(base: &str, random: [u8; 5]) -> String {
     name
 }
 
-/// Sets what the server decides about a new object's metadata.
-pub fn new_metadata(
-    object: &mut Value,
-    namespaced: bool,
-    namespace: &str,
-    uid: &str,
-    now: &str,
-) -> Result<(), ApiError> {
+/// Takes what only the server may say out of a new object's metadata, and puts
+/// it where the request says.
+pub fn new_metadata(object: &mut Value, namespaced: bool, namespace: &str) -> Result<(), ApiError> {
     let metadata = metadata_mut(object)?;
     for key in [
+        "uid",
+        "creationTimestamp",
         "resourceVersion",
         "selfLink",
         "deletionTimestamp",
@@ -73,13 +70,19 @@ pub fn new_metadata(
     ] {
         metadata.remove(key);
     }
-    metadata.insert("uid".into(), uid.into());
-    metadata.insert("creationTimestamp".into(), now.into());
     if namespaced {
         metadata.insert("namespace".into(), namespace.into());
     } else {
         metadata.remove("namespace");
     }
+    Ok(())
+}
+
+/// Says of a new object who it is, after admission has changed what it will.
+pub fn stamp_metadata(object: &mut Value, uid: &str, now: &str) -> Result<(), ApiError> {
+    let metadata = metadata_mut(object)?;
+    metadata.insert("uid".into(), uid.into());
+    metadata.insert("creationTimestamp".into(), now.into());
     Ok(())
 }
 

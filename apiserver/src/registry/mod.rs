@@ -12,7 +12,7 @@ pub use catalog::{Catalog, built_in, subresource};
 pub use filter::Filter;
 pub use key::{key_of, prefix_of, split_key};
 pub use meta::{
-    check_preconditions, deletion_timestamp, finalizers, finished, generate_name, new_metadata, text_at,
+    check_preconditions, deletion_timestamp, finalizers, finished, generate_name, new_metadata, stamp_metadata, text_at,
     update_metadata,
 };
 pub use objects::{DecodeCache, StoreObjects};

@@ -36,13 +36,16 @@ impl ApiServer {
                 verb,
             ));
         }
+        if passed_on && sub.name != "log" {
+            self.admit_connection(&call, target, sub).await?;
+        }
         if passed_on {
             return Box::pin(self.proxy(call, target, sub.name)).await;
         }
         match (kind.plural, sub.name, verb) {
-            ("pods", "binding", "create") => self.bind_pod(&call, &call.info.name).await,
+            ("pods", "binding", "create") => self.bind_pod(&call, target, &call.info.name).await,
             ("pods", "eviction", "create") => self.evict_pod(&call, target).await,
-            ("serviceaccounts", "token", "create") => self.token_request(&call).await,
+            ("serviceaccounts", "token", "create") => self.token_request(&call, target).await,
             (_, "scale", "get") => self.get_scale(&call, target).await,
             (_, "scale", "update" | "patch") => self.write_scale(&call, target).await,
             (_, _, "get") => self.get(&call, target).await,
@@ -64,10 +67,10 @@ impl ApiServer {
     ) -> Option<Result<Response<ApiBody>, ApiError>> {
         let kind = &*target.kind;
         match (kind.group, kind.plural) {
-            ("", "bindings") if call.info.verb == "create" => Some(self.bind_pod(call, "").await),
+            ("", "bindings") if call.info.verb == "create" => Some(self.bind_pod(call, target, "").await),
             ("", "componentstatuses") => Some(self.component_statuses(call, target)),
             ("authentication.k8s.io" | "authorization.k8s.io", _) if call.info.verb == "create" => {
-                Some(self.review(call, target))
+                Some(self.review(call, target).await)
             }
             _ => None,
         }

@@ -13,8 +13,14 @@ use skiff_api::ApiError;
 
 impl ApiServer {
     /// Assigns a pod to a node; `name` is empty for the old `bindings` resource.
-    pub(super) async fn bind_pod(&self, call: &ServerCall, name: &str) -> Result<Response<ApiBody>, ApiError> {
-        let binding = body_of(call, ("", "v1", "Binding"))?;
+    pub(super) async fn bind_pod(
+        &self,
+        call: &ServerCall,
+        target: &Target,
+        name: &str,
+    ) -> Result<Response<ApiBody>, ApiError> {
+        let gvk = ("", "v1", "Binding");
+        let mut binding = body_of(call, gvk)?;
         let given = text_at(&binding, &["metadata", "name"]);
         let name = if name.is_empty() { given } else { name };
         if !given.is_empty() && given != name {
@@ -22,7 +28,13 @@ impl ApiServer {
                 "name in URL does not match name in Binding object: {name} {given}"
             )));
         }
+        let name = name.to_string();
+        let name = name.as_str();
         let kind = built_in("", "pods")?;
+        let mut warnings = Vec::new();
+        let objects = self.objects(self.read_snapshot("").await?);
+        self.admit_body(call, target, gvk, name, &mut binding, &objects, &mut warnings)
+            .await?;
         let now = respond::now_text();
         self.modify(kind, &call.info.namespace, name, call.options.dry_run, |pod, _| {
             let meta = &binding["metadata"];
@@ -30,14 +42,29 @@ impl ApiServer {
             bound(pod, &binding, &now).map(Change::Write)
         })
         .await?;
-        respond::plain(201, call.header(http::header::ACCEPT), &success())
+        respond::plain_warned(201, call.header(http::header::ACCEPT), &success(), &warnings)
     }
 
     /// Deletes a pod unless a disruption budget forbids it.
     pub(super) async fn evict_pod(&self, call: &ServerCall, target: &Target) -> Result<Response<ApiBody>, ApiError> {
-        let eviction = body_of(call, ("policy", "v1", "Eviction"))?;
+        let gvk = ("policy", "v1", "Eviction");
+        let mut eviction = body_of(call, gvk)?;
+        let mut warnings = Vec::new();
+        let snapshot = self.read_snapshot("").await?;
+        let objects = self.objects(snapshot.clone());
+        self.admit_body(
+            call,
+            target,
+            gvk,
+            &call.info.name,
+            &mut eviction,
+            &objects,
+            &mut warnings,
+        )
+        .await?;
         let mut options = crate::handler::DeleteOptions {
             dry_run: call.options.dry_run,
+            admitted: true,
             ..Default::default()
         };
         if eviction["deleteOptions"].is_object() {
@@ -50,10 +77,9 @@ impl ApiServer {
                 call.info.name
             )));
         }
-        let snapshot = self.read_snapshot("").await?;
         let entry = self.entry(target, &*snapshot, &call.info.namespace, &call.info.name)?;
         let pod = crate::codec::stored(&entry)?;
-        let budget = self.budget_of(&pod, &entry, &call.info.namespace, &self.objects(snapshot))?;
+        let budget = self.budget_of(&pod, &entry, &call.info.namespace, &objects)?;
         if let Some(name) = budget {
             self.spend_budget(&call.info.namespace, &name, &pod, options.dry_run)
                 .await?;
@@ -64,10 +90,10 @@ impl ApiServer {
             &call.info.namespace,
             &call.info.name,
             &options,
-            &mut Vec::new(),
+            &mut warnings,
         )
         .await?;
-        respond::plain(201, call.header(http::header::ACCEPT), &success())
+        respond::plain_warned(201, call.header(http::header::ACCEPT), &success(), &warnings)
     }
 
     /// The budget that has a say in the eviction of this pod.

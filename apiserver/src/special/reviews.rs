@@ -14,12 +14,20 @@ use skiff_api::{ApiError, FieldError};
 use std::sync::Arc;
 
 impl ApiServer {
-    pub(super) fn review(self: &Arc<Self>, call: &ServerCall, target: &Target) -> Result<Response<ApiBody>, ApiError> {
+    pub(super) async fn review(
+        self: &Arc<Self>,
+        call: &ServerCall,
+        target: &Target,
+    ) -> Result<Response<ApiBody>, ApiError> {
         let kind = &*target.kind;
         // An answer has no other form: it is no table.
         negotiate(call.header(http::header::ACCEPT), &[])?;
-        let mut review = body_of(call, (kind.group, target.version, kind.kind))?;
+        let gvk = (kind.group, target.version, kind.kind);
+        let mut review = body_of(call, gvk)?;
         let objects = self.objects(self.store.snapshot());
+        let mut warnings = Vec::new();
+        self.admit_body(call, target, gvk, "", &mut review, &objects, &mut warnings)
+            .await?;
         let status = match kind.kind {
             "SelfSubjectAccessReview" => self.access_status(&call.user, &review["spec"], &objects)?,
             "SubjectAccessReview" | "LocalSubjectAccessReview" => {
@@ -69,7 +77,7 @@ impl ApiServer {
         }
         review["metadata"]["creationTimestamp"] = Value::Null;
         review["status"] = status;
-        respond::plain(201, call.header(http::header::ACCEPT), &review)
+        respond::plain_warned(201, call.header(http::header::ACCEPT), &review, &warnings)
     }
 
     fn access_status(

@@ -1,6 +1,7 @@
 //! The scale subresource: an autoscaling/v1 Scale seen through a workload.
 
 use super::body_of;
+use crate::admission::{Asked, write_options};
 use crate::body::ApiBody;
 use crate::codec::{self, Patch};
 use crate::handler::{FieldWriter, ServerCall, Target, UpdateArgs, applier, manager_of};
@@ -9,6 +10,7 @@ use crate::respond;
 use crate::server::ApiServer;
 use http::Response;
 use serde_json::{Value, json};
+use skiff_access::Operation;
 use skiff_api::{ApiError, FieldError};
 
 impl ApiServer {
@@ -21,7 +23,14 @@ impl ApiServer {
 
     pub(super) async fn write_scale(&self, call: &ServerCall, target: &Target) -> Result<Response<ApiBody>, ApiError> {
         let kind = &*target.kind;
-        let options = json!({});
+        let options = write_options(
+            call,
+            if call.info.verb == "patch" {
+                "PatchOptions"
+            } else {
+                "UpdateOptions"
+            },
+        );
         let content_type = call.header(http::header::CONTENT_TYPE);
         let applied = if call.info.verb == "patch" && codec::is_apply(content_type) {
             applier(call)?;
@@ -45,6 +54,19 @@ impl ApiServer {
             options: &options,
             patch: true,
             tracked: applied.is_none().then_some((manager.as_str(), "scale")),
+            admitted: true,
+        };
+        let asked = Asked {
+            operation: Operation::Update,
+            user: &call.user,
+            kind,
+            version: target.version,
+            subresource: "scale",
+            body: Some(("autoscaling", "v1", "Scale")),
+            namespace: &call.info.namespace,
+            name: &call.info.name,
+            dry_run: call.options.dry_run,
+            options: &options,
         };
         let patch = if call.info.verb == "patch" && applied.is_none() {
             Some(Patch::read(call.header(http::header::CONTENT_TYPE), &call.body)?)
@@ -57,40 +79,35 @@ impl ApiServer {
             Value::Null
         };
         let mut warnings = Vec::new();
-        let written = self
-            .modify(
-                kind,
-                &call.info.namespace,
-                &call.info.name,
-                call.options.dry_run,
-                |old, objects| {
-                    if let Some(config) = &applied {
-                        let seen = codec::to_version(old.clone(), kind, target.version);
-                        let new = writer.apply(Some(&seen), config, call.options.force)?;
-                        let validation = call.options.field_validation;
-                        let new = codec::check_object(new, kind, target.version, validation, &mut warnings)?;
-                        return self.updated(&args, new, old, objects, &mut warnings);
-                    }
-                    let scale = match &patch {
-                        None => sent.clone(),
-                        Some(patch) => {
-                            let mut scale = scale_of(old);
-                            patch.apply_as(("autoscaling", "v1", "Scale"), &mut scale)?;
-                            scale
-                        }
-                    };
-                    let mut new = old.clone();
-                    new["spec"]["replicas"] = replicas(&scale, &call.info.name)?.into();
-                    match text_at(&scale, &["metadata", "resourceVersion"]) {
-                        "" => {}
-                        asked => new["metadata"]["resourceVersion"] = asked.into(),
-                    }
-                    self.updated(&args, new, old, objects, &mut warnings)
-                },
-            )
-            .await?;
+        let mut writing = self.modification(kind, args.namespace, args.name, args.dry_run);
+        let written = loop {
+            warnings.clear();
+            let (old, objects) = writing.read().await?;
+            let mut new = match (&applied, &patch) {
+                (Some(config), _) => {
+                    let seen = codec::to_version(Value::clone(&old), kind, target.version);
+                    let new = writer.apply(Some(&seen), config, call.options.force)?;
+                    let validation = call.options.field_validation;
+                    codec::check_object(new, kind, target.version, validation, &mut warnings)?
+                }
+                (None, Some(patch)) => {
+                    let mut scale = scale_of(&old);
+                    patch.apply_as(("autoscaling", "v1", "Scale"), &mut scale)?;
+                    scaled(&old, &scale)?
+                }
+                (None, None) => scaled(&old, &sent)?,
+            };
+            let mut scale = scale_of(&new);
+            self.admit(&asked, &mut scale, Some(&scale_of(&old)), &objects, &mut warnings)
+                .await?;
+            new["spec"]["replicas"] = replicas(&scale, &call.info.name)?.into();
+            let change = self.updated(&args, new, &old, &objects, &mut warnings).await?;
+            if let Some(written) = writing.write(change).await? {
+                break written;
+            }
+        };
         let object = codec::stored(&written.entry)?;
-        respond::plain(200, call.header(http::header::ACCEPT), &scale_of(&object))
+        respond::plain_warned(200, call.header(http::header::ACCEPT), &scale_of(&object), &warnings)
     }
 }
 
@@ -114,6 +131,17 @@ fn applied_to_parent(call: &ServerCall, target: &Target) -> Result<Value, ApiErr
         asked => config["metadata"]["resourceVersion"] = asked.into(),
     }
     Ok(config)
+}
+
+/// The workload as a Scale would have it.
+fn scaled(old: &Value, scale: &Value) -> Result<Value, ApiError> {
+    let mut new = old.clone();
+    new["spec"]["replicas"] = replicas(scale, text_at(old, &["metadata", "name"]))?.into();
+    match text_at(scale, &["metadata", "resourceVersion"]) {
+        "" => {}
+        asked => new["metadata"]["resourceVersion"] = asked.into(),
+    }
+    Ok(new)
 }
 
 fn replicas(scale: &Value, name: &str) -> Result<i64, ApiError> {
