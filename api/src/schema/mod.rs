@@ -194,6 +194,17 @@ impl Default for Field {
 }
 
 impl Field {
+    /// A member of a type that comes at run time: it is not in protobuf, and what it
+    /// holds is kept as it is, zero or not.
+    pub fn new(name: impl Into<Name>, shape: Shape, kind: Kind) -> Self {
+        Self {
+            name: name.into(),
+            shape,
+            kind,
+            ..Self::default()
+        }
+    }
+
     /// What Go's JSON has where nothing was given: `{}` for a struct, null for a list
     /// that is always written; `None` where the member is left out.
     pub fn zero(&self) -> Option<&Value> {
