@@ -1,5 +1,6 @@
 //! The server's state, and what it writes when it starts.
 
+use crate::aggregation::Aggregation;
 use crate::config::Config;
 use crate::documents::{Documents, Metrics};
 use crate::events::EventCache;
@@ -39,6 +40,7 @@ pub struct ApiServer {
     catalog: ArcSwap<Catalog>,
     pub(crate) decoded: DecodeCache,
     pub(crate) events: EventCache,
+    pub(crate) aggregation: Aggregation,
     pub(crate) documents: Documents,
     pub(crate) metrics: Metrics,
     pub(crate) closing: CancellationToken,
@@ -58,6 +60,7 @@ impl ApiServer {
             catalog: ArcSwap::from_pointee(Catalog::new(skiff_kinds::kinds(), &[])),
             decoded: DecodeCache::default(),
             events: EventCache::default(),
+            aggregation: Aggregation::default(),
             documents: Documents::default(),
             metrics: Metrics::default(),
             closing: CancellationToken::new(),
@@ -66,6 +69,7 @@ impl ApiServer {
         server.start_recounts();
         server.bootstrap().await?;
         server.start_keeping_services();
+        server.start_aggregation().await?;
         Ok(server)
     }
 

@@ -1,39 +1,32 @@
 //! Discovery documents, legacy and aggregated, from the table of kinds. Pure.
 
+use crate::aggregation::{self, Group};
 use crate::codec::api_version;
 use crate::registry::Catalog;
 use serde_json::{Value, json};
 use skiff_kinds::{Kind, Subresource};
 
 /// `/apis`: APIGroupList.
-pub(super) fn group_list(catalog: &Catalog) -> Value {
-    let groups: Vec<Value> = catalog
-        .groups()
-        .iter()
-        .filter(|(g, _)| !g.is_empty())
-        .map(|(g, versions)| group_value(g, versions))
-        .collect();
+pub(super) fn group_list(groups: &[Group]) -> Value {
+    let groups: Vec<Value> = groups.iter().map(group_value).collect();
     json!({"kind": "APIGroupList", "apiVersion": "v1", "groups": groups})
 }
 
 /// `/apis/<group>`: APIGroup.
-pub(super) fn group(catalog: &Catalog, group: &str) -> Option<Value> {
-    let versions = catalog.versions(group);
-    if group.is_empty() || versions.is_empty() {
-        return None;
-    }
-    let mut value = group_value(group, versions);
+pub(super) fn group(groups: &[Group], name: &str) -> Option<Value> {
+    let mut value = group_value(groups.iter().find(|g| g.name == name)?);
     value["kind"] = "APIGroup".into();
     value["apiVersion"] = "v1".into();
     Some(value)
 }
 
-fn group_value(group: &str, versions: &[&str]) -> Value {
-    let list: Vec<Value> = versions
+fn group_value(group: &Group) -> Value {
+    let list: Vec<Value> = group
+        .versions
         .iter()
-        .map(|v| json!({"groupVersion": api_version(group, v), "version": v}))
+        .map(|v| json!({"groupVersion": api_version(&group.name, &v.name), "version": v.name}))
         .collect();
-    json!({"name": group, "preferredVersion": list.first(), "versions": list})
+    json!({"name": group.name, "preferredVersion": list.first(), "versions": list})
 }
 
 /// `/api/v1`, `/apis/<group>/<version>`: APIResourceList.
@@ -77,22 +70,39 @@ fn storage_hash(kind: &Kind) -> String {
     base64::engine::general_purpose::STANDARD.encode(&id.as_bytes()[..8])
 }
 
-/// `/api` or `/apis` as APIGroupDiscoveryList.
-pub(super) fn aggregated(catalog: &Catalog, core: bool, version: &str) -> Value {
-    let items: Vec<Value> = catalog
-        .groups()
+/// `/api` as APIGroupDiscoveryList.
+pub(super) fn aggregated_core(catalog: &Catalog, version: &str) -> Value {
+    let versions: Vec<Value> = catalog
+        .versions("")
         .iter()
-        .filter(|(group, _)| group.is_empty() == core)
-        .map(|(group, versions)| {
-            let versions: Vec<Value> = versions.iter().map(|v| aggregated_version(catalog, group, v)).collect();
-            let metadata = if core {
-                json!({"creationTimestamp": null})
-            } else {
-                json!({"name": group, "creationTimestamp": null})
-            };
-            json!({"metadata": metadata, "versions": versions})
+        .map(|v| aggregated_version(catalog, "", v))
+        .collect();
+    list(
+        version,
+        vec![json!({"metadata": {"creationTimestamp": null}, "versions": versions})],
+    )
+}
+
+/// `/apis` as APIGroupDiscoveryList.
+pub(super) fn aggregated(catalog: &Catalog, groups: &[Group], version: &str) -> Value {
+    let items = groups
+        .iter()
+        .map(|group| {
+            let versions: Vec<Value> = group
+                .versions
+                .iter()
+                .map(|v| match &v.remote {
+                    Some(remote) => aggregation::aggregated(remote),
+                    None => aggregated_version(catalog, &group.name, &v.name),
+                })
+                .collect();
+            json!({"metadata": {"name": group.name, "creationTimestamp": null}, "versions": versions})
         })
         .collect();
+    list(version, items)
+}
+
+fn list(version: &str, items: Vec<Value>) -> Value {
     json!({"kind": "APIGroupDiscoveryList", "apiVersion": format!("apidiscovery.k8s.io/{version}"), "metadata": {}, "items": items})
 }
 

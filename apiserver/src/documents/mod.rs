@@ -7,6 +7,7 @@ mod openapi;
 
 pub(crate) use metrics::Metrics;
 
+use crate::aggregation::{self, Group};
 use crate::body::ApiBody;
 use crate::codec;
 use crate::handler::ServerCall;
@@ -25,13 +26,21 @@ const MAJOR: &str = "1";
 const MINOR: &str = "36";
 const GIT_VERSION: &str = "v1.36.0+skiff";
 
-/// Documents that were asked for once; they never change while the server runs.
+/// Documents that were asked for once, until what they tell of changes.
 #[derive(Default)]
 pub(crate) struct Documents {
     made: Mutex<HashMap<String, (Bytes, String)>>,
 }
 
 impl Documents {
+    /// What they tell of has changed: they are made anew.
+    pub fn forget(&self) {
+        self.made
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner)
+            .clear();
+    }
+
     /// The document under `key` with its ETag, made on first use.
     fn get(&self, key: &str, make: impl FnOnce() -> Result<Bytes, ApiError>) -> Result<(Bytes, String), ApiError> {
         let mut made = self.made.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
@@ -83,7 +92,7 @@ impl ApiServer {
                 respond::bytes(200, "application/jwk-set+json", body, &[], false)
             }
             _ if health(path).is_some() => self.health(call, path).await,
-            _ if path.starts_with("/openapi") => self.openapi(call, path),
+            _ if path.starts_with("/openapi") => self.openapi(call, path).await,
             _ => self.group_document(call, path).unwrap_or_else(|| Err(not_found())),
         }
     }
@@ -106,12 +115,22 @@ impl ApiServer {
         .iter()
         .map(ToString::to_string)
         .collect();
-        for (group, versions) in self.catalog().groups().iter().filter(|(g, _)| !g.is_empty()) {
-            paths.push(format!("/apis/{group}"));
-            paths.extend(versions.iter().map(|v| format!("/apis/{group}/{v}")));
+        for group in self.groups() {
+            paths.push(format!("/apis/{}", group.name));
+            paths.extend(
+                group
+                    .versions
+                    .iter()
+                    .map(|v| format!("/apis/{}/{}", group.name, v.name)),
+            );
         }
         paths.sort();
         paths
+    }
+
+    /// All groups but the core one, those that other servers answer too.
+    fn groups(&self) -> Vec<Group> {
+        aggregation::groups(&self.catalog(), &self.aggregation.remotes())
     }
 
     fn groups_document(&self, call: &ServerCall, path: &str) -> Result<Response<ApiBody>, ApiError> {
@@ -121,10 +140,13 @@ impl ApiServer {
             let version = if negotiated.beta { "v2beta1" } else { "v2" };
             let key = format!("{path}:{version}");
             let (body, etag) = self.documents.get(&key, || {
-                codec::encode(
-                    Encoding::Json,
-                    &discovery::aggregated(&self.catalog(), path == "/api", version),
-                )
+                let catalog = self.catalog();
+                let document = if path == "/api" {
+                    discovery::aggregated_core(&catalog, version)
+                } else {
+                    discovery::aggregated(&catalog, &self.groups(), version)
+                };
+                codec::encode(Encoding::Json, &document)
             })?;
             let media_type = format!("application/json;g=apidiscovery.k8s.io;v={version};as=APIGroupDiscoveryList");
             return cached(call, &media_type, body, &etag);
@@ -133,7 +155,7 @@ impl ApiServer {
             json!({"kind": "APIVersions", "versions": ["v1"], "serverAddressByClientCIDRs":
                 [{"clientCIDR": "0.0.0.0/0", "serverAddress": format!("{}:{}", self.config.advertise_address, self.config.advertise_port)}]})
         } else {
-            discovery::group_list(&self.catalog())
+            discovery::group_list(&self.groups())
         };
         respond::plain(200, accept, &value)
     }
@@ -143,7 +165,7 @@ impl ApiServer {
         let parts: Vec<&str> = path.split('/').skip(1).collect();
         let value = match parts.as_slice() {
             ["api", version] => discovery::resource_list(&self.catalog(), "", version),
-            ["apis", group] => discovery::group(&self.catalog(), group),
+            ["apis", group] => discovery::group(&self.groups(), group),
             ["apis", group, version] => discovery::resource_list(&self.catalog(), group, version),
             _ => None,
         }?;

@@ -2,6 +2,7 @@
 //! and kept compressed, because they are megabytes that few ask for.
 
 use super::{etag_of, not_found};
+use crate::aggregation::{self, Remote};
 use crate::body::ApiBody;
 use crate::handler::ServerCall;
 use crate::registry::Catalog;
@@ -9,6 +10,7 @@ use crate::respond;
 use crate::server::ApiServer;
 use bytes::Bytes;
 use http::{HeaderValue, Response, header};
+use serde_json::json;
 use skiff_api::ApiError;
 use skiff_api::openapi::{self, Resource, Subresource};
 use std::io::Read;
@@ -17,7 +19,7 @@ use std::io::Read;
 const V2_PROTOBUF: &str = "application/com.github.proto-openapi.spec.v2.v1.0+protobuf";
 
 impl ApiServer {
-    pub(super) fn openapi(&self, call: &ServerCall, path: &str) -> Result<Response<ApiBody>, ApiError> {
+    pub(super) async fn openapi(&self, call: &ServerCall, path: &str) -> Result<Response<ApiBody>, ApiError> {
         match path {
             "/openapi/v2" => {
                 let accept = call.header(header::ACCEPT);
@@ -28,7 +30,12 @@ impl ApiServer {
                     key,
                     if protobuf { V2_PROTOBUF } else { "application/json" },
                     || {
-                        let document = openapi::v2_document(&resources(&self.catalog()), &openapi::undocumented);
+                        let mut document = openapi::v2_document(&resources(&self.catalog()), &openapi::undocumented);
+                        for remote in self.aggregation.routes().iter() {
+                            if let Some(other) = &remote.state.load().openapi.v2 {
+                                aggregation::join_openapi(&mut document, other);
+                            }
+                        }
                         if protobuf {
                             Ok(openapi::v2_protobuf(&document))
                         } else {
@@ -38,9 +45,21 @@ impl ApiServer {
                 )
             }
             "/openapi/v3" => self.openapi_document(call, path, "application/json", || {
-                serde_json::to_vec(&openapi::v3_index(&resources(&self.catalog()))).map_err(ApiError::internal)
+                let mut index = openapi::v3_index(&resources(&self.catalog()));
+                for remote in self.aggregation.routes().iter() {
+                    if let Some((path, url)) = remote.openapi_v3_url() {
+                        index["paths"][path] = json!({"serverRelativeURL": url});
+                    }
+                }
+                serde_json::to_vec(&index).map_err(ApiError::internal)
             }),
             _ => {
+                if let Some(remote) = self
+                    .aggregation
+                    .find(path.strip_prefix("/openapi/v3").ok_or_else(not_found)?)
+                {
+                    return self.remote_openapi(call, &remote).await;
+                }
                 let rest = path.strip_prefix("/openapi/v3/").ok_or_else(not_found)?;
                 let (group, version) = match rest.split('/').collect::<Vec<_>>().as_slice() {
                     ["api", version] => (String::new(), (*version).to_string()),
@@ -55,6 +74,19 @@ impl ApiServer {
                 })
             }
         }
+    }
+
+    /// The document of a group version that another server answers: its own, or made of
+    /// its older form.
+    async fn remote_openapi(&self, call: &ServerCall, remote: &Remote) -> Result<Response<ApiBody>, ApiError> {
+        let known = remote.state.load_full().openapi.clone();
+        if known.v3.is_some() {
+            return self.forward_openapi(call, remote).await;
+        }
+        let v2 = known.v2.ok_or_else(not_found)?;
+        self.openapi_document(call, &call.info.path, "application/json", || {
+            serde_json::to_vec(&aggregation::openapi_v3_of(&v2)).map_err(ApiError::internal)
+        })
     }
 
     fn openapi_document(

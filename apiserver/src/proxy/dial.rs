@@ -4,10 +4,12 @@ use crate::body::ApiBody;
 use http::{Request, Response};
 use hyper::body::Incoming;
 use hyper_util::rt::TokioIo;
-use std::sync::Arc;
+use rustls::pki_types::ServerName;
+use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
+use tokio_rustls::client::TlsStream;
 
 /// A backend that does not accept within this is down.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -52,26 +54,41 @@ impl Backend {
 
     /// Sends one request on a connection of its own.
     pub async fn send(&self, request: Request<ApiBody>) -> Result<Response<Incoming>, String> {
-        let stream = tokio::time::timeout(CONNECT_TIMEOUT, TcpStream::connect((self.host.as_str(), self.port)))
-            .await
-            .map_err(|_| format!("dial tcp {}: i/o timeout", self.authority()))?
-            .map_err(|e| format!("dial tcp {}: {e}", self.authority()))?;
-        let _ = stream.set_nodelay(true);
+        let stream = connect(&self.host, self.port).await?;
         let Some(tls) = &self.tls else {
             return exchange(stream, request).await;
         };
-        let name =
-            rustls::pki_types::ServerName::try_from(self.host.clone()).map_err(|e| format!("{}: {e}", self.host))?;
-        let connector = tokio_rustls::TlsConnector::from(tls.clone());
-        let stream = tokio::time::timeout(CONNECT_TIMEOUT, connector.connect(name, stream))
-            .await
-            .map_err(|_| format!("TLS handshake with {}: timeout", self.authority()))?
-            .map_err(|e| format!("TLS handshake with {}: {e}", self.authority()))?;
-        exchange(stream, request).await
+        let name = ServerName::try_from(self.host.clone()).map_err(|e| format!("{}: {e}", self.host))?;
+        exchange(secure(stream, tls, name, &self.authority()).await?, request).await
     }
 }
 
-async fn exchange<S>(stream: S, request: Request<ApiBody>) -> Result<Response<Incoming>, String>
+/// A connection to a host and port, in time.
+pub(crate) async fn connect(host: &str, port: u16) -> Result<TcpStream, String> {
+    let stream = tokio::time::timeout(CONNECT_TIMEOUT, TcpStream::connect((host, port)))
+        .await
+        .map_err(|_| format!("dial tcp {host}:{port}: i/o timeout"))?
+        .map_err(|e| format!("dial tcp {host}:{port}: {e}"))?;
+    let _ = stream.set_nodelay(true);
+    Ok(stream)
+}
+
+/// TLS over it, in time; `peer` is named in errors.
+pub(crate) async fn secure(
+    stream: TcpStream,
+    tls: &Arc<rustls::ClientConfig>,
+    name: ServerName<'static>,
+    peer: &str,
+) -> Result<TlsStream<TcpStream>, String> {
+    let connector = tokio_rustls::TlsConnector::from(tls.clone());
+    tokio::time::timeout(CONNECT_TIMEOUT, connector.connect(name, stream))
+        .await
+        .map_err(|_| format!("TLS handshake with {peer}: timeout"))?
+        .map_err(|e| format!("TLS handshake with {peer}: {e}"))
+}
+
+/// One request over HTTP/1.1 on a connection of its own, which may be upgraded.
+pub(crate) async fn exchange<S>(stream: S, request: Request<ApiBody>) -> Result<Response<Incoming>, String>
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
@@ -89,51 +106,10 @@ where
 
 /// Accepts any certificate.
 fn unverified() -> Arc<rustls::ClientConfig> {
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let schemes = provider.signature_verification_algorithms.supported_schemes();
-    let config = rustls::ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .expect("ring supports the default protocol versions")
-        .dangerous()
-        .with_custom_certificate_verifier(Arc::new(AnyCertificate(schemes)))
-        .with_no_client_auth();
-    Arc::new(config)
-}
-
-#[derive(Debug)]
-struct AnyCertificate(Vec<rustls::SignatureScheme>);
-
-impl rustls::client::danger::ServerCertVerifier for AnyCertificate {
-    fn verify_server_cert(
-        &self,
-        _: &rustls::pki_types::CertificateDer<'_>,
-        _: &[rustls::pki_types::CertificateDer<'_>],
-        _: &rustls::pki_types::ServerName<'_>,
-        _: &[u8],
-        _: rustls::pki_types::UnixTime,
-    ) -> Result<rustls::client::danger::ServerCertVerified, rustls::Error> {
-        Ok(rustls::client::danger::ServerCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        _: &[u8],
-        _: &rustls::pki_types::CertificateDer<'_>,
-        _: &rustls::DigitallySignedStruct,
-    ) -> Result<rustls::client::danger::HandshakeSignatureValid, rustls::Error> {
-        Ok(rustls::client::danger::HandshakeSignatureValid::assertion())
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        _: &[u8],
-        _: &rustls::pki_types::CertificateDer<'_>,
-        _: &rustls::DigitallySignedStruct,
-    ) -> Result<rustls::client::danger::HandshakeSignatureValid, rustls::Error> {
-        Ok(rustls::client::danger::HandshakeSignatureValid::assertion())
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<rustls::SignatureScheme> {
-        self.0.clone()
-    }
+    static CONFIG: LazyLock<Arc<rustls::ClientConfig>> = LazyLock::new(|| {
+        Arc::new(
+            skiff_access::pki::client_config_unverified(None).expect("ring supports the default protocol versions"),
+        )
+    });
+    CONFIG.clone()
 }

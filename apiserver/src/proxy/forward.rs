@@ -9,6 +9,7 @@ use futures::StreamExt;
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode, header};
 use http_body_util::{BodyDataStream, BodyExt, Limited};
 use hyper::body::Incoming;
+use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
 use skiff_api::ApiError;
 
@@ -110,6 +111,12 @@ pub(super) async fn upgraded(call: ServerCall, backend: &Backend, path: &str) ->
     answer
         .headers_mut()
         .insert(header::CONNECTION, HeaderValue::from_static("Upgrade"));
+    join(upgrade, theirs);
+    Ok(answer)
+}
+
+/// Joins two connections that are about to be upgraded.
+pub(crate) fn join(upgrade: OnUpgrade, theirs: OnUpgrade) {
     tokio::spawn(async move {
         let (client, server) = match tokio::try_join!(upgrade, theirs) {
             Ok(both) => both,
@@ -131,7 +138,6 @@ pub(super) async fn upgraded(call: ServerCall, backend: &Backend, path: &str) ->
             tracing::debug!(%error, "a tunnel ended early");
         }
     });
-    Ok(answer)
 }
 
 fn request_to(
@@ -152,7 +158,8 @@ fn request_to(
     Ok(request)
 }
 
-fn passed_on(headers: &HeaderMap) -> HeaderMap {
+/// The headers that go along to the next server.
+pub(crate) fn passed_on(headers: &HeaderMap) -> HeaderMap {
     let keep =
         |name: &HeaderName| !NOT_PASSED_ON.contains(&name.as_str()) && !name.as_str().starts_with("impersonate-");
     headers
@@ -162,7 +169,7 @@ fn passed_on(headers: &HeaderMap) -> HeaderMap {
         .collect()
 }
 
-fn stream_of(body: Incoming) -> ApiBody {
+pub(crate) fn stream_of(body: Incoming) -> ApiBody {
     ApiBody::stream(BodyDataStream::new(body).map(|chunk| chunk.map_err(std::io::Error::other)))
 }
 

@@ -12,6 +12,10 @@ mod dial;
 mod forward;
 mod plan;
 
+pub(crate) use dial::{connect, exchange, secure};
+pub(crate) use forward::{join, passed_on, stream_of};
+pub(crate) use plan::{Place, service_addresses};
+
 use crate::body::ApiBody;
 use crate::codec;
 use crate::handler::{ServerCall, Target};
@@ -21,7 +25,6 @@ use crate::server::ApiServer;
 use bytes::Bytes;
 use dial::Backend;
 use http::Response;
-use plan::Place;
 pub(crate) use plan::endpoint_of;
 use serde_json::Value;
 use skiff_access::Objects;

@@ -11,7 +11,7 @@ const AGENT_PORT: u16 = 10250;
 
 /// `[scheme:]name[:port]`, as in `services/https:web:443/proxy`.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Place<'a> {
+pub(crate) struct Place<'a> {
     pub scheme: &'a str,
     pub name: &'a str,
     pub port: &'a str,
@@ -239,6 +239,18 @@ pub(super) fn service_address(
     seed: u64,
 ) -> Result<(String, u16), ApiError> {
     let none = || ApiError::unavailable(format!("no endpoints available for service {:?}", place.name));
+    let mut found = service_addresses(service, slices, place)?;
+    let count = u64::try_from(found.len()).unwrap_or(0);
+    let index = usize::try_from(seed.checked_rem(count).ok_or_else(none)?).unwrap_or(0);
+    Ok(found.swap_remove(index))
+}
+
+/// All ready endpoints of the Service's port, sorted.
+pub(crate) fn service_addresses(
+    service: &Value,
+    slices: &[Arc<Value>],
+    place: &Place<'_>,
+) -> Result<Vec<(String, u16)>, ApiError> {
     let ports = service["spec"]["ports"]
         .as_array()
         .map(Vec::as_slice)
@@ -287,9 +299,7 @@ pub(super) fn service_address(
         }
     }
     found.sort();
-    let count = u64::try_from(found.len()).unwrap_or(0);
-    let index = usize::try_from(seed.checked_rem(count).ok_or_else(none)?).unwrap_or(0);
-    Ok(found.swap_remove(index))
+    Ok(found)
 }
 
 #[cfg(test)]
