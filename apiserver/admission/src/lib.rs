@@ -1,0 +1,17 @@
+//! Admission that a cluster configures: which webhooks and policies a request
+//! meets, what they are asked, and what their answers mean. Decides; calls nobody.
+//!
+//! ```text
+//! configurations ─> Hook, Policy ─ matches(request) ─> a form of the object to be asked about
+//!                                      review ─> AdmissionReview ─(the server calls)─> Verdict
+//! ```
+
+mod hook;
+mod matching;
+mod request;
+mod review;
+
+pub use hook::{FailurePolicy, Hook, hooks};
+pub use matching::{Constraints, Rule};
+pub use request::{Form, Gvk, Gvr, Objects, Request};
+pub use review::{ReviewVersion, Verdict, denied, dry_run_unsupported, read_answer, review};
