@@ -12,7 +12,8 @@ const MAY_DEPEND_ON: &[(&str, &[&str])] = &[
     ("skiff-proto", &[]),
     ("skiff-store", &[]),
     ("base2histogram", &[]),
-    ("skiff-kinds", &["skiff-api"]),
+    ("skiff-custom", &["skiff-api", "skiff-cel"]),
+    ("skiff-kinds", &["skiff-api", "skiff-custom"]),
     ("skiff-access", &["skiff-api"]),
     ("skiff-admission", &["skiff-access", "skiff-api", "skiff-cel"]),
     (
@@ -50,6 +51,7 @@ const MAY_DEPEND_ON: &[(&str, &[&str])] = &[
 /// Files and folders that decide and do nothing else.
 const PURE: &[&str] = &[
     "api/src",
+    "apiserver/custom/src",
     "apiserver/kinds/src",
     "apiserver/access/src/admission",
     "apiserver/access/src/authorization",
