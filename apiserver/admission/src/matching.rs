@@ -201,3 +201,7 @@ impl Constraints {
         Ok(takes(objects.object) || takes(objects.old))
     }
 }
+
+#[cfg(test)]
+#[path = "matching_test.rs"]
+mod tests;

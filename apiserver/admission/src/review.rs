@@ -80,7 +80,13 @@ pub struct Verdict {
 }
 
 /// Reads an answer; `Err` says why it is none.
-pub fn read_answer(hook: &Hook, version: ReviewVersion, uid: &str, mutating: bool, body: &[u8]) -> Result<Verdict, String> {
+pub fn read_answer(
+    hook: &Hook,
+    version: ReviewVersion,
+    uid: &str,
+    mutating: bool,
+    body: &[u8],
+) -> Result<Verdict, String> {
     let invalid = |why: String| format!("received invalid webhook response: {why}");
     let answer: Value = serde_json::from_slice(body)
         .map_err(|error| format!("failed to call webhook: couldn't get version/kind; json parse error: {error}"))?;
@@ -93,7 +99,11 @@ pub fn read_answer(hook: &Hook, version: ReviewVersion, uid: &str, mutating: boo
     let patch = read_patch(version, mutating, response).map_err(invalid)?;
     let allowed = response.get("allowed").and_then(Value::as_bool).unwrap_or(false);
     let warnings = response.get("warnings").and_then(Value::as_array).into_iter().flatten();
-    let annotations = response.get("auditAnnotations").and_then(Value::as_object).into_iter().flatten();
+    let annotations = response
+        .get("auditAnnotations")
+        .and_then(Value::as_object)
+        .into_iter()
+        .flatten();
     Ok(Verdict {
         denied: (!allowed).then(|| denied(&hook.name, response.get("status").unwrap_or(&Value::Null))),
         warnings: warnings.filter_map(Value::as_str).map(str::to_string).collect(),
@@ -123,7 +133,11 @@ fn check_identity(answer: &Value, response: &Map<String, Value>, uid: &str) -> R
     Ok(())
 }
 
-fn read_patch(version: ReviewVersion, mutating: bool, response: &Map<String, Value>) -> Result<Option<Vec<u8>>, String> {
+fn read_patch(
+    version: ReviewVersion,
+    mutating: bool,
+    response: &Map<String, Value>,
+) -> Result<Option<Vec<u8>>, String> {
     let patch = match response.get("patch").filter(|patch| !patch.is_null()) {
         None => Vec::new(),
         Some(patch) => {
@@ -171,4 +185,120 @@ pub fn denied(webhook: &str, status: &Value) -> ApiError {
 
 pub fn dry_run_unsupported(webhook: &str) -> ApiError {
     ApiError::bad_request(format!("admission webhook {webhook:?} does not support dry run"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::hook::hooks;
+    use std::sync::Arc;
+
+    fn hook() -> Hook {
+        let configuration =
+            json!({"metadata": {"name": "c"}, "webhooks": [{"name": "h", "admissionReviewVersions": ["v9", "v1"]}]});
+        hooks(&[Arc::new(configuration)]).remove(0)
+    }
+
+    fn read(mutating: bool, response: Value) -> Result<Verdict, String> {
+        let answer = json!({"kind": "AdmissionReview", "apiVersion": "admission.k8s.io/v1", "response": response});
+        read_answer(&hook(), ReviewVersion::V1, "u", mutating, answer.to_string().as_bytes())
+    }
+
+    #[test]
+    fn answers_are_checked() {
+        assert_eq!(hook().review_version, Some(ReviewVersion::V1));
+        let invalid = |mutating, response, why: &str| {
+            assert_eq!(
+                read(mutating, response).unwrap_err(),
+                format!("received invalid webhook response: {why}")
+            );
+        };
+        invalid(true, Value::Null, "webhook response was absent");
+        invalid(true, json!({"allowed": true}), "expected response.uid=\"u\", got \"\"");
+        let patch = |kind: Value| json!({"uid": "u", "allowed": true, "patch": "W10=", "patchType": kind});
+        invalid(
+            false,
+            patch("JSONPatch".into()),
+            "validating webhook may not return response.patch",
+        );
+        invalid(
+            true,
+            patch(Value::Null),
+            "webhook returned response.patch but not response.patchType",
+        );
+        invalid(
+            true,
+            patch("".into()),
+            "webhook returned invalid response.patchType of \"\"",
+        );
+        let bare = json!({"uid": "u", "allowed": true, "patchType": "JSONPatch"});
+        invalid(
+            true,
+            bare.clone(),
+            "webhook returned response.patchType but not response.patch",
+        );
+        invalid(false, bare, "validating webhook may not return response.patchType");
+        assert_eq!(
+            read(true, patch("JSONPatch".into())).unwrap().patch.as_deref(),
+            Some(b"[]".as_slice())
+        );
+        let wrong = json!({"response": {"uid": "u"}}).to_string();
+        assert_eq!(
+            read_answer(&hook(), ReviewVersion::V1, "u", true, wrong.as_bytes()).unwrap_err(),
+            "received invalid webhook response: expected webhook response of admission.k8s.io/v1, \
+             Kind=AdmissionReview, got /, Kind="
+        );
+        assert!(read_answer(&hook(), ReviewVersion::V1, "u", true, b"hello").is_err());
+    }
+
+    #[test]
+    fn refusals() {
+        let cases = [
+            (
+                Value::Null,
+                400,
+                "",
+                "admission webhook \"h\" denied the request without explanation",
+            ),
+            (
+                json!({"code": 200, "status": "Success"}),
+                400,
+                "",
+                "admission webhook \"h\" denied the request without explanation",
+            ),
+            (
+                json!({"reason": "Gone", "code": 410}),
+                410,
+                "Gone",
+                "admission webhook \"h\" denied the request: Gone",
+            ),
+            (
+                json!({"reason": "Gone", "message": "no"}),
+                400,
+                "Gone",
+                "admission webhook \"h\" denied the request: no",
+            ),
+            (
+                json!({"code": 99999}),
+                400,
+                "",
+                "admission webhook \"h\" denied the request without explanation",
+            ),
+        ];
+        for (status, code, reason, message) in cases {
+            let error = denied("h", &status);
+            assert_eq!(
+                (error.code, error.reason.as_ref(), error.message.as_str()),
+                (code, reason, message)
+            );
+        }
+        let verdict = read(
+            true,
+            json!({"uid": "u", "auditAnnotations": {"k": "v"}, "warnings": ["w"]}),
+        )
+        .unwrap();
+        assert!(verdict.denied.is_some());
+        assert_eq!(verdict.audit_annotations, [("h/k".to_string(), "v".to_string())]);
+        assert_eq!(verdict.warnings, ["w"]);
+    }
 }
