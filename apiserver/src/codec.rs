@@ -91,6 +91,13 @@ pub(crate) fn check_object(
     to_storage(value, kind, version)
 }
 
+/// A changed body of another type than the path's kind, checked as it would be when it is read.
+pub(crate) fn check_plain(value: &mut Value, gvk: Gvk<'_>) -> Result<(), ApiError> {
+    let ty = type_of(gvk)?;
+    wire::check(ty, value, wire::FieldValidation::Ignore)?;
+    check_gvk(value, gvk)
+}
+
 fn body_encoding(content_type: &str) -> Result<wire::Encoding, ApiError> {
     wire::Encoding::of_media_type(content_type).ok_or_else(|| {
         ApiError::unsupported_media_type(

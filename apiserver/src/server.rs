@@ -1,6 +1,7 @@
 //! The server's state, and what it writes when it starts.
 
 use crate::aggregation::Aggregation;
+use crate::admission::Dynamic;
 use crate::config::Config;
 use crate::documents::{Documents, Metrics};
 use crate::events::EventCache;
@@ -45,6 +46,7 @@ pub struct ApiServer {
     pub(crate) metrics: Metrics,
     pub(crate) closing: CancellationToken,
     pub(crate) recounts: Arc<Recounts>,
+    pub(crate) dynamic: Dynamic,
 }
 
 /// Writes in one batch at start: few transactions, each well under the store's limit.
@@ -65,6 +67,7 @@ impl ApiServer {
             metrics: Metrics::default(),
             closing: CancellationToken::new(),
             recounts: Arc::default(),
+            dynamic: Dynamic::default(),
         });
         server.start_recounts();
         server.bootstrap().await?;

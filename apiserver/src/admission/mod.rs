@@ -7,17 +7,25 @@
 //! admit_validating: built-in ── policies ── webhooks (at once)
 //! ```
 
+mod call;
 mod connect;
+mod forms;
+mod hooks;
 mod options;
+mod webhooks;
 
 use crate::codec::Gvk;
 use crate::handler::{ServerCall, Target};
 use crate::registry::StoreObjects;
 use crate::server::ApiServer;
+use hooks::Configured;
 use serde_json::Value;
 use skiff_access::{AdmissionRequest, Admitted, Operation, UserInfo};
+use skiff_admission::{Form, Request};
 use skiff_kinds::Kind;
+use webhooks::Rounds;
 
+pub(crate) use hooks::Dynamic;
 pub(crate) use options::{delete_options, write_options};
 
 /// What is asked for, as admission sees it; the objects come beside it.
@@ -50,6 +58,69 @@ impl ApiServer {
         objects: &StoreObjects<'_>,
         warnings: &mut Vec<String>,
     ) -> Admitted {
+        self.mutate_built_in(asked, object, old, objects, warnings)?;
+        let configured = self.dynamic.configured(objects);
+        if !configured.mutates() || asked.is_exempt() {
+            return Ok(());
+        }
+        let before = object["metadata"].get("managedFields").cloned();
+        let equivalents = forms::equivalents(asked, &objects.catalog);
+        let request = asked.dynamic(&equivalents);
+        let mut rounds = Rounds::default();
+        Box::pin(self.mutate_dynamic(
+            &configured,
+            asked,
+            &request,
+            object,
+            old,
+            objects,
+            warnings,
+            &mut rounds,
+        ))
+        .await?;
+        if rounds.wanted {
+            rounds.again = true;
+            self.mutate_built_in(asked, object, old, objects, warnings)?;
+            Box::pin(self.mutate_dynamic(
+                &configured,
+                asked,
+                &request,
+                object,
+                old,
+                objects,
+                warnings,
+                &mut rounds,
+            ))
+            .await?;
+        }
+        keep_entries_valid(object, before, warnings);
+        Ok(())
+    }
+
+    async fn mutate_dynamic(
+        &self,
+        configured: &Configured,
+        asked: &Asked<'_>,
+        request: &Request<'_>,
+        object: &mut Value,
+        old: Option<&Value>,
+        objects: &StoreObjects<'_>,
+        warnings: &mut Vec<String>,
+        rounds: &mut Rounds,
+    ) -> Admitted {
+        let hooks = &configured.mutating;
+        self.mutate_by_webhooks(hooks, asked, request, object, old, objects, warnings, rounds)
+            .await
+    }
+
+    fn mutate_built_in(
+        &self,
+        asked: &Asked<'_>,
+        object: &mut Value,
+        old: Option<&Value>,
+        objects: &StoreObjects<'_>,
+        warnings: &mut Vec<String>,
+    ) -> Admitted {
         let mut request = asked.request(object, old);
         let outcome = self.access.mutate(&mut request, objects);
         warnings.append(&mut request.warnings);
@@ -68,7 +139,18 @@ impl ApiServer {
         let mut request = asked.request(object, old);
         let outcome = self.access.validate(&mut request, objects);
         warnings.append(&mut request.warnings);
-        outcome
+        outcome?;
+        let configured = self.dynamic.configured(objects);
+        if !configured.validates() || asked.is_exempt() {
+            return Ok(());
+        }
+        let equivalents = forms::equivalents(asked, &objects.catalog);
+        let request = asked.dynamic(&equivalents);
+        let shown = skiff_admission::Objects {
+            object,
+            old: old.unwrap_or(&Value::Null),
+        };
+        Box::pin(self.validate_by_webhooks(&configured.validating, asked, &request, shown, objects, warnings)).await
     }
 
     /// Both, for what is not stored: connections, bindings, tokens, reviews, and deletions.
@@ -136,6 +218,26 @@ impl<'a> Asked<'a> {
         }
     }
 
+    /// As webhooks and policies see it.
+    fn dynamic<'r>(&'r self, equivalents: &'r [Form<'r>]) -> Request<'r> {
+        Request {
+            operation: self.operation,
+            user: self.user,
+            form: forms::own(self),
+            equivalents,
+            subresource: self.subresource,
+            namespace: self.place(),
+            name: self.name,
+            dry_run: self.dry_run,
+            options: self.options,
+        }
+    }
+
+    /// What configures admission is not subject to it: else nobody could mend it.
+    fn is_exempt(&self) -> bool {
+        self.kind.group == "admissionregistration.k8s.io"
+    }
+
     /// Admission sees a Namespace as lying in itself, as upstream.
     pub(crate) fn place(&self) -> &'a str {
         if self.kind.group.is_empty() && self.kind.plural == "namespaces" {
@@ -144,4 +246,42 @@ impl<'a> Asked<'a> {
             self.namespace
         }
     }
+}
+
+/// A webhook that breaks managedFields is not let: they stay what they were.
+fn keep_entries_valid(object: &mut Value, before: Option<Value>, warnings: &mut Vec<String>) {
+    let Some(metadata) = object.get_mut("metadata").and_then(Value::as_object_mut) else {
+        return;
+    };
+    let now = metadata.get("managedFields");
+    if now == before.as_ref() {
+        return;
+    }
+    let Some(why) = now.and_then(invalid_entries) else {
+        return;
+    };
+    match before {
+        Some(before) => metadata.insert("managedFields".into(), before),
+        None => metadata.remove("managedFields"),
+    };
+    warnings.push(format!(
+        ".metadata.managedFields was in an invalid state after admission; this could be caused by an outdated mutating \
+         admission controller; please fix your requests: {why}"
+    ));
+}
+
+/// What is wrong with managedFields, if something is.
+fn invalid_entries(entries: &Value) -> Option<String> {
+    for entry in entries.as_array().into_iter().flatten() {
+        if !matches!(entry["operation"].as_str(), Some("Apply" | "Update")) {
+            return Some(format!("invalid operation: {}", entry["operation"]));
+        }
+        if entry["apiVersion"].as_str().is_none_or(str::is_empty) {
+            return Some("apiVersion must not be empty".into());
+        }
+        if entry["fieldsType"] != "FieldsV1" {
+            return Some(format!("invalid fieldsType: {}", entry["fieldsType"]));
+        }
+    }
+    None
 }

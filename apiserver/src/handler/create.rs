@@ -115,6 +115,7 @@ impl ApiServer {
             self.admit_mutating(&args.asked(&name), &mut object, None, &objects, warnings)
                 .await?;
         }
+        check_identity(args, &object)?;
         let given_name = text_at(&object, &["metadata", "name"]).to_string();
         let base = text_at(&object, &["metadata", "generateName"]).to_string();
         let generated = given_name.is_empty() && !base.is_empty();

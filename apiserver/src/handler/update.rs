@@ -183,6 +183,11 @@ impl ApiServer {
         if !args.admitted {
             self.admit_mutating(&args.asked(), &mut new, Some(old), objects, warnings)
                 .await?;
+            let errors = changed_identity(&new, old);
+            if !errors.is_empty() {
+                return Err(ApiError::invalid(kind.group, kind.kind, args.name, &errors));
+            }
+            update_metadata(&mut new, old)?;
         }
         kind.strategy().prepare_update(sub, &mut new, old);
         kind.strategy().default(&mut new);

@@ -1,0 +1,193 @@
+//! The chains of webhooks: mutating ones in turn, each seeing what those before
+//! it made, and once more where that is asked for; validating ones all at once.
+
+use super::hooks::Called;
+use super::{Asked, forms};
+use crate::registry::StoreObjects;
+use crate::server::ApiServer;
+use serde_json::Value;
+use skiff_access::Admitted;
+use skiff_admission::{Form, Objects, Request};
+use skiff_api::{ApiError, patch};
+use std::collections::BTreeSet;
+
+/// Which webhooks are to be asked again, as upstream keeps it.
+#[derive(Default)]
+pub(super) struct Rounds {
+    /// This is the second round.
+    pub again: bool,
+    /// Something changed the object: a second round is due.
+    pub wanted: bool,
+    /// Reinvocable webhooks (and policies) that nothing has changed the object after.
+    settled: BTreeSet<String>,
+    unsettled: BTreeSet<String>,
+    /// What the webhooks of the first round left.
+    left: Option<Value>,
+}
+
+impl Rounds {
+    /// Something changed the object: all that were asked before would see another one.
+    pub fn changed(&mut self) {
+        self.unsettled.append(&mut self.settled);
+        self.wanted = true;
+    }
+
+    /// Whether this one takes part in this round.
+    pub fn includes(&self, id: &str) -> bool {
+        !self.again || self.unsettled.contains(id)
+    }
+
+    pub fn asked(&mut self, id: &str, reinvoked: bool) {
+        if reinvoked {
+            self.settled.insert(id.to_string());
+        }
+    }
+}
+
+impl ApiServer {
+    pub(super) async fn mutate_by_webhooks(
+        &self,
+        hooks: &[Called],
+        asked: &Asked<'_>,
+        request: &Request<'_>,
+        object: &mut Value,
+        old: Option<&Value>,
+        cluster: &StoreObjects<'_>,
+        warnings: &mut Vec<String>,
+        rounds: &mut Rounds,
+    ) -> Admitted {
+        if rounds.again && rounds.left.as_ref().is_some_and(|left| left != object) {
+            rounds.unsettled.append(&mut rounds.settled);
+        }
+        let old = old.unwrap_or(&Value::Null);
+        for called in hooks {
+            let hook = &called.hook;
+            let Some(form) = hook.constraints.meets(request, Objects { object, old }, cluster)? else {
+                continue;
+            };
+            let seen = forms::shown(asked, &form, object, &cluster.catalog);
+            let seen_old = forms::shown(asked, &form, old, &cluster.catalog);
+            let shown = Objects {
+                object: &seen,
+                old: &seen_old,
+            };
+            if !self.conditions_hold(called, request, &form, shown, cluster)? || !rounds.includes(&hook.id) {
+                continue;
+            }
+            let verdict = self.ask(called, request, &form, shown, cluster, true).await?;
+            let Some(verdict) = verdict else {
+                rounds.asked(&hook.id, hook.reinvoked);
+                continue;
+            };
+            warnings.extend(verdict.warnings);
+            if let Some(denied) = verdict.denied {
+                return Err(denied);
+            }
+            if let Some(patch) = verdict.patch {
+                let new = patched(called, asked, &form, &seen, &patch, cluster)?;
+                if let Some(new) = new.filter(|new| new != object) {
+                    *object = new;
+                    rounds.changed();
+                }
+            }
+            rounds.asked(&hook.id, hook.reinvoked);
+        }
+        if !rounds.again {
+            rounds.left = Some(object.clone());
+        }
+        Ok(())
+    }
+
+    pub(super) async fn validate_by_webhooks(
+        &self,
+        hooks: &[Called],
+        asked: &Asked<'_>,
+        request: &Request<'_>,
+        objects: Objects<'_>,
+        cluster: &StoreObjects<'_>,
+        warnings: &mut Vec<String>,
+    ) -> Admitted {
+        let mut seen: Vec<(Form<'_>, Value, Value)> = Vec::new();
+        let mut met = Vec::new();
+        for called in hooks {
+            let Some(form) = called.hook.constraints.meets(request, objects, cluster)? else {
+                continue;
+            };
+            let at = seen.iter().position(|(f, _, _)| *f == form).unwrap_or_else(|| {
+                let object = forms::shown(asked, &form, objects.object, &cluster.catalog);
+                let old = forms::shown(asked, &form, objects.old, &cluster.catalog);
+                seen.push((form, object, old));
+                seen.len() - 1
+            });
+            let (_, object, old) = &seen[at];
+            if self.conditions_hold(called, request, &form, Objects { object, old }, cluster)? {
+                met.push((called, at));
+            }
+        }
+        let asking = met.iter().map(|(called, at)| {
+            let (form, object, old) = &seen[*at];
+            self.ask(called, request, form, Objects { object, old }, cluster, false)
+        });
+        let mut refused = None;
+        for answer in futures::future::join_all(asking).await {
+            match answer {
+                Ok(Some(verdict)) => {
+                    warnings.extend(verdict.warnings);
+                    refused = refused.or(verdict.denied);
+                }
+                Ok(None) => {}
+                Err(error) => refused = refused.or(Some(error)),
+            }
+        }
+        refused.map_or(Ok(()), Err)
+    }
+
+    /// Whether the webhook's match conditions let it be asked.
+    fn conditions_hold(
+        &self,
+        _called: &Called,
+        _request: &Request<'_>,
+        _form: &Form<'_>,
+        _shown: Objects<'_>,
+        _cluster: &StoreObjects<'_>,
+    ) -> Result<bool, ApiError> {
+        Ok(true)
+    }
+}
+
+/// The object with a webhook's patch, as the server keeps it; `None`: the patch is empty.
+fn patched(
+    called: &Called,
+    asked: &Asked<'_>,
+    form: &Form<'_>,
+    seen: &Value,
+    bytes: &[u8],
+    cluster: &StoreObjects<'_>,
+) -> Result<Option<Value>, ApiError> {
+    match serde_json::from_slice::<Vec<Value>>(bytes) {
+        Ok(operations) if operations.is_empty() => return Ok(None),
+        Ok(_) => {}
+        Err(error) => {
+            let why = format!("received undecodable patch in webhook response: {error}");
+            super::call::failed(called, &why)?;
+            return Ok(None);
+        }
+    }
+    if seen.is_null() {
+        let name = &called.hook.name;
+        return Err(ApiError::internal(format!(
+            "admission webhook {name:?} attempted to modify the object, which is not supported for this operation"
+        )));
+    }
+    let mut new = seen.clone();
+    patch::json_patch(&mut new, bytes).map_err(|error| ApiError::internal(cause(&error)))?;
+    forms::taken(asked, form, new, &cluster.catalog)
+        .map(Some)
+        .map_err(|error| ApiError::internal(error.message))
+}
+
+/// Why a patch could not be applied.
+fn cause(error: &ApiError) -> &str {
+    let causes = error.details.as_ref().map(|details| &details["causes"][0]["message"]);
+    causes.and_then(Value::as_str).unwrap_or(&error.message)
+}
