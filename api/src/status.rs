@@ -253,6 +253,21 @@ impl ApiError {
         error
     }
 
+    /// 404 of a path that no resource has.
+    pub fn no_resource() -> Self {
+        let mut error = Self::new(404, "NotFound", "the server could not find the requested resource");
+        error.details = Some(json!({}));
+        error
+    }
+
+    /// 405 of a method that a path does not have.
+    pub fn no_method() -> Self {
+        let text = "the server does not allow this method on the requested resource";
+        let mut error = Self::new(405, "MethodNotAllowed", text);
+        error.details = Some(json!({}));
+        error
+    }
+
     pub fn method_not_supported(group: &str, resource: &str, verb: &str) -> Self {
         Self::new(
             405,

@@ -115,22 +115,26 @@ impl WatchFormat {
 
     /// A bookmark at a revision; `None` if this form has none.
     pub fn bookmark(&self, revision: Revision, initial_end: bool) -> Option<Bytes> {
-        let mut metadata = json!({"resourceVersion": revision.to_string(), "creationTimestamp": null});
+        let mut metadata = json!({"resourceVersion": revision.to_string()});
         if initial_end {
             metadata["annotations"] = json!({"k8s.io/initial-events-end": "true"});
         }
+        let meta_version = self.negotiated.meta_version();
+        let partial =
+            || json!({"kind": "PartialObjectMetadata", "apiVersion": meta_version, "metadata": metadata.clone()});
+        let whole = || json!({"kind": self.kind.kind, "apiVersion": codec::api_version(self.kind.group, self.version), "metadata": metadata.clone()});
         let object = match self.negotiated.form {
-            Form::Metadata => {
-                json!({"kind": "PartialObjectMetadata", "apiVersion": "meta.k8s.io/v1", "metadata": metadata})
-            }
+            Form::Metadata => partial(),
             Form::Table => {
-                json!({"kind": "Table", "apiVersion": "meta.k8s.io/v1", "metadata": {"resourceVersion": revision.to_string()},
-                "columnDefinitions": null, "rows": [{"cells": [], "object":
-                    {"kind": self.kind.kind, "apiVersion": codec::api_version(self.kind.group, self.version), "metadata": metadata}}]})
+                let object = match self.include_object.as_str() {
+                    "None" => Value::Null,
+                    "Object" => whole(),
+                    _ => partial(),
+                };
+                json!({"kind": "Table", "apiVersion": meta_version, "metadata": {"resourceVersion": revision.to_string()},
+                    "columnDefinitions": null, "rows": [{"cells": [], "object": object}]})
             }
-            _ => {
-                json!({"kind": self.kind.kind, "apiVersion": codec::api_version(self.kind.group, self.version), "metadata": metadata})
-            }
+            _ => whole(),
         };
         self.frame("BOOKMARK", &object).ok()
     }

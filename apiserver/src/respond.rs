@@ -16,8 +16,10 @@ use std::sync::Arc;
 
 /// Answers from here on are compressed when the client asks, as upstream.
 const GZIP_BYTES_MIN: usize = 128 * 1024;
-/// Longest text of one `Warning` header, as upstream.
-const WARNING_BYTES_MAX: usize = 256;
+/// Longest text of one `Warning` header where all of them are long, as upstream.
+const WARNING_CHARS_MAX: usize = 256;
+/// From here on all warnings together are long, and none is added behind them.
+const WARNINGS_CHARS_MAX: usize = 4096;
 /// Size of the pieces that a long list is sent in.
 const PIECE_BYTES: usize = 256 * 1024;
 /// Member of an error's details that carries a continue token to the Status' metadata.
@@ -185,11 +187,7 @@ impl View<'_> {
     }
 
     fn meta_version(&self) -> &'static str {
-        if self.negotiated.beta {
-            "meta.k8s.io/v1beta1"
-        } else {
-            "meta.k8s.io/v1"
-        }
+        self.negotiated.meta_version()
     }
 
     fn row(&self, mut value: Value) -> Result<Value, ApiError> {
@@ -325,17 +323,22 @@ pub(crate) fn refused(error: &ApiError, accept: &str) -> Response<ApiBody> {
 }
 
 fn add_warnings(response: &mut Response<ApiBody>, warnings: &[String]) {
+    let total: usize = warnings.iter().map(|text| text.chars().count()).sum();
+    let each_max = if total > WARNINGS_CHARS_MAX {
+        WARNING_CHARS_MAX
+    } else {
+        total
+    };
+    let mut left = WARNINGS_CHARS_MAX;
     for warning in warnings {
-        let mut text: String = warning.chars().filter(|c| !c.is_control()).collect();
-        if text.len() > WARNING_BYTES_MAX {
-            let cut = (0..=WARNING_BYTES_MAX)
-                .rev()
-                .find(|i| text.is_char_boundary(*i))
-                .unwrap_or(0);
-            text.truncate(cut);
+        let text: String = warning.chars().filter(|c| !c.is_control()).take(each_max).collect();
+        let length = text.chars().count();
+        if length > left {
+            return;
         }
+        left -= length;
         let quoted = text.replace('\\', "\\\\").replace('"', "\\\"");
-        if let Ok(value) = HeaderValue::from_str(&format!("299 - \"{quoted}\"")) {
+        if let Ok(value) = HeaderValue::from_bytes(format!("299 - \"{quoted}\"").as_bytes()) {
             response.headers_mut().append(header::WARNING, value);
         }
     }
@@ -347,6 +350,9 @@ pub(crate) fn status(error: &ApiError) -> Value {
     let details = status.get_mut("details").and_then(Value::as_object_mut);
     if let Some(token) = details.and_then(|d| d.remove(CONTINUE_DETAIL)) {
         status["metadata"]["continue"] = token;
+        if let Some(status) = status.as_object_mut() {
+            status.remove("details");
+        }
     }
     status
 }
@@ -369,9 +375,7 @@ pub(crate) fn error(error: &ApiError, accept: &str) -> Response<ApiBody> {
 /// What the store could not do, as clients understand it.
 pub(crate) fn store_error(error: StoreError) -> ApiError {
     match error {
-        StoreError::Compacted { asked, oldest } => ApiError::expired(format!(
-            "The resourceVersion for the provided list is too old: {asked} (oldest kept: {oldest})"
-        )),
+        StoreError::Compacted { .. } => ApiError::expired("The resourceVersion for the provided list is too old."),
         StoreError::FutureRevision { asked, current } => {
             let mut error = ApiError::timeout(format!("Too large resource version: {asked}, current: {current}"), 1);
             if let Some(details) = &mut error.details {

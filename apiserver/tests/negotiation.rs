@@ -82,7 +82,8 @@ async fn page_tokens_take_no_revision() {
     assert_eq!(code, 422);
     assert_eq!(
         status["message"],
-        "ListOptions.meta.k8s.io \"\" is invalid: resourceVersionMatch: Forbidden: resourceVersionMatch is forbidden when continue is provided"
+        "ListOptions.meta.k8s.io \"\" is invalid: [resourceVersionMatch: Forbidden: resourceVersionMatch is forbidden unless resourceVersion is provided, \
+         resourceVersionMatch: Forbidden: resourceVersionMatch is forbidden when continue is provided]"
     );
 }
 

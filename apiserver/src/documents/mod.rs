@@ -65,13 +65,36 @@ fn etag(bytes: &[u8]) -> String {
     )
 }
 
+/// Documents that upstream's router serves, besides groups and their versions.
+const ROUTED: [&str; 5] = [
+    "/api",
+    "/apis",
+    "/version",
+    "/.well-known/openid-configuration",
+    "/openid/v1/jwks",
+];
+/// Documents that lie beside the router.
+const BESIDE: [&str; 2] = ["", "/metrics"];
+
 impl ApiServer {
     pub(crate) async fn document(&self, call: &ServerCall) -> Result<Response<ApiBody>, ApiError> {
-        if !matches!(call.info.verb, "get" | "head") {
-            return Err(ApiError::method_not_supported("", "", call.info.verb));
-        }
         let path = call.info.path.trim_end_matches('/');
         let accept = call.header(header::ACCEPT);
+        let of_group = match path {
+            "/api" | "/apis" => None,
+            _ => self.group_document(call, path),
+        };
+        let routed = of_group.is_some() || ROUTED.contains(&path);
+        if !routed && !BESIDE.contains(&path) && health(path).is_none() && !path.starts_with("/openapi/") {
+            return Ok(respond::page_not_found());
+        }
+        // Upstream's router knows GET alone; what lies beside it knows HEAD.
+        if call.info.verb != "get" && (routed || call.info.verb != "head") {
+            return Err(ApiError::no_method());
+        }
+        if let Some(answer) = of_group {
+            return answer;
+        }
         match path {
             "" => respond::plain(200, accept, &json!({"paths": self.root_paths()})),
             "/version" => respond::plain(200, accept, &version()),
@@ -92,8 +115,7 @@ impl ApiServer {
                 respond::bytes(200, "application/jwk-set+json", body, &[], false)
             }
             _ if health(path).is_some() => self.health(call, path).await,
-            _ if path.starts_with("/openapi") => self.openapi(call, path).await,
-            _ => self.group_document(call, path).unwrap_or_else(|| Err(not_found())),
+            _ => self.openapi(call, path).await,
         }
     }
 

@@ -1,41 +1,24 @@
 //! LIST: selectors, pages, revisions.
 
 use super::identity::ServerCall;
-use super::read::parse_revision;
 use super::route::Target;
 use crate::body::ApiBody;
 use crate::registry::{Filter, key_of, prefix_of};
-use crate::request::RvMatch;
+use crate::request::{Continue, RvMatch, parse_revision};
 use crate::respond::{self, ListMeta};
 use crate::server::ApiServer;
-use base64::Engine;
 use bytes::Bytes;
 use http::Response;
 use serde_json::json;
-use skiff_api::{ApiError, FieldError, FieldErrorKind};
+use skiff_api::ApiError;
 use skiff_store::{Entry, Snapshot, StoreError};
 use std::sync::Arc;
 
 /// Keys looked at in one step while a selector thins a limited list out.
 const SCAN_STEP: usize = 1000;
 
-/// What a continue token says: the revision of the first page and the last key
-/// it showed, relative to the kind's prefix.
-#[derive(Debug, PartialEq, Eq)]
-struct Continue {
-    revision: u64,
-    after: String,
-}
-
 impl ApiServer {
     pub(crate) async fn list(&self, call: &ServerCall, target: &Target) -> Result<Response<ApiBody>, ApiError> {
-        if call.options.send_initial_events.is_some() {
-            return Err(ApiError::new(
-                422,
-                "Invalid",
-                "sendInitialEvents: Forbidden: sendInitialEvents is forbidden for list",
-            ));
-        }
         let view = self.view(call, target)?;
         let (entries, meta) = self.select(call, target).await?;
         let parts = view.list(&entries, &meta)?;
@@ -50,12 +33,13 @@ impl ApiServer {
     ) -> Result<(Vec<Arc<Entry>>, ListMeta), ApiError> {
         let kind = &*target.kind;
         let o = &call.options;
+        o.check_list()?;
         let filter = Filter::parse(&target.kind, &o.label_selector, &o.field_selector)?;
         let resumed = (!o.continue_token.is_empty())
-            .then(|| decode_continue(&o.continue_token))
+            .then(|| Continue::decode(&o.continue_token))
             .transpose()?;
         let snapshot = match &resumed {
-            Some(token) => self.continued(token, &o.resource_version, o.resource_version_match)?,
+            Some(token) => self.continued(token, &o.resource_version)?,
             None => {
                 self.list_snapshot(o.resource_version.as_str(), o.resource_version_match, o.limit)
                     .await?
@@ -86,48 +70,27 @@ impl ApiServer {
             let last = entries
                 .last()
                 .map_or(&[][..], |e| &e.key[root.len().min(e.key.len())..]);
-            meta.continue_token = encode_continue(&Continue {
-                revision: meta.revision,
+            let next = Continue {
+                revision: Some(meta.revision),
                 after: String::from_utf8_lossy(last).into_owned(),
-            });
+            };
+            meta.continue_token = next.encode();
             meta.remaining = filter.is_everything().then_some(remaining);
         }
         Ok((entries, meta))
     }
 
-    fn continued(
-        &self,
-        token: &Continue,
-        resource_version: &str,
-        matching: Option<RvMatch>,
-    ) -> Result<Arc<dyn Snapshot>, ApiError> {
+    fn continued(&self, token: &Continue, resource_version: &str) -> Result<Arc<dyn Snapshot>, ApiError> {
         if !matches!(resource_version, "" | "0") {
             return Err(ApiError::bad_request(
                 "specifying resource version is not allowed when using continue",
             ));
         }
-        if matching.is_some() {
-            return Err(match_forbidden(
-                "resourceVersionMatch is forbidden when continue is provided",
-            ));
-        }
-        // Revision 0 marks an inconsistent continuation: whatever is newest.
-        if token.revision == 0 {
+        let Some(revision) = token.revision else {
             return Ok(self.store.snapshot());
-        }
-        self.store.snapshot_at(token.revision).map_err(|error| match error {
-            StoreError::Compacted { .. } => {
-                let inconsistent = encode_continue(&Continue { revision: 0, after: token.after.clone() });
-                let mut gone = ApiError::expired(
-                    "The provided continue parameter is too old to display a consistent list result. You can start a new list without \
-                     the continue parameter, or use the continue token in this response to retrieve the remainder of the results. \
-                     Continuing with the provided token results in an inconsistent list - objects that were created, modified, or \
-                     deleted between the time the first chunk was returned and now may show up in the list.",
-                );
-                // Picked up again where the Status is written: it belongs into its metadata.
-                gone.details = Some(json!({ respond::CONTINUE_DETAIL: inconsistent }));
-                gone
-            }
+        };
+        self.store.snapshot_at(revision).map_err(|error| match error {
+            StoreError::Compacted { .. } => page_expired(token),
             other => respond::store_error(other),
         })
     }
@@ -138,22 +101,13 @@ impl ApiServer {
         matching: Option<RvMatch>,
         limit: usize,
     ) -> Result<Arc<dyn Snapshot>, ApiError> {
+        let snapshot = self.read_snapshot(rv).await?;
         let exact = match (matching, rv) {
-            (Some(_), "") => {
-                return Err(match_forbidden(
-                    "resourceVersionMatch is forbidden unless resourceVersion is provided",
-                ));
-            }
-            (Some(RvMatch::Exact), "0") => {
-                return Err(match_forbidden(
-                    "resourceVersionMatch \"exact\" is forbidden for resourceVersion \"0\"",
-                ));
-            }
+            (_, "" | "0") | (Some(RvMatch::NotOlderThan), _) => false,
             (Some(RvMatch::Exact), _) => true,
-            (Some(RvMatch::NotOlderThan), _) | (None, "" | "0") => false,
+            // Without a match, pages begin at the revision that is asked for.
             (None, _) => limit > 0,
         };
-        let snapshot = self.read_snapshot(rv).await?;
         if !exact {
             return Ok(snapshot);
         }
@@ -163,13 +117,21 @@ impl ApiServer {
     }
 }
 
-fn match_forbidden(why: &str) -> ApiError {
-    let error = FieldError {
-        field: "resourceVersionMatch".into(),
-        kind: FieldErrorKind::Forbidden,
-        detail: format!("Forbidden: {why}"),
+/// 410 with a token that goes on at the same place in whatever is newest.
+fn page_expired(token: &Continue) -> ApiError {
+    let inconsistent = Continue {
+        revision: None,
+        after: token.after.clone(),
     };
-    ApiError::invalid("meta.k8s.io", "ListOptions", "", &[error])
+    let mut gone = ApiError::expired(
+        "The provided continue parameter is too old to display a consistent list result. You can start a new list without \
+         the continue parameter, or use the continue token in this response to retrieve the remainder of the results. \
+         Continuing with the provided token results in an inconsistent list - objects that were created, modified, or \
+         deleted between the time the first chunk was returned and now may show up in the list.",
+    );
+    // Picked up again where the Status is written: it belongs into its metadata.
+    gone.details = Some(json!({ respond::CONTINUE_DETAIL: inconsistent.encode() }));
+    gone
 }
 
 /// Up to `limit` matching entries behind `start`; the number of keys that are
@@ -210,39 +172,5 @@ fn scan(
         if page.remaining == 0 {
             return (found, None);
         }
-    }
-}
-
-fn encode_continue(token: &Continue) -> String {
-    let text = json!({"v": "meta.k8s.io/v1", "rv": token.revision, "start": token.after}).to_string();
-    base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(text)
-}
-
-fn decode_continue(text: &str) -> Result<Continue, ApiError> {
-    let bad = || ApiError::bad_request("continue key is not valid: the token was not made by this server");
-    let bytes = base64::engine::general_purpose::URL_SAFE_NO_PAD
-        .decode(text.trim_end_matches('='))
-        .map_err(|_| bad())?;
-    let value: serde_json::Value = serde_json::from_slice(&bytes).map_err(|_| bad())?;
-    let after = value["start"].as_str().filter(|s| !s.contains("..")).ok_or_else(bad)?;
-    Ok(Continue {
-        revision: value["rv"].as_u64().ok_or_else(bad)?,
-        after: after.to_string(),
-    })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn continue_tokens_survive_and_garbage_is_refused() {
-        let token = Continue {
-            revision: 7,
-            after: "default/a".into(),
-        };
-        assert_eq!(decode_continue(&encode_continue(&token)).unwrap(), token);
-        assert_eq!(decode_continue("!!").unwrap_err().code, 400);
-        assert_eq!(decode_continue("e30").unwrap_err().code, 400);
     }
 }

@@ -16,6 +16,7 @@ mod list;
 mod patch;
 mod read;
 mod route;
+mod served;
 mod tracking;
 mod update;
 mod watch;

@@ -4,7 +4,7 @@ use super::identity::ServerCall;
 use super::route::Target;
 use crate::body::ApiBody;
 use crate::registry::key_of;
-use crate::request::{Form, negotiate};
+use crate::request::{Form, negotiate, parse_revision};
 use crate::respond::{self, View};
 use crate::server::ApiServer;
 use http::Response;
@@ -33,6 +33,13 @@ impl ApiServer {
     /// How the answer to this call is shaped.
     pub(crate) fn view<'a>(&'a self, call: &'a ServerCall, target: &'a Target) -> Result<View<'a>, ApiError> {
         let negotiated = negotiate(call.header(http::header::ACCEPT), &[Form::Table, Form::Metadata])?;
+        negotiated.check_list(matches!(call.info.verb, "list" | "deletecollection"))?;
+        let include = call.options.include_object.as_str();
+        if negotiated.form == Form::Table && !matches!(include, "" | "None" | "Metadata" | "Object") {
+            return Err(ApiError::bad_request(format!(
+                "Unable to convert to Table as requested: includeObject: Invalid value: {include:?}: must be 'Metadata', 'Object', 'None', or empty"
+            )));
+        }
         Ok(View {
             kind: &target.kind,
             version: target.version,
@@ -74,14 +81,4 @@ impl ApiServer {
             }
         }
     }
-}
-
-pub(super) fn parse_revision(text: &str) -> Result<u64, ApiError> {
-    text.parse().map_err(|_| {
-        ApiError::new(
-            422,
-            "Invalid",
-            format!("resourceVersion: Invalid value: {text:?}: strconv.ParseUint: parsing {text:?}: invalid syntax"),
-        )
-    })
 }

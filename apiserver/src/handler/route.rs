@@ -1,9 +1,10 @@
 //! From a request's parts to the verb that answers it.
 
 use super::identity::{Peer, ServerCall};
+use super::served::{Served, served};
 use crate::body::ApiBody;
 use crate::registry::subresource;
-use crate::request::{QueryOptions, parse_info};
+use crate::request::{OptionKind, QueryOptions, bad_segment, parse_info};
 use crate::respond;
 use crate::server::ApiServer;
 use bytes::Bytes;
@@ -38,13 +39,33 @@ impl Target {
 
 /// Whether a person will read the answer: asked for, or asked with a program for people, as upstream.
 fn wants_pretty(query: &str, headers: &http::HeaderMap) -> bool {
-    match url::form_urlencoded::parse(query.as_bytes()).find(|(key, _)| key == "pretty") {
-        Some((_, value)) => matches!(value.as_ref(), "" | "1" | "t" | "T" | "true" | "TRUE" | "True"),
-        None => {
+    let asked = url::form_urlencoded::parse(query.as_bytes()).find(|(key, _)| key == "pretty");
+    match asked {
+        Some((_, value)) if !value.is_empty() => matches!(value.as_ref(), "1" | "t" | "T" | "true" | "TRUE" | "True"),
+        _ => {
             let agent = headers.get(header::USER_AGENT).and_then(|v| v.to_str().ok());
-            agent.is_some_and(|a| ["curl/", "Wget/", "Mozilla/5.0"].iter().any(|p| a.starts_with(p)))
+            agent.is_some_and(|a| ["curl", "Wget", "Mozilla/5.0"].iter().any(|p| a.starts_with(p)))
         }
     }
+}
+
+/// Longest Audit-ID that is taken over from a client, as upstream.
+const AUDIT_ID_BYTES_MAX: usize = 64;
+
+/// The name of this request in logs: the client's, if it gave one.
+fn audit_id(headers: &http::HeaderMap) -> http::HeaderValue {
+    let given = headers
+        .get("audit-id")
+        .map(http::HeaderValue::as_bytes)
+        .unwrap_or_default();
+    let given = &given[..given.len().min(AUDIT_ID_BYTES_MAX)];
+    let own = || http::HeaderValue::from_str(&uuid::Uuid::new_v4().to_string());
+    let id = if given.is_empty() {
+        own().ok()
+    } else {
+        http::HeaderValue::from_bytes(given).ok()
+    };
+    id.unwrap_or_else(|| http::HeaderValue::from_static("-"))
 }
 
 fn is_plain_json(headers: &http::HeaderMap) -> bool {
@@ -64,7 +85,7 @@ impl ApiServer {
             .unwrap_or("")
             .to_string();
         let upgrade = parts.extensions.remove::<hyper::upgrade::OnUpgrade>();
-        let audit_id = uuid::Uuid::new_v4().to_string();
+        let audit_id = audit_id(&parts.headers);
         let started = std::time::Instant::now();
         let method = parts.method.clone();
         let pretty = wants_pretty(parts.uri.query().unwrap_or(""), &parts.headers);
@@ -95,9 +116,7 @@ impl ApiServer {
         self.metrics.count(code);
         tracing::debug!(%method, path, code, took_us = started.elapsed().as_micros() as u64, "request");
         let headers = response.headers_mut();
-        if let Ok(id) = http::HeaderValue::from_str(&audit_id) {
-            headers.insert("audit-id", id);
-        }
+        headers.insert("audit-id", audit_id);
         if !headers.contains_key(header::CACHE_CONTROL) {
             headers.insert(
                 header::CACHE_CONTROL,
@@ -118,15 +137,13 @@ impl ApiServer {
         let path = parts.uri.path();
         let user = self.authenticate(&peer, &parts.headers, path)?;
         let user = self.impersonate(user, &parts.headers)?;
-        // Requests that are passed on have a query of their own (`follow=`, `limit=` of an application).
-        let options = match QueryOptions::parse(&query) {
-            Ok(options) => options,
-            Err(_) if path.contains("/proxy") => QueryOptions::default(),
-            Err(error) => return Err(error),
-        };
+        let options = QueryOptions::parse(&query);
         let info = parse_info(&parts.method, path, options.watch, options.name_selected())
             .ok_or_else(|| ApiError::bad_request("the request path cannot be read"))?;
-        self.authorize(&user, &info, &options)?;
+        if let Err(refused) = self.authorize(&user, &info, &options) {
+            let accept = parts.headers.get(header::ACCEPT).and_then(|v| v.to_str().ok());
+            return Ok(respond::refused(&refused, accept.unwrap_or("")));
+        }
         let call = ServerCall {
             info,
             options,
@@ -137,58 +154,74 @@ impl ApiServer {
             body,
             upgrade,
         };
+        if let Some(remote) = self.aggregation.find(&call.info.path) {
+            return Ok(self.forward_remote(call, &remote).await);
+        }
         if !call.info.is_resource {
             return self.document(&call).await;
         }
-        let target = self.target(&call)?;
-        Box::pin(self.resource(call, &target)).await
+        let target = match self.target(&call) {
+            Ok(target) => target,
+            Err(missing) => return missing.answer(),
+        };
+        let warning = deprecation(&target);
+        let accept = call.header(header::ACCEPT).to_string();
+        let outcome = Box::pin(self.resource(call, &target)).await;
+        let Some(warning) = warning else {
+            return outcome;
+        };
+        let mut response = outcome.unwrap_or_else(|error| respond::error(&error, &accept));
+        respond::warn(&mut response, warning);
+        Ok(response)
     }
 
-    fn target(&self, call: &ServerCall) -> Result<Target, ApiError> {
+    /// The kind that a path names, if its method is served there.
+    fn target(&self, call: &ServerCall) -> Result<Target, Missing> {
         let info = &call.info;
-        let missing = || {
-            let mut error = ApiError::new(404, "NotFound", "the server could not find the requested resource");
-            error.details = Some(serde_json::json!({}));
-            error
-        };
         let catalog = self.catalog();
-        let kind = catalog.resource(&info.group, &info.resource).ok_or_else(missing)?;
-        let version = kind.versions.iter().find(|v| **v == info.version).ok_or_else(missing)?;
-        // A cluster-scoped kind has no namespace in its path; `namespaces` names itself.
-        if !kind.namespaced && !info.namespace.is_empty() && kind.plural != "namespaces" {
-            return Err(missing());
+        if catalog.versions(&info.group).is_empty() {
+            return Err(Missing::Page);
         }
+        let kind = catalog.resource(&info.group, &info.resource).ok_or(Missing::Resource)?;
+        let missing = if kind.custom.is_some() {
+            Missing::Page
+        } else {
+            Missing::Resource
+        };
+        let version = kind
+            .versions
+            .iter()
+            .find(|v| **v == info.version)
+            .ok_or_else(|| missing.clone())?;
         let sub = match info.subresource.as_str() {
             "" => None,
-            name => Some(subresource(kind, name).ok_or_else(missing)?),
+            name => Some(subresource(kind, name).ok_or_else(|| missing.clone())?),
         };
-        Ok(Target {
+        let target = Target {
             kind: kind.clone(),
             version,
             sub,
-        })
+        };
+        match served(kind, sub, info, &call.method) {
+            Served::Yes => Ok(target),
+            Served::NoPath => Err(missing),
+            Served::NoMethod if kind.custom.is_some() => Err(Missing::CustomVerb(target, info.verb)),
+            Served::NoMethod => Err(Missing::Method),
+        }
     }
 
     async fn resource(self: &Arc<Self>, call: ServerCall, target: &Target) -> Result<Response<ApiBody>, ApiError> {
         let kind = &*target.kind;
         let verb = call.info.verb;
-        let proxied = target.sub_name() == "proxy";
-        // What is proxied may know methods that the API does not (OPTIONS).
-        if verb.is_empty() && !proxied {
-            let text = "the server does not allow this method on the requested resource";
-            return Err(ApiError::new(405, "MethodNotAllowed", text));
+        if let Some(why) = bad_segment(&call.info.name) {
+            let text = format!("Name parameter invalid: {:?}: {why}", call.info.name);
+            return Err(ApiError::bad_request(text));
         }
-        if kind.namespaced
-            && call.info.namespace.is_empty()
-            && !call.info.name.is_empty()
-            && !matches!(verb, "list" | "watch" | "deletecollection")
-        {
-            return Err(ApiError::bad_request(
-                "an object of a namespaced kind is named with its namespace in the path",
-            ));
-        }
-        if call.info.name.is_empty() && matches!(verb, "update" | "patch") {
-            return Err(ApiError::method_not_supported(kind.group, kind.plural, verb));
+        match verb {
+            "create" => call.options.check(OptionKind::Create)?,
+            "update" => call.options.check(OptionKind::Update)?,
+            "patch" => call.options.check(OptionKind::Patch)?,
+            _ => {}
         }
         if let Some(sub) = target.sub {
             return self.special(call, target, sub).await;
@@ -196,15 +229,10 @@ impl ApiServer {
         if let Some(answer) = self.virtual_kind(&call, target).await {
             return answer;
         }
-        // Upstream serves no deletion across namespaces either: it is never what was meant.
-        let everywhere = verb == "deletecollection" && kind.namespaced && call.info.namespace.is_empty();
-        if everywhere || !kind.verbs.contains(&verb) {
-            return Err(ApiError::method_not_supported(kind.group, kind.plural, verb));
-        }
         match verb {
             "get" => self.get(&call, target).await,
             "list" => self.list(&call, target).await,
-            "watch" => self.watch(&call, target).await,
+            "watch" if kind.verbs.contains(&"watch") => self.watch(&call, target).await,
             "create" => self.create(&call, target).await,
             "update" => self.update(&call, target).await,
             "patch" => self.patch(&call, target).await,
@@ -212,5 +240,40 @@ impl ApiServer {
             "deletecollection" => self.delete_collection(&call, target).await,
             other => Err(ApiError::method_not_supported(kind.group, kind.plural, other)),
         }
+    }
+}
+
+/// Why a path of a resource has no kind to answer it.
+#[derive(Clone)]
+enum Missing {
+    /// Nobody serves the group.
+    Page,
+    /// The group has no such resource.
+    Resource,
+    /// The resource has no such method.
+    Method,
+    /// A custom resource has no such verb.
+    CustomVerb(Target, &'static str),
+}
+
+impl Missing {
+    fn answer(self) -> Result<Response<ApiBody>, ApiError> {
+        Err(match self {
+            Self::Page => return Ok(respond::page_not_found()),
+            Self::Resource => ApiError::no_resource(),
+            Self::Method => ApiError::no_method(),
+            Self::CustomVerb(target, verb) => {
+                ApiError::method_not_supported(target.kind.group, target.kind.plural, verb)
+            }
+        })
+    }
+}
+
+/// What users of an old API are told, as upstream.
+fn deprecation(target: &Target) -> Option<&'static str> {
+    match (target.kind.group, target.version, target.kind.plural) {
+        ("", "v1", "componentstatuses") => Some("v1 ComponentStatus is deprecated in v1.19+"),
+        ("", "v1", "endpoints") => Some("v1 Endpoints is deprecated in v1.33+; use discovery.k8s.io/v1 EndpointSlice"),
+        _ => None,
     }
 }

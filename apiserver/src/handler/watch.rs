@@ -9,18 +9,17 @@
 //! bookmark a minute where those are asked for.
 
 use super::identity::ServerCall;
-use super::read::parse_revision;
 use super::route::Target;
 use crate::body::ApiBody;
 use crate::events::{EventKey, WatchFormat};
 use crate::registry::{Filter, key_of, prefix_of};
-use crate::request::{Encoding, RvMatch};
+use crate::request::{Encoding, parse_revision};
 use crate::respond;
 use crate::server::ApiServer;
 use bytes::Bytes;
 use http::{Response, header};
 use skiff_api::ApiError;
-use skiff_store::{Entry, Event, Revision, StoreError, Watch};
+use skiff_store::{Entry, Event, Revision, Snapshot, StoreError, Watch};
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
@@ -63,8 +62,13 @@ impl ApiServer {
         let kind = &*target.kind;
         let o = &call.options;
         let negotiated = self.view(call, target)?.negotiated;
+        o.check_watch()?;
         let filter = Filter::parse(&target.kind, &o.label_selector, &o.field_selector)?;
-        check_initial_events(o.send_initial_events, o.resource_version_match)?;
+        if call.info.named && !o.field_selector.is_empty() && filter.name() != Some(&call.info.name) {
+            return Err(ApiError::bad_request(
+                "fieldSelector metadata.name doesn't match requested name",
+            ));
+        }
         let wants_initial = o
             .send_initial_events
             .unwrap_or(matches!(o.resource_version.as_str(), "" | "0"));
@@ -83,31 +87,21 @@ impl ApiServer {
             .map(|n| key_of(kind, namespace, n));
         let prefix = only_key.clone().unwrap_or_else(|| prefix_of(kind, namespace));
 
-        let (initial, after) = if wants_initial {
-            let snapshot = self.read_snapshot(&o.resource_version).await?;
-            let entries = match &only_key {
-                Some(key) => snapshot.get(key).into_iter().collect(),
-                None => snapshot.range(&prefix, None, 0).entries,
+        let start = self.watch_start(&o.resource_version, wants_initial).await?;
+        let mut initial = VecDeque::new();
+        let opened = start.and_then(|start| {
+            let entries = match (start.state, &only_key) {
+                (Some(state), Some(key)) => state.get(key).into_iter().collect(),
+                (Some(state), None) => state.range(&prefix, None, 0).entries,
+                (None, _) => Vec::new(),
             };
-            (
-                entries.into_iter().filter(|e| filter.matches(e)).collect(),
-                snapshot.revision(),
-            )
-        } else if matches!(o.resource_version.as_str(), "" | "0") {
-            (
-                VecDeque::new(),
-                self.read_snapshot(&o.resource_version).await?.revision(),
-            )
-        } else {
-            let revision = parse_revision(&o.resource_version)?;
-            if self.store.snapshot().revision() < revision {
-                self.read_snapshot(&o.resource_version).await?;
-            }
-            (VecDeque::new(), revision)
-        };
-        let (source, failed) = match self.store.watch(prefix, after) {
-            Ok(source) => (Some(source), None),
-            Err(error) => (None, Some(watch_error(error))),
+            initial.extend(entries.into_iter().filter(|e| filter.matches(e)));
+            let source = self.store.watch(prefix, start.from).map_err(watch_error)?;
+            Ok((start.seen, source))
+        });
+        let (seen, source, failed) = match opened {
+            Ok((seen, source)) => (seen, Some(source), None),
+            Err(error) => (0, None, Some(error)),
         };
         let timeout = o
             .timeout_seconds
@@ -126,7 +120,7 @@ impl ApiServer {
             initial,
             initial_end: wants_initial && o.send_initial_events == Some(true) && o.allow_watch_bookmarks,
             bookmarks: o.allow_watch_bookmarks,
-            revision: after,
+            revision: seen,
             only_key,
             deadline: now + Duration::from_secs(timeout),
             next_bookmark: now + BOOKMARK_EVERY,
@@ -137,7 +131,8 @@ impl ApiServer {
             Encoding::Json => "application/json",
             Encoding::Yaml => {
                 return Err(ApiError::not_acceptable(
-                    "a watch can be sent as application/json or application/vnd.kubernetes.protobuf",
+                    "only the following media types are accepted: application/json;stream=watch, \
+                     application/vnd.kubernetes.protobuf;stream=watch",
                 ));
             }
             Encoding::Protobuf => "application/vnd.kubernetes.protobuf;stream=watch",
@@ -151,22 +146,36 @@ impl ApiServer {
             .body(ApiBody::stream(stream))
             .map_err(ApiError::internal)
     }
+
+    /// Where a watch begins. What fails behind the checks of the options is told in the
+    /// stream, as upstream.
+    async fn watch_start(&self, asked: &str, initial: bool) -> Result<Result<Start, ApiError>, ApiError> {
+        let now = matches!(asked, "" | "0");
+        let revision = if now { 0 } else { parse_revision(asked)? };
+        if !now && !initial {
+            // A revision that is still to come is waited for in the stream.
+            return Ok(Ok(Start {
+                from: revision.min(self.store.snapshot().revision()),
+                seen: revision,
+                state: None,
+            }));
+        }
+        Ok(self.read_snapshot(asked).await.map(|snapshot| Start {
+            from: snapshot.revision(),
+            seen: snapshot.revision(),
+            state: initial.then_some(snapshot),
+        }))
+    }
 }
 
-fn check_initial_events(asked: Option<bool>, matching: Option<RvMatch>) -> Result<(), ApiError> {
-    match (asked, matching) {
-        (Some(_), Some(RvMatch::NotOlderThan)) | (None, None) => Ok(()),
-        (Some(_), _) => Err(ApiError::new(
-            422,
-            "Invalid",
-            "ListOptions.meta.k8s.io \"\" is invalid: resourceVersionMatch: Forbidden: sendInitialEvents requires setting resourceVersionMatch to NotOlderThan",
-        )),
-        (None, Some(_)) => Err(ApiError::new(
-            422,
-            "Invalid",
-            "ListOptions.meta.k8s.io \"\" is invalid: resourceVersionMatch: Forbidden: resourceVersionMatch is forbidden for watch unless sendInitialEvents is provided",
-        )),
-    }
+/// The beginning of a watch.
+struct Start {
+    /// Changes are read from behind this revision on, ...
+    from: Revision,
+    /// ... and shown from behind this one on.
+    seen: Revision,
+    /// What is shown first.
+    state: Option<Arc<dyn Snapshot>>,
 }
 
 /// What a watcher is told when it cannot start: upstream answers 200 and an
@@ -238,7 +247,8 @@ impl Watcher {
     /// Adds what this watcher sees of a change: objects that enter its selector
     /// are ADDED, those that leave it DELETED, carrying the old object.
     fn append(&mut self, out: &mut Vec<u8>, event: &Event) {
-        if self.only_key.as_ref().is_some_and(|key| *key != event.key) {
+        // Before the revision that was asked for: it was still to come.
+        if event.revision <= self.revision || self.only_key.as_ref().is_some_and(|key| *key != event.key) {
             return;
         }
         let new = event.entry.as_ref().filter(|e| self.filter.matches(e));

@@ -20,6 +20,16 @@ fn stored_field(kind: &Kind, field: &str) -> Option<String> {
     }
 }
 
+/// Kinds that select by more than the name have words of their own.
+fn unknown_field(kind: &Kind, field: &str) -> ApiError {
+    if kind.strategy().field_names().is_empty() && kind.custom.is_none() {
+        return ApiError::bad_request(format!(
+            "{field:?} is not a known field selector: only \"metadata.name\", \"metadata.namespace\""
+        ));
+    }
+    ApiError::bad_request(format!("field label not supported: {field}"))
+}
+
 /// Label and field selectors of one request.
 pub struct Filter {
     kind: KindRef,
@@ -42,7 +52,7 @@ impl Filter {
             if !matches!(field, "metadata.name" | "metadata.namespace")
                 && !kind.strategy().field_names().contains(&field)
             {
-                return Err(ApiError::bad_request(format!("field label not supported: {field}")));
+                return Err(unknown_field(kind, field));
             }
         }
         Ok(Self {

@@ -15,6 +15,10 @@ pub struct RequestInfo {
     pub subresource: String,
     pub namespace: String,
     pub name: String,
+    /// The name is part of the path, not of a field selector.
+    pub named: bool,
+    /// The path asks for a watch in the old way: `/api/v1/watch/pods`.
+    pub watch_path: bool,
     /// Path behind the subresource (`.../proxy/<rest>`), without the leading slash.
     pub rest: String,
     pub path: String,
@@ -65,6 +69,7 @@ pub fn parse_info(method: &Method, path: &str, watch: bool, name_selected: Optio
     info.is_resource = true;
     let mut verb = resource_verb(method);
     if parts[0] == "watch" && parts.len() > 1 {
+        info.watch_path = true;
         verb = "watch";
         parts = &parts[1..];
         consumed += 1;
@@ -79,6 +84,7 @@ pub fn parse_info(method: &Method, path: &str, watch: bool, name_selected: Optio
     info.resource = parts[0].clone();
     if parts.len() > 1 {
         info.name = parts[1].clone();
+        info.named = true;
     }
     if parts.len() > 2 {
         info.subresource = parts[2].clone();
@@ -97,14 +103,27 @@ pub fn parse_info(method: &Method, path: &str, watch: bool, name_selected: Optio
             "delete" => "deletecollection",
             other => other,
         };
-        if let (Some(name), "list" | "watch" | "deletecollection") = (name_selected, verb) {
+        if let (Some(name), "list" | "watch" | "deletecollection") = (name_selected, verb)
+            && bad_segment(name).is_none()
+        {
             info.name = name.to_string();
         }
-    } else if verb == "get" && watch && info.subresource.is_empty() {
-        verb = "watch";
     }
     info.verb = verb;
     Some(info)
+}
+
+/// Why this cannot be a name in a path, in upstream's words.
+pub fn bad_segment(name: &str) -> Option<String> {
+    if matches!(name, "." | "..") {
+        return Some(format!("may not be '{name}'"));
+    }
+    let bad: Vec<String> = ['/', '%']
+        .iter()
+        .filter(|c| name.contains(**c))
+        .map(|c| format!("may not contain '{c}'"))
+        .collect();
+    (!bad.is_empty()).then(|| bad.join(";"))
 }
 
 /// The path behind its first `n` segments, undecoded.
@@ -173,6 +192,10 @@ mod tests {
                 "create apps v1 deployments b . ",
             ),
             ("GET", "/api/v1/watch/namespaces/a/pods", false, "watch  v1 pods a . "),
+            ("GET", "/api/v1/watch/namespaces/a/pods/p", false, "watch  v1 pods a p "),
+            ("GET", "/api/v1/watch/namespaces/a", false, "watch  v1 namespaces a a "),
+            // Only a collection is watched by the query.
+            ("GET", "/api/v1/namespaces/a/pods/p", true, "get  v1 pods a p "),
         ];
         for (method, path, watch, want) in cases {
             let i = parse_info(&method.parse().unwrap(), path, watch, None).unwrap();

@@ -39,6 +39,32 @@ pub struct Negotiated {
     pub form: Form,
     /// The `v` parameter is a beta of the form (`v1beta1`, `v2beta1`).
     pub beta: bool,
+    /// `Metadata` of a list, not of one object.
+    pub of_list: bool,
+}
+
+impl Negotiated {
+    /// `apiVersion` of tables and metadata.
+    pub fn meta_version(&self) -> &'static str {
+        if self.beta {
+            "meta.k8s.io/v1beta1"
+        } else {
+            "meta.k8s.io/v1"
+        }
+    }
+
+    /// Metadata of a list are asked for as such, and of one object as such.
+    pub fn check_list(&self, list: bool) -> Result<(), ApiError> {
+        match (self.form, self.of_list, list) {
+            (Form::Metadata, false, true) => Err(ApiError::not_acceptable(
+                "you requested PartialObjectMetadata, but the requested object is a list",
+            )),
+            (Form::Metadata, true, false) => Err(ApiError::not_acceptable(
+                "you requested PartialObjectMetadataList, but the requested object is not a list",
+            )),
+            _ => Ok(()),
+        }
+    }
 }
 
 /// Picks the first clause that can be served. `forms` are those that the
@@ -48,7 +74,8 @@ pub fn negotiate(accept: &str, forms: &[Form]) -> Result<Negotiated, ApiError> {
         return Ok(Negotiated::default());
     }
     let mut clauses: Vec<(&str, f32)> = accept.split(',').map(|c| (c.trim(), quality(c))).collect();
-    clauses.sort_by(|a, b| b.1.total_cmp(&a.1));
+    // Of equals, what is said more exactly.
+    clauses.sort_by(|a, b| b.1.total_cmp(&a.1).then_with(|| wildcards(a.0).cmp(&wildcards(b.0))));
     clauses
         .iter()
         .filter(|(_, q)| *q > 0.0)
@@ -68,6 +95,10 @@ fn quality(clause: &str) -> f32 {
         .unwrap_or(1.0)
 }
 
+fn wildcards(clause: &str) -> usize {
+    clause.split(';').next().map_or(0, |range| range.matches('*').count())
+}
+
 fn read_clause(clause: &str, forms: &[Form]) -> Option<Negotiated> {
     let mut pieces = clause.split(';').map(str::trim);
     let encoding = match pieces.next()? {
@@ -82,18 +113,22 @@ fn read_clause(clause: &str, forms: &[Form]) -> Option<Negotiated> {
             Some(("as", v)) => kind = v,
             Some(("g", v)) => group = v,
             Some(("v", v)) => version = v,
+            Some(("stream", v)) if !matches!(v, "" | "watch") => return None,
+            Some(("sv", v)) if !v.is_empty() => return None,
             _ => {}
         }
     }
     let form = match (kind, group) {
-        ("", _) => Form::Object,
+        ("", "") if version.is_empty() => Form::Object,
         ("Table", "meta.k8s.io") => Form::Table,
         ("PartialObjectMetadata" | "PartialObjectMetadataList", "meta.k8s.io") => Form::Metadata,
         ("APIGroupDiscoveryList", "apidiscovery.k8s.io") => Form::Discovery,
         _ => return None,
     };
     let beta = match version {
-        "v1" | "v2" | "" => false,
+        "" if form == Form::Object => false,
+        "v1" if matches!(form, Form::Table | Form::Metadata) => false,
+        "v2" if form == Form::Discovery => false,
         "v1beta1" if matches!(form, Form::Table | Form::Metadata) => true,
         "v2beta1" if form == Form::Discovery => true,
         _ => return None,
@@ -102,7 +137,12 @@ fn read_clause(clause: &str, forms: &[Form]) -> Option<Negotiated> {
     if form != Form::Object && (!forms.contains(&form) || (form == Form::Table && encoding == Encoding::Protobuf)) {
         return None;
     }
-    Some(Negotiated { encoding, form, beta })
+    Some(Negotiated {
+        encoding,
+        form,
+        beta,
+        of_list: kind == "PartialObjectMetadataList",
+    })
 }
 
 #[cfg(test)]
@@ -131,6 +171,11 @@ mod tests {
                 "application/json;q=0.5, application/yaml",
                 Some((Encoding::Yaml, Form::Object)),
             ),
+            ("*/*, application/yaml", Some((Encoding::Yaml, Form::Object))),
+            ("application/json;stream=watch", Some((Encoding::Json, Form::Object))),
+            ("application/json;stream=tail", None),
+            ("application/json;as=Table;g=meta.k8s.io", None),
+            ("application/json;v=v1;g=meta.k8s.io", None),
             ("text/html", None),
             ("application/json;as=Nonsense;v=v1;g=meta.k8s.io", None),
         ];

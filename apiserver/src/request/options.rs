@@ -1,7 +1,9 @@
 //! The query string of a request: ListOptions, CreateOptions, DeleteOptions and
-//! friends, read once.
+//! friends, read once. What a verb does not know it does not read: a fault in an
+//! option is told only to the verbs that have that option.
 
-use skiff_api::ApiError;
+use super::fault::{Fault, OptionKind};
+use skiff_api::{ApiError, FieldError};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum FieldValidation {
@@ -17,6 +19,16 @@ pub enum RvMatch {
     NotOlderThan,
 }
 
+impl RvMatch {
+    pub fn parse(text: &str) -> Option<Self> {
+        match text {
+            "Exact" => Some(Self::Exact),
+            "NotOlderThan" => Some(Self::NotOlderThan),
+            _ => None,
+        }
+    }
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Propagation {
     Orphan,
@@ -30,21 +42,21 @@ impl Propagation {
             "Orphan" => Ok(Self::Orphan),
             "Background" => Ok(Self::Background),
             "Foreground" => Ok(Self::Foreground),
-            other => Err(ApiError::bad_request(format!(
-                "invalid propagationPolicy {other:?}: must be one of Orphan, Background, Foreground"
-            ))),
+            other => Err(Fault::propagation(other).alone(OptionKind::Delete)),
         }
     }
 }
 
-/// Every option of any verb; what a verb does not know it does not read.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+/// Every option of any verb.
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct QueryOptions {
     pub watch: bool,
     pub label_selector: String,
     pub field_selector: String,
     pub resource_version: String,
     pub resource_version_match: Option<RvMatch>,
+    /// What `resourceVersionMatch` says, known or not.
+    pub(super) match_text: String,
     pub limit: usize,
     pub continue_token: String,
     pub timeout_seconds: Option<u64>,
@@ -54,7 +66,8 @@ pub struct QueryOptions {
     pub field_manager: String,
     pub field_validation: FieldValidation,
     pub force: bool,
-    pub pretty: bool,
+    /// `force` is there, whatever it says.
+    pub force_given: bool,
     pub grace_period_seconds: Option<i64>,
     pub propagation: Option<Propagation>,
     pub orphan_dependents: Option<bool>,
@@ -62,44 +75,75 @@ pub struct QueryOptions {
     pub include_object: String,
     pub verbose: bool,
     pub exclude: Vec<String>,
-    /// Timeout of a write in seconds (`timeout=34s`), advisory.
-    pub timeout: String,
+    faults: Vec<(OptionKind, Fault)>,
 }
 
 impl QueryOptions {
-    pub fn parse(query: &str) -> Result<Self, ApiError> {
+    /// Never fails: what cannot be read is told by [`QueryOptions::check`].
+    pub fn parse(query: &str) -> Self {
         let mut o = Self::default();
-        for (key, value) in url::form_urlencoded::parse(query.as_bytes()) {
-            let v = value.as_ref();
-            match key.as_ref() {
-                "watch" => o.watch = boolean("watch", v)?,
-                "labelSelector" => o.label_selector = v.into(),
-                "fieldSelector" => o.field_selector = v.into(),
-                "resourceVersion" => o.resource_version = v.into(),
-                "resourceVersionMatch" => o.resource_version_match = rv_match(v)?,
-                "limit" => o.limit = usize::try_from(number("limit", v)?.max(0)).unwrap_or(0),
-                "continue" => o.continue_token = v.into(),
-                "timeoutSeconds" => {
-                    o.timeout_seconds = u64::try_from(number("timeoutSeconds", v)?).ok().filter(|s| *s > 0)
-                }
-                "allowWatchBookmarks" => o.allow_watch_bookmarks = boolean("allowWatchBookmarks", v)?,
-                "sendInitialEvents" => o.send_initial_events = Some(boolean("sendInitialEvents", v)?),
-                "dryRun" => o.dry_run |= dry_run(v)?,
-                "fieldManager" => o.field_manager = v.into(),
-                "fieldValidation" => o.field_validation = field_validation(v)?,
-                "force" => o.force = boolean("force", v)?,
-                "pretty" => o.pretty = boolean("pretty", v)?,
-                "gracePeriodSeconds" => o.grace_period_seconds = Some(number("gracePeriodSeconds", v)?),
-                "propagationPolicy" => o.propagation = Some(Propagation::parse(v)?),
-                "orphanDependents" => o.orphan_dependents = Some(boolean("orphanDependents", v)?),
-                "includeObject" => o.include_object = v.into(),
-                "verbose" => o.verbose = v.is_empty() || boolean("verbose", v)?,
-                "exclude" => o.exclude.push(v.into()),
-                "timeout" => o.timeout = v.into(),
-                _ => {}
-            }
+        if query.is_empty() {
+            return o;
         }
-        Ok(o)
+        let pairs: Vec<_> = url::form_urlencoded::parse(query.as_bytes()).collect();
+        // The first of several values counts: it is written last.
+        for (key, value) in pairs.iter().rev() {
+            o.read(key, value);
+        }
+        let mut dry_run: Vec<&str> = pairs
+            .iter()
+            .filter(|(key, _)| key == "dryRun")
+            .map(|(_, v)| v.as_ref())
+            .collect();
+        dry_run.retain(|v| !v.is_empty());
+        o.set_dry_run(&dry_run);
+        o
+    }
+
+    fn read(&mut self, key: &str, v: &str) {
+        match key {
+            "watch" => self.watch = boolean(v),
+            "labelSelector" => self.label_selector = v.into(),
+            "fieldSelector" => self.field_selector = v.into(),
+            "resourceVersion" => self.resource_version = v.into(),
+            "resourceVersionMatch" => {
+                self.match_text = v.into();
+                self.resource_version_match = RvMatch::parse(v);
+            }
+            "limit" => self.limit = usize::try_from(self.number(key, OptionKind::List, v).unwrap_or(0)).unwrap_or(0),
+            "continue" => self.continue_token = v.into(),
+            "timeoutSeconds" => {
+                let seconds = self.number(key, OptionKind::List, v);
+                self.timeout_seconds = seconds.and_then(|s| u64::try_from(s).ok()).filter(|s| *s > 0);
+            }
+            "allowWatchBookmarks" => self.allow_watch_bookmarks = boolean(v),
+            "sendInitialEvents" => self.send_initial_events = Some(boolean(v)),
+            "fieldManager" => self.field_manager = v.into(),
+            "fieldValidation" => self.field_validation = self.field_validation(v),
+            "force" => (self.force, self.force_given) = (boolean(v), true),
+            "gracePeriodSeconds" => self.grace_period_seconds = self.number(key, OptionKind::Delete, v),
+            "propagationPolicy" => self.propagation = self.propagation(v),
+            "orphanDependents" => self.orphan_dependents = Some(boolean(v)),
+            "includeObject" => self.include_object = v.into(),
+            "verbose" => self.verbose = boolean(v),
+            "exclude" => self.exclude.insert(0, v.into()),
+            _ => {}
+        }
+    }
+
+    /// What is wrong with the options that this verb has: 400 for what cannot be
+    /// read, 422 for what is not allowed.
+    pub fn check(&self, kind: OptionKind) -> Result<(), ApiError> {
+        let mine = || self.faults.iter().filter(|(of, _)| of.is(kind)).map(|(_, fault)| fault);
+        if let Some(error) = mine().find_map(Fault::unreadable) {
+            return Err(error);
+        }
+        let mut errors: Vec<FieldError> = Vec::new();
+        if kind.is_write() {
+            errors.extend(super::fault::manager(&self.field_manager));
+        }
+        errors.extend(mine().filter_map(Fault::refused));
+        kind.invalid(&errors)
     }
 
     /// The name that `metadata.name=x` fixes, as authorisation sees it.
@@ -109,66 +153,67 @@ impl QueryOptions {
             Some(name.strip_prefix('=').unwrap_or(name)).filter(|n| !n.is_empty())
         })
     }
+
+    fn fault(&mut self, of: OptionKind, fault: Fault) {
+        self.faults
+            .retain(|(kind, old)| (*kind, old.key()) != (of, fault.key()));
+        self.faults.push((of, fault));
+    }
+
+    fn number(&mut self, key: &str, of: OptionKind, value: &str) -> Option<i64> {
+        let key = if key == "limit" { "limit" } else { "seconds" };
+        match value.parse() {
+            Ok(number) => Some(number),
+            Err(error) => {
+                self.fault(of, Fault::number(key, value, &error));
+                None
+            }
+        }
+    }
+
+    fn field_validation(&mut self, value: &str) -> FieldValidation {
+        match value {
+            "" | "Warn" => FieldValidation::Warn,
+            "Ignore" => FieldValidation::Ignore,
+            "Strict" => FieldValidation::Strict,
+            other => {
+                self.fault(
+                    OptionKind::Write,
+                    Fault::not_supported("fieldValidation", other, &["", "Ignore", "Strict", "Warn"]),
+                );
+                FieldValidation::Warn
+            }
+        }
+    }
+
+    fn propagation(&mut self, value: &str) -> Option<Propagation> {
+        let read = Propagation::parse(value).ok();
+        if read.is_none() {
+            self.fault(OptionKind::Delete, Fault::propagation(value));
+        }
+        read
+    }
+
+    fn set_dry_run(&mut self, values: &[&str]) {
+        self.dry_run = values.contains(&"All");
+        if let Some(fault) = Fault::dry_run(values) {
+            self.fault(OptionKind::Write, fault.clone());
+            self.fault(OptionKind::Delete, fault);
+        }
+    }
 }
 
+/// One value of a body's `dryRun`.
 pub(crate) fn dry_run(value: &str) -> Result<bool, ApiError> {
-    match value {
-        "" => Ok(false),
-        "All" => Ok(true),
-        other => Err(ApiError::new(
-            422,
-            "Invalid",
-            format!("dryRun: Unsupported value: {other:?}: supported values: \"All\""),
-        )),
+    match Fault::dry_run(&[value]) {
+        None => Ok(true),
+        Some(fault) => Err(fault.alone(OptionKind::Delete)),
     }
 }
 
-fn field_validation(value: &str) -> Result<FieldValidation, ApiError> {
-    match value {
-        "" | "Warn" => Ok(FieldValidation::Warn),
-        "Ignore" => Ok(FieldValidation::Ignore),
-        "Strict" => Ok(FieldValidation::Strict),
-        other => Err(ApiError::new(
-            422,
-            "Invalid",
-            format!(
-                "fieldValidation: Unsupported value: {other:?}: supported values: \"Ignore\", \"Strict\", \"Warn\""
-            ),
-        )),
-    }
-}
-
-fn rv_match(value: &str) -> Result<Option<RvMatch>, ApiError> {
-    match value {
-        "" => Ok(None),
-        "Exact" => Ok(Some(RvMatch::Exact)),
-        "NotOlderThan" => Ok(Some(RvMatch::NotOlderThan)),
-        other => Err(ApiError::new(
-            422,
-            "Invalid",
-            format!(
-                "resourceVersionMatch: Unsupported value: {other:?}: supported values: \"Exact\", \"NotOlderThan\", \"\""
-            ),
-        )),
-    }
-}
-
-/// Go's `strconv.ParseBool`, plus the empty value, which counts as true, as in
-/// upstream's conversion of query parameters.
-fn boolean(key: &str, value: &str) -> Result<bool, ApiError> {
-    match value {
-        "" | "1" | "t" | "T" | "true" | "TRUE" | "True" => Ok(true),
-        "0" | "f" | "F" | "false" | "FALSE" | "False" => Ok(false),
-        other => Err(ApiError::bad_request(format!(
-            "invalid value {other:?} for {key}: must be true or false"
-        ))),
-    }
-}
-
-fn number(key: &str, value: &str) -> Result<i64, ApiError> {
-    value
-        .parse()
-        .map_err(|_| ApiError::bad_request(format!("invalid value {value:?} for {key}: must be a whole number")))
+/// As upstream reads query parameters: whatever is not false is true.
+fn boolean(value: &str) -> bool {
+    !(value == "0" || value.eq_ignore_ascii_case("false"))
 }
 
 #[cfg(test)]
@@ -178,14 +223,56 @@ mod tests {
     #[test]
     fn options() {
         let o =
-            QueryOptions::parse("watch=1&limit=500&fieldSelector=metadata.name%3Dx&allowWatchBookmarks=true").unwrap();
+            QueryOptions::parse("watch=1&limit=500&fieldSelector=metadata.name%3Dx&allowWatchBookmarks=true&limit=7");
         assert!(o.watch && o.allow_watch_bookmarks);
         assert_eq!((o.limit, o.name_selected()), (500, Some("x")));
-        assert!(QueryOptions::parse("dryRun=Some").is_err());
-        assert!(QueryOptions::parse("limit=x").is_err());
         assert_eq!(
-            QueryOptions::parse("fieldValidation=Strict").unwrap().field_validation,
+            QueryOptions::parse("fieldValidation=Strict").field_validation,
             FieldValidation::Strict
         );
+        assert!(QueryOptions::parse("watch=yes&force=").watch);
+        assert!(!QueryOptions::parse("watch=False").watch);
+    }
+
+    #[test]
+    fn faults_are_told_to_the_verbs_that_have_the_option() {
+        use OptionKind::{Create, Delete, List, Patch};
+        let cases = [
+            ("limit=x", List, 400, r#"strconv.ParseInt: parsing "x": invalid syntax"#),
+            (
+                "limit=9223372036854775808",
+                List,
+                400,
+                r#"strconv.ParseInt: parsing "9223372036854775808": value out of range"#,
+            ),
+            ("limit=x", Create, 0, ""),
+            (
+                "dryRun=x",
+                Create,
+                422,
+                r#"CreateOptions.meta.k8s.io "" is invalid: dryRun: Unsupported value: []string{"x"}: supported values: "All""#,
+            ),
+            ("dryRun=x", List, 0, ""),
+            (
+                "fieldValidation=x&fieldManager=%01",
+                Patch,
+                422,
+                "PatchOptions.meta.k8s.io \"\" is invalid: [fieldManager: Invalid value: \"\\x01\": invalid character U+0001 (at position 0), \
+                 fieldValidation: Unsupported value: \"x\": supported values: \"\", \"Ignore\", \"Strict\", \"Warn\"]",
+            ),
+            (
+                "propagationPolicy=x",
+                Delete,
+                422,
+                r#"DeleteOptions.meta.k8s.io "" is invalid: propagationPolicy: Unsupported value: "x": supported values: "Foreground", "Background", "Orphan", "nil""#,
+            ),
+        ];
+        for (query, kind, code, message) in cases {
+            let (got, text) = match QueryOptions::parse(query).check(kind) {
+                Ok(()) => (0, String::new()),
+                Err(error) => (error.code, error.message),
+            };
+            assert_eq!((got, text.as_str()), (code, message), "{query}");
+        }
     }
 }
