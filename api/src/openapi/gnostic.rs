@@ -8,7 +8,7 @@ use crate::codec::wire::{put_bytes, put_int, put_message};
 use serde_json::Map;
 use std::convert::Infallible;
 
-type Written = Result<(), Infallible>;
+pub(super) type Written = Result<(), Infallible>;
 
 /// `document` is an OpenAPI v2 document as JSON.
 pub fn to_protobuf(document: &Value) -> Vec<u8> {
@@ -28,13 +28,13 @@ fn write_document(out: &mut Vec<u8>, document: &Value) -> Written {
     put_message(out, 9, |out| named(out, 1, &document["definitions"], schema))
 }
 
-fn text(out: &mut Vec<u8>, number: u8, value: &Value) {
+pub(super) fn text(out: &mut Vec<u8>, number: u8, value: &Value) {
     if let Some(text) = value.as_str() {
         put_bytes(out, number, text.as_bytes());
     }
 }
 
-fn texts(out: &mut Vec<u8>, number: u8, value: &Value) {
+pub(super) fn texts(out: &mut Vec<u8>, number: u8, value: &Value) {
     value
         .as_array()
         .into_iter()
@@ -42,14 +42,14 @@ fn texts(out: &mut Vec<u8>, number: u8, value: &Value) {
         .for_each(|v| text(out, number, v));
 }
 
-fn flag(out: &mut Vec<u8>, number: u8, value: &Value) {
+pub(super) fn flag(out: &mut Vec<u8>, number: u8, value: &Value) {
     if value.as_bool() == Some(true) {
         put_int(out, number, 1);
     }
 }
 
 /// Entries of an object as messages of a name and a value.
-fn named(out: &mut Vec<u8>, number: u8, map: &Value, body: fn(&mut Vec<u8>, &Value) -> Written) -> Written {
+pub(super) fn named(out: &mut Vec<u8>, number: u8, map: &Value, body: fn(&mut Vec<u8>, &Value) -> Written) -> Written {
     map.as_object().into_iter().flatten().try_for_each(|(name, value)| {
         put_message(out, number, |out| {
             put_bytes(out, 1, name.as_bytes());
@@ -59,7 +59,7 @@ fn named(out: &mut Vec<u8>, number: u8, map: &Value, body: fn(&mut Vec<u8>, &Val
 }
 
 /// `x-...` members.
-fn extensions(out: &mut Vec<u8>, number: u8, map: &Value) -> Written {
+pub(super) fn extensions(out: &mut Vec<u8>, number: u8, map: &Value) -> Written {
     let own = map
         .as_object()
         .into_iter()
@@ -74,13 +74,22 @@ fn extensions(out: &mut Vec<u8>, number: u8, map: &Value) -> Written {
 }
 
 /// JSON is YAML.
-fn any(out: &mut Vec<u8>, value: &Value) -> Written {
+pub(super) fn any(out: &mut Vec<u8>, value: &Value) -> Written {
     put_bytes(out, 2, value.to_string().as_bytes());
     Ok(())
 }
 
 fn path_item(out: &mut Vec<u8>, item: &Value) -> Written {
-    for (number, method) in [(2, "get"), (3, "put"), (4, "post"), (5, "delete"), (8, "patch")] {
+    let methods = [
+        (2, "get"),
+        (3, "put"),
+        (4, "post"),
+        (5, "delete"),
+        (6, "options"),
+        (7, "head"),
+        (8, "patch"),
+    ];
+    for (number, method) in methods {
         if let Some(operation) = item.get(method) {
             put_message(out, number, |out| write_operation(out, operation))?;
         }

@@ -4,11 +4,19 @@
 //! Clients use them for `kubectl explain`, for the merge keys of `kubectl apply`,
 //! and to learn that the server validates fields (`fieldValidation` on PATCH).
 
+mod connect;
+mod custom;
+mod descriptions;
 mod gnostic;
+mod gnostic3;
+mod operations;
 mod paths;
+mod plain;
 mod schemas;
 
+pub use descriptions::Descriptions;
 pub use gnostic::to_protobuf as v2_protobuf;
+pub use gnostic3::to_protobuf as v3_protobuf;
 
 use crate::Value;
 use schemas::{Flavor, Schemas};
@@ -41,11 +49,11 @@ pub struct Subresource {
     pub verbs: Vec<String>,
 }
 
-/// Documentation of a type (no field) or of one of its fields.
-pub type Describe<'a> = &'a dyn Fn(&str, Option<&str>) -> Option<&'static str>;
+/// Documentation of a type (no field) or of one of its fields, as of [`Descriptions`].
+pub type Describe<'a> = &'a dyn Fn(&str, Option<&str>) -> Option<&'a str>;
 
 /// For callers without documentation.
-pub fn undocumented(_ty: &str, _field: Option<&str>) -> Option<&'static str> {
+pub fn undocumented<'a>(_ty: &str, _field: Option<&str>) -> Option<&'a str> {
     None
 }
 
@@ -84,33 +92,49 @@ pub fn v3_index(resources: &[Resource]) -> Value {
         let url = format!("/openapi/v3/{path}?hash={}", document_hash(&resources));
         paths.insert(path, json!({ "serverRelativeURL": url }));
     }
+    for path in plain::keys(resources) {
+        let url = format!("/openapi/v3/{path}?hash={}", document_hash(&[]));
+        paths.insert(path, json!({ "serverRelativeURL": url }));
+    }
     json!({ "paths": paths })
 }
 
-/// The document of one group version; `None` when no resource is in it.
-pub fn v3_document(group: &str, version: &str, resources: &[Resource], describe: Describe<'_>) -> Option<Value> {
+/// Where the document at a path of the index is, with its hash; `None` when there is none.
+pub fn v3_url(path: &str, resources: &[Resource]) -> Option<String> {
+    let index = v3_index(resources);
+    index["paths"][path]["serverRelativeURL"].as_str().map(str::to_string)
+}
+
+/// The document at a path of the index (`api/v1`, `apis/apps/v1`, `version`); `None` when
+/// there is none.
+pub fn v3_document(path: &str, resources: &[Resource], describe: Describe<'_>) -> Option<Value> {
     let mine: Vec<&Resource> = resources
         .iter()
-        .filter(|r| r.group == group && r.version == version)
+        .filter(|r| group_version_path(&r.group, &r.version) == path)
         .collect();
     if mine.is_empty() {
-        return None;
+        return plain::v3(path, resources, describe);
     }
-    let mut schemas = Schemas::new(Flavor::V3, describe);
+    let mut schemas = Schemas::new(Flavor::V3, describe, &mine);
     let paths = paths::of(&mine, &mut schemas);
-    Some(json!({
+    Some(document_v3(paths, schemas))
+}
+
+fn document_v3(paths: Map<String, Value>, schemas: Schemas<'_>) -> Value {
+    json!({
         "openapi": "3.0.0",
         "info": info(),
         "paths": paths,
         "components": {"schemas": schemas.finish(), "securitySchemes": {"BearerToken": bearer()}},
-    }))
+    })
 }
 
 /// `/openapi/v2`: everything in one document.
 pub fn v2_document(resources: &[Resource], describe: Describe<'_>) -> Value {
     let all: Vec<&Resource> = resources.iter().collect();
-    let mut schemas = Schemas::new(Flavor::V2, describe);
-    let paths = paths::of(&all, &mut schemas);
+    let mut schemas = Schemas::new(Flavor::V2, describe, &all);
+    let mut paths = paths::of(&all, &mut schemas);
+    plain::add_all(&mut paths, resources, &mut schemas);
     json!({
         "swagger": "2.0",
         "info": info(),

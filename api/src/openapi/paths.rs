@@ -1,382 +1,375 @@
 //! Paths and operations of resources, with the query parameters that clients look for.
 
+use super::operations::{
+    self, ANYTHING, CUSTOM_PATCHES, DELETE, ENCODINGS, LIST, Operation, PATCH, PATCHES, PRETTY, Parameter, STREAMS,
+    WRITE,
+};
 use super::schemas::{Flavor, Schemas};
-use super::{Resource, Subresource, group_version_path};
+use super::{Resource, connect, group_version_path, plain};
 use crate::Value;
-use crate::schema::META_V1;
-use serde_json::{Map, json};
+use serde_json::Map;
 
-const JSON: &str = "application/json";
-const BODIES: [&str; 3] = [JSON, "application/yaml", "application/vnd.kubernetes.protobuf"];
-const PATCHES: [&str; 4] = [
-    "application/json-patch+json",
-    "application/merge-patch+json",
-    "application/strategic-merge-patch+json",
-    "application/apply-patch+yaml",
-];
-
-const DRY_RUN: (&str, &str) = ("dryRun", "string");
-const MANAGER: (&str, &str) = ("fieldManager", "string");
-const VALIDATION: (&str, &str) = ("fieldValidation", "string");
-const PRETTY: (&str, &str) = ("pretty", "string");
-const LIST: [(&str, &str); 10] = [
-    ("allowWatchBookmarks", "boolean"),
-    ("continue", "string"),
-    ("fieldSelector", "string"),
-    ("labelSelector", "string"),
-    ("limit", "integer"),
-    ("resourceVersion", "string"),
-    ("resourceVersionMatch", "string"),
-    ("sendInitialEvents", "boolean"),
-    ("timeoutSeconds", "integer"),
-    ("watch", "boolean"),
-];
-const DELETE: [(&str, &str); 5] = [
-    DRY_RUN,
-    ("gracePeriodSeconds", "integer"),
-    ("ignoreStoreReadErrorWithClusterBreakingPotential", "boolean"),
-    ("orphanDependents", "boolean"),
-    ("propagationPolicy", "string"),
-];
-
-/// One operation before it is written down.
-struct Operation<'a> {
-    method: &'static str,
-    /// `x-kubernetes-action`.
-    action: &'static str,
-    /// First word of the operation id.
-    verb: &'static str,
-    query: Vec<(&'a str, &'a str)>,
-    body: Option<(Value, &'static [&'static str])>,
-    answer: Value,
-    gvk: [&'a str; 3],
-}
-
-pub(super) fn of(resources: &[&Resource], schemas: &mut Schemas<'_>) -> Value {
+pub(super) fn of(resources: &[&Resource], schemas: &mut Schemas<'_>) -> Map<String, Value> {
     let mut paths = Map::new();
     for resource in resources {
+        plain::resource_list(&mut paths, resource, schemas);
+        let mut of = Of {
+            resource,
+            schemas,
+            paths: &mut paths,
+        };
+        of.all();
+    }
+    paths
+}
+
+/// The paths of one resource.
+struct Of<'a, 's, 'm> {
+    resource: &'a Resource,
+    schemas: &'m mut Schemas<'s>,
+    paths: &'m mut Map<String, Value>,
+}
+
+impl<'a> Of<'a, '_, '_> {
+    fn all(&mut self) {
+        let resource = self.resource;
         let base = format!("/{}", group_version_path(&resource.group, &resource.version));
         let scope = if resource.namespaced {
             "/namespaces/{namespace}"
         } else {
             ""
         };
-        let collection = format!("{base}{scope}/{}", resource.plural);
-        put(
-            &mut paths,
-            &collection,
-            resource,
-            "",
-            collection_operations(resource, schemas),
-            schemas.flavor,
+        let plural = &resource.plural;
+        let (collection, item) = (
+            format!("{base}{scope}/{plural}"),
+            format!("{base}{scope}/{plural}/{{name}}"),
         );
-        put(
-            &mut paths,
-            &format!("{collection}/{{name}}"),
-            resource,
-            "",
-            item_operations(resource, schemas),
-            schemas.flavor,
-        );
-        if resource.namespaced && has(&resource.verbs, "list") {
-            let list = vec![list_operation(resource, schemas)];
-            put(
-                &mut paths,
-                &format!("{base}/{}", resource.plural),
-                resource,
-                "ForAllNamespaces",
-                list,
-                schemas.flavor,
-            );
+        let operations = self.collection();
+        self.put(&collection, operations, &[]);
+        let operations = self.item();
+        self.put(&item, operations, &[]);
+        let everywhere = format!("{base}/{plural}");
+        if resource.namespaced && self.can("list") {
+            let mut list = self.list();
+            list.id = self.id("list", "", &format!("{}ForAllNamespaces", resource.kind));
+            // Upstream has these parameters beside the operation.
+            list.query.clear();
+            self.put(&everywhere, vec![list], &LIST);
+        }
+        if self.can("watch") {
+            let watched = |path: &str| path.replacen(&base, &format!("{base}/watch"), 1);
+            let of = self.scoped(&resource.kind);
+            let list = self.watch("watchlist", self.id("watch", "", &format!("{of}List")));
+            self.put(&watched(&collection), vec![list], &LIST);
+            let one = self.watch("watch", self.id("watch", "", &of));
+            self.put(&watched(&item), vec![one], &LIST);
+            if resource.namespaced {
+                let id = self.id("watch", "", &format!("{}ListForAllNamespaces", resource.kind));
+                let all = self.watch("watchlist", id);
+                self.put(&watched(&everywhere), vec![all], &LIST);
+            }
         }
         for sub in &resource.subresources {
-            let operations = subresource_operations(resource, sub, schemas);
-            put(
-                &mut paths,
-                &format!("{collection}/{{name}}/{}", sub.name),
-                resource,
-                &sub.name,
-                operations,
-                schemas.flavor,
-            );
+            if let Some((operations, shared)) = connect::operations(resource, sub) {
+                for (tail, operations) in operations {
+                    self.put(&format!("{item}/{}{tail}", sub.name), operations, shared);
+                }
+                continue;
+            }
+            let operations = self.subresource(sub);
+            let shared = if sub.name == "log" { &connect::LOG[..] } else { &[] };
+            self.put(&format!("{item}/{}", sub.name), operations, shared);
         }
     }
-    Value::Object(paths)
-}
 
-fn has(verbs: &[String], verb: &str) -> bool {
-    verbs.iter().any(|v| v == verb)
-}
-
-fn gvk(resource: &Resource) -> [&str; 3] {
-    [&resource.group, &resource.version, &resource.kind]
-}
-
-fn list_operation<'a>(resource: &'a Resource, schemas: &mut Schemas<'_>) -> Operation<'a> {
-    let answer = schemas.list(resource);
-    Operation {
-        method: "get",
-        action: "list",
-        verb: "list",
-        query: LIST.to_vec(),
-        body: None,
-        answer,
-        gvk: gvk(resource),
+    fn can(&self, verb: &str) -> bool {
+        self.resource.verbs.iter().any(|v| v == verb)
     }
-}
 
-fn collection_operations<'a>(resource: &'a Resource, schemas: &mut Schemas<'_>) -> Vec<Operation<'a>> {
-    let mut operations = Vec::new();
-    if has(&resource.verbs, "list") {
-        operations.push(list_operation(resource, schemas));
+    fn gvk(&self) -> [&'a str; 3] {
+        [&self.resource.group, &self.resource.version, &self.resource.kind]
     }
-    if has(&resource.verbs, "create") {
-        let object = schemas.resource(resource);
-        operations.push(Operation {
-            method: "post",
-            action: "post",
-            verb: "create",
-            query: vec![DRY_RUN, MANAGER, VALIDATION],
-            body: Some((object.clone(), &BODIES)),
-            answer: object,
-            gvk: gvk(resource),
-        });
-    }
-    if has(&resource.verbs, "deletecollection") {
-        let mut query = LIST.to_vec();
-        query.retain(|(name, _)| !matches!(*name, "watch" | "allowWatchBookmarks"));
-        query.extend(DELETE);
-        operations.push(delete_operation(
-            "deletecollection",
-            "deleteCollection",
-            query,
-            resource,
-            schemas,
-        ));
-    }
-    operations
-}
 
-fn delete_operation<'a>(
-    action: &'static str,
-    verb: &'static str,
-    query: Vec<(&'a str, &'a str)>,
-    resource: &'a Resource,
-    schemas: &mut Schemas<'_>,
-) -> Operation<'a> {
-    let options = schemas.reference_name(&format!("{META_V1}.DeleteOptions"));
-    let answer = schemas.reference_name(&format!("{META_V1}.Status"));
-    Operation {
-        method: "delete",
-        action,
-        verb,
-        query,
-        body: Some((options, &BODIES)),
-        answer,
-        gvk: gvk(resource),
+    /// `NamespacedPod`, `Node`.
+    fn scoped(&self, what: &str) -> String {
+        scoped(self.resource, what)
     }
-}
 
-fn item_operations<'a>(resource: &'a Resource, schemas: &mut Schemas<'_>) -> Vec<Operation<'a>> {
-    let object = schemas.resource(resource);
-    let mut operations = read_write(&resource.verbs, &object, gvk(resource));
-    if has(&resource.verbs, "delete") {
-        operations.push(delete_operation("delete", "delete", DELETE.to_vec(), resource, schemas));
+    fn id(&self, verb: &str, middle: &str, what: &str) -> String {
+        operation_id(self.resource, verb, middle, what)
     }
-    operations
-}
 
-fn read_write<'a>(verbs: &[String], object: &Value, gvk: [&'a str; 3]) -> Vec<Operation<'a>> {
-    let mut operations = Vec::new();
-    if has(verbs, "get") {
-        let answer = object.clone();
-        operations.push(Operation {
-            method: "get",
-            action: "get",
-            verb: "read",
-            query: vec![],
+    fn operation(&self, method: &'static str, action: &'static str, verb: &str, description: &str) -> Operation<'a> {
+        Operation {
+            method,
+            id: self.id(verb, "", &self.scoped(&self.resource.kind)),
+            action,
+            description: format!("{description} {}", self.resource.kind),
+            query: Vec::new(),
             body: None,
-            answer,
-            gvk,
-        });
+            answer: Value::Null,
+            answers: &ENCODINGS,
+            codes: &[200],
+            gvk: Some(self.gvk()),
+        }
     }
-    let write = vec![DRY_RUN, MANAGER, VALIDATION];
-    if has(verbs, "update") {
-        let (body, answer) = (Some((object.clone(), &BODIES[..])), object.clone());
-        operations.push(Operation {
-            method: "put",
-            action: "put",
-            verb: "replace",
-            query: write.clone(),
-            body,
-            answer,
-            gvk,
-        });
+
+    fn list(&mut self) -> Operation<'a> {
+        Operation {
+            query: LIST.to_vec(),
+            answer: self.schemas.list(self.resource),
+            answers: &STREAMS,
+            ..self.operation("get", "list", "list", "list or watch objects of kind")
+        }
     }
-    if has(verbs, "patch") {
-        let mut query = write;
-        query.push(("force", "boolean"));
-        let (body, answer) = (Some((json!({"type": "object"}), &PATCHES[..])), object.clone());
-        operations.push(Operation {
-            method: "patch",
-            action: "patch",
-            verb: "patch",
+
+    fn watch(&mut self, action: &'static str, id: String) -> Operation<'a> {
+        Operation {
+            id,
+            answer: self.schemas.meta("WatchEvent"),
+            answers: &STREAMS,
+            ..self.operation(
+                "get",
+                action,
+                "watch",
+                "watch changes (deprecated: use the 'watch' parameter with a list operation) of",
+            )
+        }
+    }
+
+    fn collection(&mut self) -> Vec<Operation<'a>> {
+        let mut operations = Vec::new();
+        if self.can("list") {
+            operations.push(self.list());
+        }
+        if self.can("create") {
+            let object = self.schemas.resource(self.resource);
+            operations.push(self.create(object));
+        }
+        if self.can("deletecollection") {
+            let of_lists = LIST
+                .into_iter()
+                .filter(|(name, _)| !matches!(*name, "watch" | "allowWatchBookmarks"));
+            let query = of_lists.chain(DELETE).collect();
+            let answer = self.schemas.meta("Status");
+            let mut delete = self.delete("deletecollection", "delete collection of", query, answer);
+            delete.id = self.id("delete", "Collection", &self.scoped(&self.resource.kind));
+            delete.codes = &[200];
+            operations.push(delete);
+        }
+        operations
+    }
+
+    fn create(&self, object: Value) -> Operation<'a> {
+        Operation {
+            query: WRITE.to_vec(),
+            body: Some((object.clone(), &ANYTHING, true)),
+            answer: object,
+            codes: &[200, 201, 202],
+            ..self.operation("post", "post", "create", "create a")
+        }
+    }
+
+    fn delete(
+        &mut self,
+        action: &'static str,
+        description: &str,
+        query: Vec<Parameter>,
+        answer: Value,
+    ) -> Operation<'a> {
+        let options = self.schemas.meta("DeleteOptions");
+        Operation {
             query,
-            body,
+            body: Some((options, &ANYTHING, false)),
             answer,
-            gvk,
-        });
+            codes: &[200, 202],
+            ..self.operation("delete", action, "delete", description)
+        }
     }
-    operations
+
+    fn item(&mut self) -> Vec<Operation<'a>> {
+        let object = self.schemas.resource(self.resource);
+        let mut operations = self.read_write(
+            &self.resource.verbs,
+            &object,
+            ["the specified", "the specified", "the specified"],
+        );
+        if self.can("delete") {
+            let answer = if answers_deleted(self.resource) {
+                object
+            } else {
+                self.schemas.meta("Status")
+            };
+            operations.push(self.delete("delete", "delete a", DELETE.to_vec(), answer));
+        }
+        operations
+    }
+
+    fn read_write(&mut self, verbs: &[String], object: &Value, what: [&str; 3]) -> Vec<Operation<'a>> {
+        let has = |verb: &str| verbs.iter().any(|v| v == verb);
+        let mut operations = Vec::new();
+        if has("get") {
+            let read = self.operation("get", "get", "read", &format!("read {}", what[0]));
+            operations.push(Operation {
+                answer: object.clone(),
+                ..read
+            });
+        }
+        if has("update") {
+            operations.push(Operation {
+                query: WRITE.to_vec(),
+                body: Some((object.clone(), &ANYTHING, true)),
+                answer: object.clone(),
+                codes: &[200, 201],
+                ..self.operation("put", "put", "replace", &format!("replace {}", what[1]))
+            });
+        }
+        if has("patch") {
+            let types: &'static [&'static str] = if self.resource.schema.is_some() {
+                &CUSTOM_PATCHES
+            } else {
+                &PATCHES
+            };
+            operations.push(Operation {
+                query: PATCH.to_vec(),
+                body: Some((self.schemas.patch(), types, true)),
+                answer: object.clone(),
+                codes: &[200, 201],
+                ..self.operation("patch", "patch", "patch", &format!("partially update {}", what[2]))
+            });
+        }
+        operations
+    }
+
+    fn subresource(&mut self, sub: &'a super::Subresource) -> Vec<Operation<'a>> {
+        let own = sub.kind.is_empty() || (sub.kind == self.resource.kind && sub.group == self.resource.group);
+        let (object, gvk) = if own {
+            (self.schemas.resource(self.resource), self.gvk())
+        } else {
+            let gvk = [sub.group.as_str(), &sub.version, &sub.kind];
+            (self.schemas.kind((gvk[0], gvk[1], gvk[2])), gvk)
+        };
+        let what = format!("{} of the specified", sub.name);
+        let mut operations = self.read_write(&sub.verbs, &object, [&what, &what, &what]);
+        if sub.verbs.iter().any(|v| v == "create") {
+            operations.push(self.create(object));
+        }
+        let kind = &self.resource.kind;
+        for operation in &mut operations {
+            let verb = match operation.method {
+                "get" => "read",
+                "put" => "replace",
+                "post" => "create",
+                other => other,
+            };
+            operation.id = self.id(verb, "", &self.scoped(&format!("{kind}{}", camel(&sub.name, true))));
+            operation.gvk = Some(gvk);
+            if sub.name == "log" {
+                operation.answer = serde_json::json!({"type": "string"});
+                operation.answers = &connect::LOG_ANSWERS;
+            }
+        }
+        operations
+    }
+
+    fn put(&mut self, path: &str, operations: Vec<Operation<'_>>, shared: &[Parameter]) {
+        put(self.paths, self.resource, self.schemas.flavor, path, operations, shared);
+    }
 }
 
-fn subresource_operations<'a>(
-    resource: &'a Resource,
-    sub: &'a Subresource,
-    schemas: &mut Schemas<'_>,
-) -> Vec<Operation<'a>> {
-    let (object, gvk) = if sub.kind.is_empty() {
-        (schemas.resource(resource), gvk(resource))
-    } else {
-        (
-            schemas.kind(&sub.group, &sub.version, &sub.kind, None),
-            [sub.group.as_str(), &sub.version, &sub.kind],
-        )
-    };
-    let mut operations = read_write(&sub.verbs, &object, gvk);
-    if has(&sub.verbs, "create") {
-        let query = vec![DRY_RUN, MANAGER, VALIDATION];
-        let body = Some((object.clone(), &BODIES[..]));
-        operations.push(Operation {
-            method: "post",
-            action: "post",
-            verb: "create",
-            query,
-            body,
-            answer: object,
-            gvk,
-        });
+/// Kinds whose deletion answers with what was deleted.
+fn answers_deleted(resource: &Resource) -> bool {
+    match resource.group.as_str() {
+        "" => matches!(
+            resource.plural.as_str(),
+            "pods"
+                | "podtemplates"
+                | "persistentvolumes"
+                | "persistentvolumeclaims"
+                | "resourcequotas"
+                | "services"
+                | "serviceaccounts"
+        ),
+        "storage.k8s.io" => resource.plural != "csistoragecapacities",
+        _ => false,
     }
-    operations
 }
 
 fn put(
     paths: &mut Map<String, Value>,
-    path: &str,
     resource: &Resource,
-    suffix: &str,
-    operations: Vec<Operation<'_>>,
     flavor: Flavor,
+    path: &str,
+    operations: Vec<Operation<'_>>,
+    shared: &[Parameter],
 ) {
     if operations.is_empty() {
         return;
     }
-    let mut shared: Vec<Value> = Vec::new();
-    for name in ["name", "namespace"] {
+    let name = format!("name of the {}", resource.kind);
+    let in_path = [
+        ("name", name.as_str()),
+        (
+            "namespace",
+            "object name and auth scope, such as for teams and projects",
+        ),
+        ("path", "path is the URL path to use for the current proxy request"),
+    ];
+    let mut parameters: Vec<Value> = Vec::new();
+    for (name, description) in in_path {
         if path.contains(&format!("{{{name}}}")) {
-            shared.push(parameter(name, "string", "path", flavor));
+            parameters.push(operations::parameter((name, "string"), "path", description, flavor));
         }
     }
-    shared.push(parameter(PRETTY.0, PRETTY.1, "query", flavor));
-    let mut item = Map::from_iter([("parameters".to_string(), Value::Array(shared))]);
+    let connects = operations.iter().all(|o| o.action == "connect");
+    let pretty = [PRETTY];
+    let query = if connects { &[][..] } else { &pretty };
+    for query in query.iter().chain(shared) {
+        parameters.push(operations::parameter(*query, "query", "", flavor));
+    }
+    let mut item = Map::from_iter([("parameters".to_string(), Value::Array(parameters))]);
+    let tag = tag(resource);
     for operation in operations {
-        let id = operation_id(operation.verb, resource, suffix);
-        item.insert(operation.method.to_string(), written(&operation, &id, resource, flavor));
+        item.insert(
+            operation.method.to_string(),
+            operations::written(operation, &tag, flavor),
+        );
     }
     paths.insert(path.to_string(), Value::Object(item));
 }
 
-fn parameter(name: &str, ty: &str, place: &str, flavor: Flavor) -> Value {
-    let mut made = json!({"name": name, "in": place});
-    match flavor {
-        Flavor::V2 => {
-            made["type"] = ty.into();
-            made["uniqueItems"] = true.into();
-        }
-        Flavor::V3 => made["schema"] = json!({"type": ty, "uniqueItems": true}),
+/// `core_v1`, `rbacAuthorization_v1`.
+pub(super) fn tag(resource: &Resource) -> String {
+    if resource.group.is_empty() {
+        format!("core_{}", resource.version)
+    } else {
+        format!("{}_{}", camel(&resource.group, false), resource.version)
     }
-    if place == "path" {
-        made["required"] = true.into();
-    }
-    made
 }
 
-fn written(operation: &Operation<'_>, id: &str, resource: &Resource, flavor: Flavor) -> Value {
-    let mut parameters: Vec<Value> = operation
-        .query
-        .iter()
-        .map(|(name, ty)| parameter(name, ty, "query", flavor))
-        .collect();
-    let [group, version, kind] = operation.gvk;
-    let tag = if resource.group.is_empty() {
-        "core".to_string()
-    } else {
-        camel(&resource.group, false)
-    };
-    let mut made = json!({
-        "operationId": id,
-        "tags": [format!("{tag}_{}", resource.version)],
-        "x-kubernetes-action": operation.action,
-        "x-kubernetes-group-version-kind": {"group": group, "version": version, "kind": kind},
-    });
-    let content = |types: &[&str], schema: &Value| -> Value {
-        types
-            .iter()
-            .map(|t| ((*t).to_string(), json!({"schema": schema})))
-            .collect::<Map<String, Value>>()
-            .into()
-    };
-    match (flavor, &operation.body) {
-        (Flavor::V2, body) => {
-            made["produces"] = BODIES.to_vec().into();
-            made["consumes"] = body.as_ref().map_or(vec!["*/*"], |(_, types)| types.to_vec()).into();
-            if let Some((schema, _)) = body {
-                parameters.push(
-                    json!({"name": "body", "in": "body", "required": operation.method != "delete", "schema": schema}),
-                );
-            }
-            made["responses"] = json!({"200": {"description": "OK", "schema": operation.answer}, "401": {"description": "Unauthorized"}});
-        }
-        (Flavor::V3, body) => {
-            if let Some((schema, types)) = body {
-                made["requestBody"] = json!({"content": content(types, schema)});
-            }
-            let answer = content(&BODIES, &operation.answer);
-            made["responses"] =
-                json!({"200": {"description": "OK", "content": answer}, "401": {"description": "Unauthorized"}});
-        }
-    }
-    made["parameters"] = parameters.into();
-    made
+pub(super) fn scoped(resource: &Resource, what: &str) -> String {
+    let scope = if resource.namespaced { "Namespaced" } else { "" };
+    format!("{scope}{what}")
 }
 
 /// `createAppsV1NamespacedDeployment`, `patchCoreV1NodeStatus`.
-fn operation_id(verb: &str, resource: &Resource, suffix: &str) -> String {
-    let group = if resource.group.is_empty() {
-        "Core".to_string()
-    } else {
-        camel(&resource.group, true)
-    };
-    let (for_all, sub) = if suffix == "ForAllNamespaces" {
-        (true, suffix.to_string())
-    } else {
-        (false, camel(suffix, true))
-    };
-    let scope = if resource.namespaced && !for_all {
-        "Namespaced"
-    } else {
-        ""
-    };
-    format!(
-        "{verb}{group}{}{scope}{}{sub}",
-        camel(&resource.version, true),
-        resource.kind
-    )
+pub(super) fn operation_id(resource: &Resource, verb: &str, middle: &str, what: &str) -> String {
+    let (group, version) = group_words(&resource.group, &resource.version);
+    format!("{verb}{group}{version}{middle}{what}")
 }
 
-/// `networking.k8s.io` to `Networking`: the first label says it, as upstream has it.
-fn camel(text: &str, upper: bool) -> String {
-    let text = text.trim_end_matches(".k8s.io").trim_end_matches(".authorization");
+pub(super) fn group_words(group: &str, version: &str) -> (String, String) {
+    let group = if group.is_empty() {
+        "Core".to_string()
+    } else {
+        camel(group, true)
+    };
+    (group, camel(version, true))
+}
+
+/// `rbac.authorization.k8s.io` to `RbacAuthorization`.
+pub(super) fn camel(text: &str, upper: bool) -> String {
+    let text = text.trim_end_matches(".k8s.io");
     let mut out = String::with_capacity(text.len());
     let mut raise = upper;
     for c in text.chars() {

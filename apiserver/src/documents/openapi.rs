@@ -10,39 +10,30 @@ use crate::respond;
 use crate::server::ApiServer;
 use bytes::Bytes;
 use http::{HeaderValue, Response, header};
-use serde_json::json;
+use serde_json::{Value, json};
 use skiff_api::ApiError;
-use skiff_api::openapi::{self, Resource, Subresource};
+use skiff_api::openapi::{self, Descriptions, Resource, Subresource};
 use std::io::Read;
 
 /// With a dot where clients ask with an `@`: Go's media type parser, which reads this, refuses the `@`.
 const V2_PROTOBUF: &str = "application/com.github.proto-openapi.spec.v2.v1.0+protobuf";
+const V3_PROTOBUF: &str = "application/com.github.proto-openapi.spec.v3.v1.0+protobuf";
 
 impl ApiServer {
     pub(super) async fn openapi(&self, call: &ServerCall, path: &str) -> Result<Response<ApiBody>, ApiError> {
+        let protobuf = call.header(header::ACCEPT).contains("proto-openapi.spec");
         match path {
             "/openapi/v2" => {
-                let accept = call.header(header::ACCEPT);
-                let protobuf = accept.contains("proto-openapi.spec.v2") || accept.contains("gnostic");
-                let key = if protobuf { "openapi/v2:protobuf" } else { "openapi/v2" };
-                self.openapi_document(
-                    call,
-                    key,
-                    if protobuf { V2_PROTOBUF } else { "application/json" },
-                    || {
-                        let mut document = openapi::v2_document(&resources(&self.catalog()), &openapi::undocumented);
-                        for remote in self.aggregation.routes().iter() {
-                            if let Some(other) = &remote.state.load().openapi.v2 {
-                                aggregation::join_openapi(&mut document, other);
-                            }
-                        }
-                        if protobuf {
-                            Ok(openapi::v2_protobuf(&document))
-                        } else {
-                            serde_json::to_vec(&document).map_err(ApiError::internal)
-                        }
-                    },
-                )
+                let key = if protobuf { "openapi/v2:protobuf" } else { path };
+                let media_type = if protobuf { V2_PROTOBUF } else { "application/json" };
+                self.openapi_document(call, key, media_type, || {
+                    let document = self.openapi_v2();
+                    if protobuf {
+                        Ok(openapi::v2_protobuf(&document))
+                    } else {
+                        serde_json::to_vec(&document).map_err(ApiError::internal)
+                    }
+                })
             }
             "/openapi/v3" => self.openapi_document(call, path, "application/json", || {
                 let mut index = openapi::v3_index(&resources(&self.catalog()));
@@ -54,26 +45,55 @@ impl ApiServer {
                 serde_json::to_vec(&index).map_err(ApiError::internal)
             }),
             _ => {
-                if let Some(remote) = self
-                    .aggregation
-                    .find(path.strip_prefix("/openapi/v3").ok_or_else(not_found)?)
-                {
+                let rest = path.strip_prefix("/openapi/v3").ok_or_else(not_found)?;
+                if let Some(remote) = self.aggregation.find(rest) {
                     return self.remote_openapi(call, &remote).await;
                 }
-                let rest = path.strip_prefix("/openapi/v3/").ok_or_else(not_found)?;
-                let (group, version) = match rest.split('/').collect::<Vec<_>>().as_slice() {
-                    ["api", version] => (String::new(), (*version).to_string()),
-                    ["apis", group, version] => ((*group).to_string(), (*version).to_string()),
-                    _ => return Err(not_found()),
-                };
-                self.openapi_document(call, path, "application/json", || {
-                    let document =
-                        openapi::v3_document(&group, &version, &resources(&self.catalog()), &openapi::undocumented)
-                            .ok_or_else(not_found)?;
-                    serde_json::to_vec(&document).map_err(ApiError::internal)
-                })
+                self.openapi_v3(call, rest.trim_start_matches('/'), protobuf)
             }
         }
+    }
+
+    fn openapi_v2(&self) -> Value {
+        let descriptions = Descriptions::unpack();
+        let index = descriptions.index();
+        let mut document = openapi::v2_document(&resources(&self.catalog()), &|ty, field| index.of(ty, field));
+        for remote in self.aggregation.routes().iter() {
+            if let Some(other) = &remote.state.load().openapi.v2 {
+                aggregation::join_openapi(&mut document, other);
+            }
+        }
+        document
+    }
+
+    /// A document of v3. Its address names its hash: at the right one it never changes, from
+    /// another the client is sent there.
+    fn openapi_v3(&self, call: &ServerCall, path: &str, protobuf: bool) -> Result<Response<ApiBody>, ApiError> {
+        let resources = resources(&self.catalog());
+        let url = openapi::v3_url(path, &resources).ok_or_else(not_found)?;
+        let hash = call.query.split('&').find_map(|pair| pair.strip_prefix("hash="));
+        if hash.is_some_and(|hash| !url.ends_with(&format!("?hash={hash}"))) {
+            let moved = Response::builder().status(301).header(header::LOCATION, url);
+            return moved.body(ApiBody::empty()).map_err(ApiError::internal);
+        }
+        let key = format!("openapi/v3/{path}:{protobuf}");
+        let media_type = if protobuf { V3_PROTOBUF } else { "application/json" };
+        let mut response = self.openapi_document(call, &key, media_type, || {
+            let descriptions = Descriptions::unpack();
+            let index = descriptions.index();
+            let document =
+                openapi::v3_document(path, &resources, &|ty, field| index.of(ty, field)).ok_or_else(not_found)?;
+            if protobuf {
+                Ok(openapi::v3_protobuf(&document))
+            } else {
+                serde_json::to_vec(&document).map_err(ApiError::internal)
+            }
+        })?;
+        if hash.is_some() {
+            let forever = HeaderValue::from_static("public, immutable, max-age=31536000");
+            response.headers_mut().insert(header::CACHE_CONTROL, forever);
+        }
+        Ok(response)
     }
 
     /// The document of a group version that another server answers: its own, or made of
