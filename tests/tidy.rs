@@ -15,6 +15,7 @@ const MAY_DEPEND_ON: &[(&str, &[&str])] = &[
     ("skiff-custom", &["skiff-api", "skiff-cel"]),
     ("skiff-kinds", &["skiff-api", "skiff-custom"]),
     ("skiff-access", &["skiff-api"]),
+    ("skiff-cel", &["skiff-api"]),
     ("skiff-admission", &["skiff-access", "skiff-api", "skiff-cel"]),
     (
         "skiff-apiserver",
@@ -53,6 +54,7 @@ const PURE: &[&str] = &[
     "api/src",
     "apiserver/custom/src",
     "apiserver/kinds/src",
+    "apiserver/cel/src",
     "apiserver/access/src/admission",
     "apiserver/access/src/authorization",
     "apiserver/admission/src",

@@ -76,6 +76,11 @@ impl Quantity {
         clamp(round_up(self.nanos, NANO / 1000))
     }
 
+    /// The nearest double, as upstream's `AsApproximateFloat64()`.
+    pub fn as_f64(&self) -> f64 {
+        self.nanos as f64 / NANO as f64
+    }
+
     pub fn is_zero(&self) -> bool {
         self.nanos == 0
     }
