@@ -13,6 +13,11 @@ type ByteStream = Pin<Box<dyn Stream<Item = Result<Bytes, std::io::Error>> + Sen
 enum Inner {
     Full(Option<Bytes>),
     Parts(std::collections::VecDeque<Bytes>),
+    Made {
+        pieces: Box<dyn Iterator<Item = Bytes> + Send>,
+        /// Bytes still to come, where that is known.
+        left: Option<u64>,
+    },
     Stream(ByteStream),
 }
 
@@ -34,8 +39,19 @@ impl ApiBody {
         Self(Inner::Parts(parts.into_iter().filter(|p| !p.is_empty()).collect()))
     }
 
+    /// Pieces that are made when they are to be sent, and the length of all of them if it is known.
+    pub fn made(pieces: impl Iterator<Item = Bytes> + Send + 'static, length: Option<u64>) -> Self {
+        Self(Inner::Made {
+            pieces: Box::new(pieces),
+            left: length,
+        })
+    }
+
     /// JSON at hand, indented for people; streams and what is not JSON as they are.
-    pub(crate) fn pretty(self) -> Self {
+    pub(crate) fn pretty(mut self) -> Self {
+        if let Inner::Made { pieces, .. } = self.0 {
+            self = Self::parts(pieces);
+        }
         let bytes = match &self.0 {
             Inner::Full(Some(bytes)) => bytes.clone(),
             Inner::Parts(parts) => parts
@@ -45,7 +61,7 @@ impl ApiBody {
                     all
                 })
                 .into(),
-            Inner::Full(None) | Inner::Stream(_) => return self,
+            Inner::Full(None) | Inner::Made { .. } | Inner::Stream(_) => return self,
         };
         let value: serde_json::Value = match serde_json::from_slice(&bytes) {
             Ok(value) => value,
@@ -67,6 +83,7 @@ impl std::fmt::Debug for ApiBody {
         f.write_str(match self.0 {
             Inner::Full(_) => "ApiBody::Full",
             Inner::Parts(_) => "ApiBody::Parts",
+            Inner::Made { .. } => "ApiBody::Made",
             Inner::Stream(_) => "ApiBody::Stream",
         })
     }
@@ -80,6 +97,12 @@ impl Body for ApiBody {
         match &mut self.0 {
             Inner::Full(bytes) => Poll::Ready(bytes.take().map(|b| Ok(Frame::data(b)))),
             Inner::Parts(parts) => Poll::Ready(parts.pop_front().map(|b| Ok(Frame::data(b)))),
+            Inner::Made { pieces, left } => {
+                let piece = pieces.next();
+                let length = piece.as_ref().map_or(0, |piece| piece.len() as u64);
+                *left = left.map(|left| left.saturating_sub(length));
+                Poll::Ready(piece.map(|piece| Ok(Frame::data(piece))))
+            }
             Inner::Stream(stream) => stream
                 .as_mut()
                 .poll_next(cx)
@@ -91,6 +114,7 @@ impl Body for ApiBody {
         match &self.0 {
             Inner::Full(bytes) => bytes.is_none(),
             Inner::Parts(parts) => parts.is_empty(),
+            Inner::Made { left, .. } => *left == Some(0),
             Inner::Stream(_) => false,
         }
     }
@@ -99,7 +123,8 @@ impl Body for ApiBody {
         match &self.0 {
             Inner::Full(bytes) => SizeHint::with_exact(bytes.as_ref().map_or(0, |b| b.len() as u64)),
             Inner::Parts(parts) => SizeHint::with_exact(parts.iter().map(|p| p.len() as u64).sum()),
-            Inner::Stream(_) => SizeHint::default(),
+            Inner::Made { left: Some(left), .. } => SizeHint::with_exact(*left),
+            Inner::Made { left: None, .. } | Inner::Stream(_) => SizeHint::default(),
         }
     }
 }

@@ -43,7 +43,8 @@ impl Default for Config {
         let loopback = IpAddr::from([127, 0, 0, 1]);
         Self {
             listen: SocketAddr::new(loopback, 6443),
-            advertise_address: loopback,
+            // Endpoints may not be on the loopback: this one is for documentation.
+            advertise_address: IpAddr::from([192, 0, 2, 1]),
             advertise_port: 6443,
             service_cidrs: vec![IpNet::new(IpAddr::from([10, 96, 0, 0]), 16).expect("16 is a prefix length of IPv4")],
             cluster_domain: "cluster.local".into(),

@@ -20,6 +20,7 @@ mod documents;
 mod events;
 mod handler;
 mod in_process;
+mod listing;
 mod proxy;
 mod quota;
 mod registry;

@@ -3,6 +3,7 @@
 
 use crate::body::ApiBody;
 use crate::codec;
+use crate::listing::Listing;
 use crate::registry::{decode, list_item, spliced, type_prefix};
 use crate::request::{Encoding, Form, Negotiated, negotiate};
 use bytes::Bytes;
@@ -96,8 +97,19 @@ impl View<'_> {
         codec::encode(self.negotiated.encoding, value)
     }
 
-    /// A list in pieces.
-    pub fn list(&self, entries: &[Arc<Entry>], meta: &ListMeta) -> Result<Vec<Bytes>, ApiError> {
+    /// A list as the answer: made while it is sent where all is as it is stored.
+    pub fn list(&self, entries: Vec<Arc<Entry>>, meta: &ListMeta, gzip: bool) -> Result<Response<ApiBody>, ApiError> {
+        if self.negotiated.form == Form::Object
+            && self.negotiated.encoding == Encoding::Json
+            && entries.iter().all(|entry| self.is_stored_form(entry))
+        {
+            let listing = Listing::new(self.list_head(meta)?, entries);
+            return listed(self.media_type(), listing, gzip);
+        }
+        parts(self.media_type(), self.list_parts(&entries, meta)?, gzip)
+    }
+
+    fn list_parts(&self, entries: &[Arc<Entry>], meta: &ListMeta) -> Result<Vec<Bytes>, ApiError> {
         if self.negotiated.form == Form::Object && self.negotiated.encoding == Encoding::Json {
             return self.json_list(entries, meta);
         }
@@ -133,10 +145,9 @@ impl View<'_> {
         Ok(value)
     }
 
-    fn json_list(&self, entries: &[Arc<Entry>], meta: &ListMeta) -> Result<Vec<Bytes>, ApiError> {
-        let mut pieces = Vec::new();
-        let total: usize = entries.iter().map(|e| e.record.body.len()).sum();
-        let mut out = Vec::with_capacity((total + 256).min(PIECE_BYTES + 4096));
+    /// A list up to its first item.
+    fn list_head(&self, meta: &ListMeta) -> Result<Vec<u8>, ApiError> {
+        let mut out = Vec::new();
         let api_version = codec::api_version(self.kind.group, self.version);
         write!(
             out,
@@ -145,6 +156,14 @@ impl View<'_> {
             meta.to_value()
         )
         .map_err(ApiError::internal)?;
+        Ok(out)
+    }
+
+    fn json_list(&self, entries: &[Arc<Entry>], meta: &ListMeta) -> Result<Vec<Bytes>, ApiError> {
+        let mut pieces = Vec::new();
+        let total: usize = entries.iter().map(|e| e.record.body.len()).sum();
+        let mut out = self.list_head(meta)?;
+        out.reserve((total + 256).min(PIECE_BYTES + 4096));
         for (i, entry) in entries.iter().enumerate() {
             if i > 0 {
                 out.push(b',');
@@ -239,7 +258,22 @@ pub(crate) fn bytes(
     Ok(response)
 }
 
-pub(crate) fn parts(media_type: &str, parts: Vec<Bytes>, gzip: bool) -> Result<Response<ApiBody>, ApiError> {
+fn listed(media_type: &str, listing: Listing, gzip: bool) -> Result<Response<ApiBody>, ApiError> {
+    let builder = Response::builder().status(200).header(header::CONTENT_TYPE, media_type);
+    if gzip && listing.length() >= GZIP_BYTES_MIN as u64 {
+        let builder = builder
+            .header(header::CONTENT_ENCODING, "gzip")
+            .header(header::VARY, "Accept-Encoding");
+        let body = ApiBody::made(listing.gzipped(), None);
+        return builder.body(body).map_err(ApiError::internal);
+    }
+    let length = listing.length();
+    builder
+        .body(ApiBody::made(listing, Some(length)))
+        .map_err(ApiError::internal)
+}
+
+fn parts(media_type: &str, parts: Vec<Bytes>, gzip: bool) -> Result<Response<ApiBody>, ApiError> {
     let builder = Response::builder().status(200).header(header::CONTENT_TYPE, media_type);
     let total: usize = parts.iter().map(Bytes::len).sum();
     if gzip && total >= GZIP_BYTES_MIN {

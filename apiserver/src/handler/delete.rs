@@ -118,8 +118,7 @@ impl ApiServer {
                 Err(error) => return Err(error),
             }
         }
-        let parts = view.list(&shown, &meta)?;
-        respond::parts(view.media_type(), parts, call.accepts_gzip())
+        view.list(shown, &meta, call.accepts_gzip())
     }
 
     pub(crate) async fn delete_object(

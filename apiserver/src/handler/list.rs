@@ -21,8 +21,7 @@ impl ApiServer {
     pub(crate) async fn list(&self, call: &ServerCall, target: &Target) -> Result<Response<ApiBody>, ApiError> {
         let view = self.view(call, target)?;
         let (entries, meta) = self.select(call, target).await?;
-        let parts = view.list(&entries, &meta)?;
-        respond::parts(view.media_type(), parts, call.accepts_gzip())
+        view.list(entries, &meta, call.accepts_gzip())
     }
 
     /// The entries that a list shows, and its metadata.

@@ -16,4 +16,4 @@ pub use meta::{
     update_metadata,
 };
 pub use objects::{DecodeCache, StoreObjects};
-pub use record::{decode, encode, list_item, spliced, type_prefix};
+pub use record::{decode, encode, list_item, list_item_length, spliced, type_prefix};

@@ -10,6 +10,9 @@ use skiff_store::{Entry, Header, Record, Revision};
 use std::io::Write;
 use std::sync::Arc;
 
+/// What stands around a revision where it is spliced in.
+const VERSION_OPEN: &str = "\"resourceVersion\":\"";
+const VERSION_CLOSE: &str = "\",";
 const METADATA_OPEN: &[u8] = b"\"metadata\":{";
 
 /// An object (in the storage version) as a record. Clock values in it
@@ -26,7 +29,7 @@ pub fn encode(kind: &Kind, object: &Value) -> Result<Record, ApiError> {
         .unwrap_or_default();
     labels.sort();
     let fields = kind
-        .strategy
+        .strategy()
         .fields(object)
         .into_iter()
         .map(|(k, v)| (k.into(), v.into()))
@@ -94,9 +97,24 @@ pub fn spliced(out: &mut Vec<u8>, entry: &Entry, revision: Revision) {
 
 /// Appends the entry's JSON as an item of a typed list: without apiVersion and kind.
 pub fn list_item(out: &mut Vec<u8>, entry: &Entry) {
-    let start = (entry.record.header.rv_offset as usize).saturating_sub(METADATA_OPEN.len());
     out.push(b'{');
-    splice_from(out, entry, entry.mod_revision, start.max(1));
+    splice_from(out, entry, entry.mod_revision, item_start(entry));
+}
+
+/// What [`list_item`] appends, in bytes.
+pub fn list_item_length(entry: &Entry) -> usize {
+    let digits = entry.mod_revision.checked_ilog10().map_or(0, |log| log as usize + 1);
+    let version = if digits > 0 {
+        VERSION_OPEN.len() + digits + VERSION_CLOSE.len()
+    } else {
+        0
+    };
+    1 + entry.record.body.len() - item_start(entry) + version
+}
+
+fn item_start(entry: &Entry) -> usize {
+    let open = (entry.record.header.rv_offset as usize).saturating_sub(METADATA_OPEN.len());
+    open.max(1).min(entry.record.body.len())
 }
 
 fn splice_from(out: &mut Vec<u8>, entry: &Entry, revision: Revision, start: usize) {
@@ -107,7 +125,7 @@ fn splice_from(out: &mut Vec<u8>, entry: &Entry, revision: Revision, start: usiz
     // The metadata of a stored object is never empty: it has at least a name.
     // Revision 0 is a dry run's object, which has none.
     if revision > 0 {
-        write!(out, "\"resourceVersion\":\"{revision}\",").expect("writing to memory does not fail");
+        write!(out, "{VERSION_OPEN}{revision}{VERSION_CLOSE}").expect("writing to memory does not fail");
     }
     out.extend_from_slice(&body[offset..]);
 }

@@ -77,6 +77,10 @@ impl ApiServer {
     /// Where the server is reached, as Endpoints and EndpointSlice.
     async fn keep_endpoints(&self) -> Result<(), ServerError> {
         let ip = self.config.advertise_address;
+        if ip.is_loopback() || ip.is_unspecified() {
+            tracing::warn!(%ip, "pods cannot reach the server at this address: give it another one with --advertise-address");
+            return Ok(());
+        }
         let (address, port) = (ip.to_string(), self.config.advertise_port);
         let subsets =
             json!([{"addresses": [{"ip": address}], "ports": [{"name": "https", "port": port, "protocol": "TCP"}]}]);
