@@ -12,6 +12,7 @@
 pub mod check;
 pub mod columns;
 pub mod defaults;
+pub mod definition;
 pub mod format;
 pub mod jsonpath;
 pub mod listtype;

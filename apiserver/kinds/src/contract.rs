@@ -1,6 +1,7 @@
 //! A kind is a row in a table; all kinds go through one generic handler. This
 //! is the row's shape.
 
+use crate::custom::CustomKind;
 use serde_json::Value;
 use skiff_api::FieldError;
 use skiff_api::schema::{self, Type};
@@ -33,14 +34,14 @@ pub struct Kind {
     pub storage: (&'static str, &'static str),
     /// What a kind that came at run time brings with it; `strategy` and `columns`
     /// of such a row are not looked at.
-    pub custom: Option<Arc<dyn Custom>>,
+    pub custom: Option<Arc<CustomKind>>,
 }
 
 impl Kind {
     /// The rules of the kind.
     pub fn strategy(&self) -> &dyn Strategy {
         match &self.custom {
-            Some(custom) => custom.strategy(),
+            Some(custom) => &**custom,
             None => self.strategy,
         }
     }
@@ -98,26 +99,6 @@ impl From<Arc<Kind>> for KindRef {
     fn from(kind: Arc<Kind>) -> Self {
         Self::Custom(kind)
     }
-}
-
-/// What a kind brings that is not in the built-in table: its schema per version.
-/// Pure, like [`Strategy`].
-pub trait Custom: Sync + Send {
-    /// Rules over objects in the storage version.
-    fn strategy(&self) -> &dyn Strategy;
-
-    fn type_in(&self, version: &str) -> Option<&Type>;
-
-    fn columns(&self, version: &str) -> &[Column];
-
-    /// Cells for the columns of `version`; the object is in the storage version.
-    fn row(&self, version: &str, object: &Value, now: jiff::Timestamp) -> Vec<Value>;
-
-    /// Drops what the version's schema does not know and answers the dropped paths.
-    fn prune(&self, version: &str, object: &mut Value) -> Vec<String>;
-
-    /// From one version (`apiVersion`) of the kind to another.
-    fn convert(&self, from: &str, to: &str, object: &mut Value) -> Result<(), String>;
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

@@ -29,11 +29,12 @@ pub fn storage_api_version(kind: &Kind) -> String {
 /// Turns an object of one `apiVersion` (`autoscaling/v1`, `v1`, ...) into
 /// another, in place.
 pub fn convert(kind: &Kind, from: &str, to: &str, object: &mut Value) -> Result<(), ConvertError> {
+    // Objects of these say themselves what they are of: they may lie in older versions.
+    if let Some(custom) = &kind.custom {
+        return custom.convert(to, object).map_err(ConvertError::Custom);
+    }
     if from == to {
         return Ok(());
-    }
-    if let Some(custom) = &kind.custom {
-        return custom.convert(from, to, object).map_err(ConvertError::Custom);
     }
     match (kind.plural, from, to) {
         ("horizontalpodautoscalers", "autoscaling/v1", "autoscaling/v2") => autoscaling::v1_to_v2(object),

@@ -11,6 +11,7 @@
 
 pub mod contract;
 pub mod convert;
+pub mod custom;
 pub mod meta;
 pub mod rules;
 
@@ -25,6 +26,7 @@ mod autoscaling;
 mod batch;
 mod certificates;
 mod check;
+mod conditions;
 mod coordination;
 mod core;
 mod discovery;
