@@ -1,7 +1,7 @@
 //! What the variables of an expression stand for in one evaluation (or in several of
 //! the same request).
 
-use crate::authorizer::{Authorizer, Authz};
+use crate::authorizer::{Authorizer, Authz, Base, Resource};
 use crate::decl::DeclType;
 use crate::env::Program;
 use crate::error::EvalError;
@@ -10,6 +10,7 @@ use crate::meter::Meter;
 use crate::value::{Opaque, Value};
 use serde_json::Value as Json;
 use std::cell::RefCell;
+use std::sync::Arc;
 
 /// Values by variable name. Not shared between threads; made for a request.
 #[derive(Debug, Default)]
@@ -68,6 +69,23 @@ impl<'a> Bindings<'a> {
 
     pub fn authorizer(&mut self, name: &'a str, authorizer: &'a (dyn Authorizer + 'a)) -> &mut Self {
         self.set(name, Value::Opaque(Opaque::Authz(Authz::new(authorizer))))
+    }
+
+    /// A check of one resource, of which only the verb is left to say.
+    pub fn resource_check(
+        &mut self,
+        name: &'a str,
+        authorizer: &'a (dyn Authorizer + 'a),
+        resource: Resource,
+    ) -> &mut Self {
+        let base = Base {
+            authorizer,
+            service_account: None,
+        };
+        self.set(
+            name,
+            Value::Opaque(Opaque::Authz(Arc::new(Authz::Resource(base, resource)))),
+        )
     }
 
     /// `variables.name`: the value of a program over these bindings, evaluated when it is

@@ -137,7 +137,7 @@ impl Checker<'_> {
             return Some(ty);
         }
         let ty = match self.env.object_type(name) {
-            Some(object) => Type::Object(object.clone()),
+            Some(object) => Type::Object(object),
             None => Type::named(name)?,
         };
         self.refer(expr, Ref::Type(ty.clone()));
@@ -357,7 +357,7 @@ impl Checker<'_> {
     }
 
     fn structure(&mut self, expr: &Expr, name: &str, fields: &[Field]) -> Type {
-        let found = self.env.object_type(name).cloned();
+        let found = self.env.object_type(name);
         let Some(object) = found else {
             let known = Type::named(name).is_some();
             for field in fields {

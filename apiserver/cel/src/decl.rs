@@ -54,6 +54,8 @@ pub struct ObjectType {
     fields: BTreeMap<String, Field>,
     /// Fields come from a built-in type, made when asked for: such types may be recursive.
     builtin: Option<&'static skiff_api::schema::Type>,
+    /// Any field may be set, to anything.
+    open: bool,
 }
 
 #[derive(Debug, Clone)]
@@ -159,6 +161,15 @@ impl ObjectType {
                 .filter_map(|field| Some((escape(&field.name)?, field)))
                 .collect(),
             builtin: None,
+            open: false,
+        }
+    }
+
+    /// A type without declared fields, of which any may be set.
+    pub(crate) fn open(name: impl Into<String>) -> Self {
+        Self {
+            open: true,
+            ..Self::new(name, [])
         }
     }
 
@@ -167,6 +178,7 @@ impl ObjectType {
             name,
             fields: BTreeMap::new(),
             builtin: Some(builtin),
+            open: false,
         }
     }
 
@@ -177,6 +189,11 @@ impl ObjectType {
     /// The field that an expression calls `name`.
     pub fn field(&self, name: &str) -> Option<Cow<'_, Field>> {
         match self.builtin {
+            None if self.open => Some(Cow::Owned(Field {
+                name: unescape(name),
+                decl: DeclType::dynamic(),
+                required: false,
+            })),
             None => self.fields.get(name).map(Cow::Borrowed),
             Some(builtin) => crate::builtin::field(&self.name, builtin, name).map(Cow::Owned),
         }
@@ -245,6 +262,34 @@ pub fn escape(name: &str) -> Option<String> {
         rest = &rest[1..];
     }
     Some(escaped)
+}
+
+/// The JSON name of what an expression calls `name`: the way back from [`escape`].
+fn unescape(name: &str) -> String {
+    if let Some(word) = name.strip_prefix("__").and_then(|rest| rest.strip_suffix("__"))
+        && RESERVED.contains(&word)
+    {
+        return word.to_string();
+    }
+    const MARKS: [(&str, &str); 4] = [
+        ("__underscores__", "__"),
+        ("__dot__", "."),
+        ("__dash__", "-"),
+        ("__slash__", "/"),
+    ];
+    let mut plain = String::with_capacity(name.len());
+    let mut rest = name;
+    while let Some(c) = rest.chars().next() {
+        let mark = MARKS.iter().find(|(mark, _)| rest.starts_with(mark));
+        if let Some((mark, meant)) = mark {
+            plain.push_str(meant);
+            rest = &rest[mark.len()..];
+        } else {
+            plain.push(c);
+            rest = &rest[c.len_utf8()..];
+        }
+    }
+    plain
 }
 
 #[cfg(test)]

@@ -3,6 +3,7 @@
 
 use crate::bindings::Bindings;
 use crate::check::{self, Checked};
+use crate::cost::{self, Range};
 use crate::decl::{DeclType, ObjectType, Shape};
 use crate::error::{CompileError, EvalError};
 use crate::eval::{Ctx, Evaluated};
@@ -19,6 +20,7 @@ use std::sync::Arc;
 pub struct Env {
     variables: BTreeMap<String, Variable>,
     objects: BTreeMap<String, Arc<ObjectType>>,
+    open: Option<String>,
 }
 
 #[derive(Debug, Clone)]
@@ -78,6 +80,13 @@ impl Env {
         self
     }
 
+    /// An object type of that name, and one for every path below it (`Object.spec`),
+    /// of which any field may be set: what a mutation makes is checked when it is used.
+    pub fn open_object(mut self, root: &str) -> Self {
+        self.open = Some(root.to_string());
+        self
+    }
+
     pub(crate) fn variable_type(&self, name: &str) -> Option<Type> {
         let variable = self.variables.get(name)?;
         let ty = variable.decl.cel_type();
@@ -88,9 +97,12 @@ impl Env {
         self.variables.get(name).map(|variable| &variable.decl)
     }
 
-    /// `Object.spec` is found through the field of `Object`.
-    pub(crate) fn object_type(&self, name: &str) -> Option<&Arc<ObjectType>> {
-        self.objects.get(name)
+    pub(crate) fn object_type(&self, name: &str) -> Option<Arc<ObjectType>> {
+        if let Some(known) = self.objects.get(name) {
+            return Some(known.clone());
+        }
+        let below = name.strip_prefix(self.open.as_deref()?)?;
+        (below.is_empty() || below.starts_with('.')).then(|| Arc::new(ObjectType::open(name)))
     }
 
     /// Parses, checks and plans an expression. What it gives is for the caller to judge:
@@ -99,12 +111,14 @@ impl Env {
         let (expr, ids) = parser::parse(source).map_err(|issue| CompileError::new(source, vec![issue]))?;
         let checked = check::check(self, &expr, ids).map_err(|issues| CompileError::new(source, issues))?;
         let (node, slots) = plan::plan(&expr, &checked).map_err(|issues| CompileError::new(source, issues))?;
+        let cost = cost::estimate(self, &expr, &checked);
         let Checked { variables, output, .. } = checked;
         Ok(Program {
             node,
             slots,
             output,
             variables,
+            cost,
         })
     }
 }
@@ -116,6 +130,7 @@ pub struct Program {
     slots: usize,
     output: Type,
     variables: BTreeSet<String>,
+    cost: Range,
 }
 
 /// What an evaluation gave, and what it cost whether it gave a value or not.
@@ -136,6 +151,12 @@ impl Program {
         self.variables.contains(variable)
     }
 
+    /// The least and the most it may cost, given the sizes that its variables are declared
+    /// with: what the limits on the rules of a custom resource definition are about.
+    pub fn cost(&self) -> &Range {
+        &self.cost
+    }
+
     pub fn evaluate<'a>(&'a self, bindings: &Bindings<'a>, limits: Limits<'_>) -> Outcome<'a> {
         let meter = Meter::new(limits);
         let value = self.run(&mut Ctx::new(bindings, &meter, self.slots));
@@ -153,3 +174,7 @@ impl Program {
         ctx.eval(&self.node)
     }
 }
+
+#[cfg(test)]
+#[path = "env_test.rs"]
+mod tests;

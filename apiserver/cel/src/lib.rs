@@ -34,6 +34,7 @@ mod authorizer;
 mod bindings;
 mod builtin;
 mod check;
+mod cost;
 mod decl;
 mod env;
 mod error;
@@ -55,6 +56,7 @@ mod depth_test;
 
 pub use authorizer::{Authorizer, Check, Decision, Resource, Target};
 pub use bindings::Bindings;
+pub use cost::Range as CostRange;
 pub use decl::{DeclType, Field, ListSemantics, ObjectType, REQUEST_BYTES_MAX, Shape, escape};
 pub use env::{Env, Outcome, Program};
 pub use error::{CompileError, EvalError, Issue};

@@ -103,6 +103,9 @@ pub enum Price {
     Fixed(u64),
     /// Of the characters of the first argument, by this factor.
     Text(f64),
+    /// Text to bytes and bytes to text; other conversions cost 1.
+    Encode,
+    Decode,
     /// Of the items of the second argument.
     Search,
     /// Of the smaller of two sizes.
@@ -139,7 +142,9 @@ pub fn price(function: &str) -> Price {
         "_<_" | "_<=_" | "_>_" | "_>=_" => Price::Order,
         "_+_" => Price::Sum,
         "@in" => Price::Search,
-        "startsWith" | "endsWith" | "bytes" | "string" => Price::Text(TEXT_FACTOR),
+        "startsWith" | "endsWith" => Price::Text(TEXT_FACTOR),
+        "bytes" => Price::Encode,
+        "string" => Price::Decode,
         "matches" | "find" | "findAll" => Price::Match,
         "contains" => Price::Contains,
         "check" => Price::Fixed(CHECK_COST),
@@ -192,7 +197,9 @@ pub fn price_of_call(price: Price, args: &[Value<'_>]) -> u64 {
     match price {
         Price::Free | Price::Joined => 0,
         Price::Fixed(cost) => cost,
-        // Conversions of numbers and times go by the same names and cost 1.
+        Price::Encode if matches!(args.first(), Some(Value::String(_))) => scaled(size(0), TEXT_FACTOR),
+        Price::Decode if matches!(args.first(), Some(Value::Bytes(_))) => scaled(size(0), TEXT_FACTOR),
+        Price::Encode | Price::Decode => 1,
         Price::Text(factor) if is_text(args.first()) => scaled(size(0), factor),
         Price::Text(_) => 1,
         Price::Search => match args.get(1) {

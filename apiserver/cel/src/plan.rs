@@ -113,6 +113,7 @@ pub struct AppendNode {
 }
 
 /// Functions that are nodes of their own.
+#[cfg(test)]
 pub fn is_special(function: &str) -> bool {
     matches!(function, "_&&_" | "_||_" | "_?_:_" | "@not_strictly_false")
 }

@@ -79,6 +79,11 @@ impl Type {
         Self::Opaque(AUTHORIZER)
     }
 
+    /// Variables of this type hold a check of one resource.
+    pub fn resource_check() -> Self {
+        Self::Opaque(RESOURCE_CHECK)
+    }
+
     pub(crate) fn is_dyn(&self) -> bool {
         matches!(self, Self::Dyn | Self::Error)
     }

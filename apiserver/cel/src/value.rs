@@ -183,6 +183,24 @@ impl<'a> Value<'a> {
         }
     }
 
+    /// Whether every object in the value is of the type that its place says: `Object.spec`
+    /// below `spec` of `Object`. Types whose fields are open do not say so themselves.
+    pub fn check_places(&self, place: &str) -> Result<(), String> {
+        match self {
+            Self::Struct(made) if made.object.name() != place => Err(format!(
+                "unexpected type name {:?}, expected {place:?}, which matches field name path from root Object type",
+                made.object.name()
+            )),
+            Self::Struct(made) => {
+                let mut fields = made.fields.iter();
+                fields.try_for_each(|(name, value)| value.check_places(&format!("{place}.{name}")))
+            }
+            Self::List(list) => list.iter().try_for_each(|item| item.check_places(place)),
+            Self::Optional(Some(inner)) => inner.check_places(place),
+            _ => Ok(()),
+        }
+    }
+
     /// The value as JSON, the way Kubernetes stores it.
     pub fn to_json(&self) -> Result<Json, EvalError> {
         Ok(match self {
