@@ -1,8 +1,13 @@
 //! Webhooks as their configurations say.
 
+use crate::conditions::Conditions;
+use crate::expressions::{Variables, namespace_of, request_value, resource_of};
 use crate::matching::Constraints;
+use crate::request::{Form, Objects, Request};
 use crate::review::ReviewVersion;
 use serde_json::Value;
+use skiff_api::ApiError;
+use skiff_cel::Authorizer;
 use std::sync::Arc;
 
 /// What happens when a webhook or policy cannot be asked.
@@ -23,15 +28,14 @@ impl FailurePolicy {
 }
 
 /// One webhook of a configuration.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub struct Hook {
     pub name: String,
     pub configuration: String,
     /// Tells it from all others: configuration, name, and which of that name.
     pub id: String,
     pub constraints: Constraints,
-    /// Name and expression.
-    pub conditions: Vec<(String, String)>,
+    pub(crate) conditions: Conditions,
     pub failure_policy: FailurePolicy,
     /// Says that dry runs have no effect on it.
     pub dry_run_safe: bool,
@@ -41,6 +45,35 @@ pub struct Hook {
     pub review_version: Option<ReviewVersion>,
     /// `clientConfig`, as it is.
     pub client: Value,
+}
+
+impl Hook {
+    /// Whether its match conditions let it be asked about objects shown in `form`.
+    pub fn conditions_hold(
+        &self,
+        request: &Request<'_>,
+        form: &Form<'_>,
+        shown: Objects<'_>,
+        authorizer: &dyn Authorizer,
+    ) -> Result<bool, ApiError> {
+        if self.conditions.is_empty() {
+            return Ok(true);
+        }
+        let variables = Variables {
+            request: &request_value(request, form),
+            object: shown.object,
+            old: shown.old,
+            params: &Value::Null,
+            // Upstream shows conditions no namespace either.
+            namespace: &namespace_of(None),
+            authorizer,
+            resource: resource_of(request),
+        };
+        self.conditions.hold(&variables, self.failure_policy).map_err(|why| {
+            let resource = request.form.resource;
+            ApiError::forbidden(resource.group, resource.resource, request.name, &why)
+        })
+    }
 }
 
 /// The webhooks of all configurations in the order in which they are asked:
@@ -63,12 +96,10 @@ pub fn hooks(configurations: &[Arc<Value>]) -> Vec<Hook> {
 }
 
 fn read(hook: &Value, configuration: String, name: String, count: usize) -> Hook {
-    let conditions = hook["matchConditions"].as_array().into_iter().flatten();
-    let text = |value: &Value, key: &str| value[key].as_str().unwrap_or("").to_string();
     Hook {
         id: format!("{configuration}/{name}/{count}"),
         constraints: Constraints::of_webhook(hook),
-        conditions: conditions.map(|c| (text(c, "name"), text(c, "expression"))).collect(),
+        conditions: Conditions::of(&hook["matchConditions"], false),
         failure_policy: FailurePolicy::of(hook),
         dry_run_safe: matches!(hook["sideEffects"].as_str(), Some("None" | "NoneOnDryRun")),
         reinvoked: hook["reinvocationPolicy"] == "IfNeeded",

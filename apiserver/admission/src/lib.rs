@@ -6,12 +6,21 @@
 //!                                      review ─> AdmissionReview ─(the server calls)─> Verdict
 //! ```
 
+mod conditions;
+mod expressions;
 mod hook;
 mod matching;
+mod params;
+mod policy;
 mod request;
 mod review;
+mod validate;
 
 pub use hook::{FailurePolicy, Hook, hooks};
+pub use conditions::Conditions;
 pub use matching::{Constraints, Rule};
+pub use params::{ParamKind, ParamSource};
+pub use policy::{Policy, Validations, validating_policies};
 pub use request::{Form, Gvk, Gvr, Objects, Request};
 pub use review::{ReviewVersion, Verdict, denied, dry_run_unsupported, read_answer, review};
+pub use validate::{Findings, World, validate};

@@ -49,11 +49,20 @@ pub fn review(
     form: &Form<'_>,
     objects: Objects<'_>,
 ) -> Value {
+    let mut body = request_body(request, form);
+    body["uid"] = uid.into();
+    body["object"] = objects.object.clone();
+    body["oldObject"] = objects.old.clone();
+    json!({"kind": "AdmissionReview", "apiVersion": version.api_version(), "request": body})
+}
+
+/// The request without its objects, of which one is shown in `form`.
+pub(crate) fn request_body(request: &Request<'_>, form: &Form<'_>) -> Value {
     let mut body = json!({
-        "uid": uid, "kind": gvk(&form.kind), "resource": gvr(&form.resource),
+        "kind": gvk(&form.kind), "resource": gvr(&form.resource),
         "requestKind": gvk(&request.form.kind), "requestResource": gvr(&request.form.resource),
         "operation": operation_name(request.operation), "userInfo": user_value(request.user),
-        "object": objects.object, "oldObject": objects.old, "dryRun": request.dry_run, "options": request.options,
+        "dryRun": request.dry_run, "options": request.options,
     });
     let texts = [
         ("subResource", request.subresource),
@@ -64,7 +73,7 @@ pub fn review(
     for (key, text) in texts.into_iter().filter(|(_, text)| !text.is_empty()) {
         body[key] = text.into();
     }
-    json!({"kind": "AdmissionReview", "apiVersion": version.api_version(), "request": body})
+    body
 }
 
 /// What a webhook said.
