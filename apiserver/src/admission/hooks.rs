@@ -7,7 +7,7 @@ use crate::registry::StoreObjects;
 use crate::webhook::{Webhook, WebhookClient};
 use arc_swap::ArcSwap;
 use skiff_access::Objects;
-use skiff_admission::{Hook, hooks};
+use skiff_admission::{Hook, Policy, Validations, hooks, validating_policies};
 use std::sync::Arc;
 
 /// Everything that configures admission lies below here.
@@ -27,6 +27,7 @@ pub(super) struct Configured {
     revision: u64,
     pub mutating: Vec<Called>,
     pub validating: Vec<Called>,
+    pub policies: Vec<Policy<Validations>>,
 }
 
 impl Configured {
@@ -43,6 +44,10 @@ impl Configured {
             revision,
             mutating: called("mutatingwebhookconfigurations"),
             validating: called("validatingwebhookconfigurations"),
+            policies: validating_policies(
+                &objects.list(GROUP, "validatingadmissionpolicies", ""),
+                &objects.list(GROUP, "validatingadmissionpolicybindings", ""),
+            ),
         }
     }
 
@@ -51,7 +56,7 @@ impl Configured {
     }
 
     pub fn validates(&self) -> bool {
-        !self.validating.is_empty()
+        !self.validating.is_empty() || !self.policies.is_empty()
     }
 }
 

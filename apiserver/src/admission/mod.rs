@@ -12,6 +12,7 @@ mod connect;
 mod forms;
 mod hooks;
 mod options;
+mod policies;
 mod webhooks;
 
 use crate::codec::Gvk;
@@ -150,6 +151,7 @@ impl ApiServer {
             object,
             old: old.unwrap_or(&Value::Null),
         };
+        self.validate_by_policies(&configured, asked, &request, shown, objects, warnings)?;
         Box::pin(self.validate_by_webhooks(&configured.validating, asked, &request, shown, objects, warnings)).await
     }
 

@@ -2,6 +2,7 @@
 //! it made, and once more where that is asked for; validating ones all at once.
 
 use super::hooks::Called;
+use super::policies::Asking;
 use super::{Asked, forms};
 use crate::registry::StoreObjects;
 use crate::server::ApiServer;
@@ -145,13 +146,18 @@ impl ApiServer {
     /// Whether the webhook's match conditions let it be asked.
     fn conditions_hold(
         &self,
-        _called: &Called,
-        _request: &Request<'_>,
-        _form: &Form<'_>,
-        _shown: Objects<'_>,
-        _cluster: &StoreObjects<'_>,
+        called: &Called,
+        request: &Request<'_>,
+        form: &Form<'_>,
+        shown: Objects<'_>,
+        cluster: &StoreObjects<'_>,
     ) -> Result<bool, ApiError> {
-        Ok(true)
+        let authorizer = Asking {
+            server: self,
+            user: request.user,
+            cluster,
+        };
+        called.hook.conditions_hold(request, form, shown, &authorizer)
     }
 }
 
