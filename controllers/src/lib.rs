@@ -37,6 +37,7 @@ mod replicaset;
 mod revisions;
 mod selector;
 mod shared;
+mod slim;
 mod statefulset;
 mod tokens;
 mod worker;

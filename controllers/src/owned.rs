@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
+use crate::slim::Pod;
 use k8s_openapi::NamespaceResourceScope;
-use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta, OwnerReference};
 use kube::{Api, Resource};
 use serde::de::DeserializeOwned;

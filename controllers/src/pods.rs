@@ -6,12 +6,16 @@ use std::collections::HashMap;
 use std::future::Future;
 use std::sync::Arc;
 
+use crate::slim::Pod;
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::{Pod, PodTemplateSpec};
+use k8s_openapi::api::core::v1::PodTemplateSpec;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
 
 use crate::context::Error;
 use crate::key::{annotation, created, seconds_between, uid};
+
+/// A pod to be made, with all that the API knows of pods.
+pub type NewPod = k8s_openapi::api::core::v1::Pod;
 
 /// Lower is deleted first; an integer.
 pub const DELETION_COST: &str = "controller.kubernetes.io/pod-deletion-cost";
@@ -134,9 +138,9 @@ pub fn rank_for_deletion(pods: &mut [Arc<Pod>], neighbours: &HashMap<String, usi
 }
 
 /// A pod as the template describes it, owned by `owner`.
-pub fn from_template(template: &PodTemplateSpec, namespace: &str, owner_name: &str, owner: OwnerReference) -> Pod {
+pub fn from_template(template: &PodTemplateSpec, namespace: &str, owner_name: &str, owner: OwnerReference) -> NewPod {
     let metadata = template.metadata.clone().unwrap_or_default();
-    Pod {
+    NewPod {
         metadata: ObjectMeta {
             generate_name: Some(name_prefix(owner_name)),
             namespace: Some(namespace.to_string()),
@@ -192,8 +196,14 @@ where
 #[cfg(test)]
 pub mod testing {
     use super::*;
-    use k8s_openapi::api::core::v1::{PodCondition, PodSpec, PodStatus};
+    use crate::slim::{PodCondition, PodSpec, PodStatus};
     use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+
+    /// A pod as the API will show it to controllers.
+    pub fn seen(pod: NewPod) -> Pod {
+        let text = serde_json::to_value(pod).expect("pods are JSON");
+        serde_json::from_value(text).expect("what is read is part of what is written")
+    }
 
     pub fn at(second: i64) -> Timestamp {
         Timestamp::from_second(second).expect("a small number of seconds")
@@ -218,7 +228,6 @@ pub mod testing {
                     type_: "Ready".to_string(),
                     status: if ready_at.is_some() { "True" } else { "False" }.to_string(),
                     last_transition_time: ready_at.map(|second| Time(at(second))),
-                    ..Default::default()
                 }]),
                 ..Default::default()
             }),

@@ -2,12 +2,13 @@
 
 use std::sync::Arc;
 
+use crate::slim::Pod;
 use k8s_openapi::api::apps::v1::{ControllerRevision, DaemonSet, Deployment, ReplicaSet, StatefulSet};
 use k8s_openapi::api::batch::v1::{CronJob, Job};
 use k8s_openapi::api::certificates::v1::CertificateSigningRequest;
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{
-    ConfigMap, Endpoints, Namespace, Node, PersistentVolume, PersistentVolumeClaim, Pod, ReplicationController, Secret,
+    ConfigMap, Endpoints, Namespace, Node, PersistentVolume, PersistentVolumeClaim, ReplicationController, Secret,
     Service, ServiceAccount,
 };
 use k8s_openapi::api::discovery::v1::EndpointSlice;
@@ -83,6 +84,16 @@ fn pod_index(pod: &Pod) -> Vec<String> {
     names
 }
 
+/// Controllers read none but Kubernetes' own annotations of a pod.
+fn slim_pod(pod: &mut Pod) {
+    if let Some(annotations) = &mut pod.metadata.annotations {
+        annotations.retain(|key, _| key.contains("kubernetes.io/"));
+        if annotations.is_empty() {
+            pod.metadata.annotations = None;
+        }
+    }
+}
+
 /// Node health and addresses matter; the list of images, often the larger part, does not.
 fn slim_node(node: &mut Node) {
     if let Some(status) = &mut node.status {
@@ -93,7 +104,7 @@ fn slim_node(node: &mut Node) {
 impl Shared {
     pub fn new() -> Self {
         Self {
-            pods: Arc::new(Cache::new(pod_index, keep)),
+            pods: Arc::new(Cache::new(pod_index, slim_pod)),
             nodes: Arc::new(Cache::new(unindexed, slim_node)),
             node_leases: Arc::new(Cache::new(unindexed, keep)),
             namespaces: Arc::new(Cache::new(unindexed, keep)),

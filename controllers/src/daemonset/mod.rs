@@ -6,7 +6,6 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 use k8s_openapi::api::apps::v1::DaemonSet;
-use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use kube::Api;
 use kube::api::{DeleteParams, PostParams, Preconditions};
@@ -16,7 +15,7 @@ use crate::context::{Context, Doing, Error, gone_is_fine};
 use crate::expectations::Expectations;
 use crate::key::{Key, controller_reference, name, uid};
 use crate::owned;
-use crate::pods::{create_in_batches, from_template, next_available_in};
+use crate::pods::{NewPod, create_in_batches, from_template, next_available_in};
 use crate::queue::Queue;
 use crate::revisions;
 use crate::shared::owned_by;
@@ -161,7 +160,7 @@ impl Controller {
         if changes.create.is_empty() && changes.delete.is_empty() {
             return Ok(());
         }
-        let api: Api<Pod> = Api::namespaced(self.context.client.clone(), &key.namespace);
+        let api: Api<NewPod> = Api::namespaced(self.context.client.clone(), &key.namespace);
         let doomed = changes.delete.iter().map(|pod| uid(&pod.metadata).to_string());
         self.expectations.expect(&key, changes.create.len(), doomed);
         for pod in &changes.delete {

@@ -3,10 +3,11 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use crate::slim::Pod;
 use jiff::Timestamp;
 use k8s_openapi::api::apps::v1::{DaemonSet, DaemonSetStatus};
 use k8s_openapi::api::core::v1::{
-    Node, NodeSelector, NodeSelectorRequirement, NodeSelectorTerm, Pod, PodSpec, Taint, Toleration,
+    Node, NodeSelector, NodeSelectorRequirement, NodeSelectorTerm, PodSpec, Taint, Toleration,
 };
 
 use crate::deployment::resolve;
@@ -388,7 +389,8 @@ pub fn same_status(a: &DaemonSetStatus, b: &DaemonSetStatus) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::pods::testing::{at, pod};
+    use crate::pods::NewPod;
+    use crate::pods::testing::{at, pod, seen};
     use k8s_openapi::api::apps::v1::DaemonSetSpec;
     use k8s_openapi::api::core::v1::{NodeSpec, PodTemplateSpec};
     use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
@@ -459,7 +461,11 @@ mod tests {
     fn a_created_pod_counts_for_its_node_before_it_is_bound() {
         let nodes = [node("a", None)];
         let mut waiting = pod("p", "Pending", None, None);
-        waiting.spec = Some(pod_spec(&PodSpec::default(), "a"));
+        waiting.spec = seen(NewPod {
+            spec: Some(pod_spec(&PodSpec::default(), "a")),
+            ..Default::default()
+        })
+        .spec;
         let set = set();
         let pods = [Arc::new(waiting)];
         let observed = Observed {

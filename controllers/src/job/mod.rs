@@ -8,9 +8,9 @@ mod policy;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::slim::Pod;
 use jiff::Timestamp;
 use k8s_openapi::api::batch::v1::Job;
-use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use kube::Api;
 use kube::api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions};
@@ -21,7 +21,7 @@ use crate::context::{Context, Doing, Error, gone_is_fine};
 use crate::expectations::Expectations;
 use crate::key::{Key, controller_of, controller_reference, name, namespace, seconds_between, uid};
 use crate::owned;
-use crate::pods::{create_in_batches, is_terminating};
+use crate::pods::{NewPod, create_in_batches, is_terminating};
 use crate::queue::Queue;
 use crate::worker::work;
 
@@ -157,7 +157,7 @@ impl Controller {
 
     /// Pods of a Job that is gone are counted by nobody: their finalizers must not hold them.
     async fn release_orphans(&self, key: &Key) -> Result<(), Error> {
-        let api: Api<Pod> = Api::namespaced(self.context.client.clone(), &key.namespace);
+        let api: Api<NewPod> = Api::namespaced(self.context.client.clone(), &key.namespace);
         for pod in self.context.shared.pods.in_namespace(&key.namespace) {
             let owner = controller_of(&pod.metadata).filter(|owner| owner.kind == "Job" && owner.name == key.name);
             if owner.is_some() && has_finalizer(&pod) {
@@ -169,7 +169,7 @@ impl Controller {
 
     async fn act(&self, job: &Arc<Job>, action: &Action) -> Result<(), Error> {
         let key = Key::of(&job.metadata);
-        let api: Api<Pod> = Api::namespaced(self.context.client.clone(), &key.namespace);
+        let api: Api<NewPod> = Api::namespaced(self.context.client.clone(), &key.namespace);
         match action {
             Action::Create(wanted) => self.create(job, &api, wanted).await,
             Action::Delete(pods) | Action::Dismiss(pods) => {
@@ -198,7 +198,7 @@ impl Controller {
         }
     }
 
-    async fn create(&self, job: &Arc<Job>, api: &Api<Pod>, wanted: &[New]) -> Result<(), Error> {
+    async fn create(&self, job: &Arc<Job>, api: &Api<NewPod>, wanted: &[New]) -> Result<(), Error> {
         let key = &Key::of(&job.metadata);
         let reference = &controller_reference("batch/v1", "Job", &job.metadata);
         self.expectations.expect(key, wanted.len(), []);
@@ -235,7 +235,7 @@ impl Controller {
 }
 
 /// Takes the tracking finalizer away.
-async fn release(api: &Api<Pod>, pod: &Pod) -> Result<(), Error> {
+async fn release(api: &Api<NewPod>, pod: &Pod) -> Result<(), Error> {
     let pod_name = name(&pod.metadata);
     let patch = Patch::Strategic(json!({"metadata": {
         "uid": uid(&pod.metadata),

@@ -6,9 +6,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use crate::slim::Pod;
 use jiff::Timestamp;
 use k8s_openapi::api::batch::v1::{Job, JobCondition, JobStatus};
-use k8s_openapi::api::core::v1::Pod;
 
 use crate::key::{created, name, seconds_between, time, uid};
 use crate::pods::{is_active, is_finished, is_ready, is_terminating, node_name, phase};

@@ -3,7 +3,7 @@
 use super::super::pod::{INDEX, TRACKING, pod as build};
 use super::*;
 use crate::key::controller_reference;
-use crate::pods::testing::{at, pod as bare};
+use crate::pods::testing::{at, pod as bare, seen};
 use k8s_openapi::api::batch::v1::JobSpec;
 use serde_json::{Value, json};
 
@@ -31,6 +31,7 @@ fn indexed(job: &Job, new: &New, phase: &str) -> Arc<Pod> {
     );
     made.metadata.uid = Some(format!("uid-{name}"));
     made.metadata.name = Some(name);
+    let mut made = seen(made);
     made.status = bare("x", phase, None, None).status;
     Arc::new(made)
 }

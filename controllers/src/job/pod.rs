@@ -1,11 +1,12 @@
 //! The pod that a Job starts. Pure.
 
+use crate::slim::Pod;
 use k8s_openapi::api::batch::v1::Job;
-use k8s_openapi::api::core::v1::{EnvVar, EnvVarSource, ObjectFieldSelector, Pod};
+use k8s_openapi::api::core::v1::{EnvVar, EnvVarSource, ObjectFieldSelector};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 
 use crate::key::{annotation, name, namespace, uid};
-use crate::pods::from_template;
+use crate::pods::{NewPod, from_template};
 
 pub const TRACKING: &str = "batch.kubernetes.io/job-tracking";
 pub const INDEX: &str = "batch.kubernetes.io/job-completion-index";
@@ -48,7 +49,7 @@ pub fn failures_before(pod: &Pod) -> Failures {
     }
 }
 
-pub fn pod(job: &Job, new: &New, owner: OwnerReference) -> Pod {
+pub fn pod(job: &Job, new: &New, owner: OwnerReference) -> NewPod {
     let template = job.spec.as_ref().map(|spec| spec.template.clone()).unwrap_or_default();
     let own_name = name(&job.metadata);
     let mut pod = from_template(&template, namespace(&job.metadata), own_name, owner);

@@ -2,10 +2,9 @@
 
 use std::collections::BTreeSet;
 
-use k8s_openapi::api::batch::v1::{Job, PodFailurePolicyRule};
-use k8s_openapi::api::core::v1::{ContainerStatus, Pod};
-
 use crate::key::Key;
+use crate::slim::{ContainerStatus, Pod};
+use k8s_openapi::api::batch::v1::{Job, PodFailurePolicyRule};
 
 use super::indexes;
 

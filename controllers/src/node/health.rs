@@ -2,8 +2,9 @@
 
 use std::sync::Arc;
 
+use crate::slim::Pod;
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::{Node, NodeCondition, Pod, Taint, Toleration};
+use k8s_openapi::api::core::v1::{Node, NodeCondition, Taint, Toleration};
 
 use crate::key::{created, time};
 

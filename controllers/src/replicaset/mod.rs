@@ -7,11 +7,10 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::slim::Pod;
 use jiff::Timestamp;
 use k8s_openapi::api::apps::v1::{ReplicaSet, ReplicaSetStatus};
-use k8s_openapi::api::core::v1::{
-    Pod, ReplicationController, ReplicationControllerCondition, ReplicationControllerStatus,
-};
+use k8s_openapi::api::core::v1::{ReplicationController, ReplicationControllerCondition, ReplicationControllerStatus};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta};
 use kube::api::{DeleteParams, PostParams, Preconditions};
 use kube::{Api, Client, Resource};
@@ -22,7 +21,7 @@ use crate::claim::claim;
 use crate::context::{Context, Doing, Error, gone_is_fine};
 use crate::expectations::Expectations;
 use crate::key::{Key, controller_of, controller_reference, name, namespace, uid};
-use crate::pods::{create_in_batches, from_template, is_active, is_terminating, node_name};
+use crate::pods::{NewPod, create_in_batches, from_template, is_active, is_terminating, node_name};
 use crate::queue::Queue;
 use crate::selector;
 use crate::shared::{Shared, owned_by};
@@ -326,7 +325,7 @@ impl<K: ReplicaOwner> Controller<K> {
         let key = Key::of(owner.meta());
         let reference = controller_reference(K::API_VERSION, K::KIND, owner.meta());
         let pod = from_template(&desired.template, &key.namespace, &key.name, reference);
-        let api: Api<Pod> = Api::namespaced(self.context.client.clone(), &key.namespace);
+        let api: Api<NewPod> = Api::namespaced(self.context.client.clone(), &key.namespace);
         self.expectations.expect(&key, count, []);
         let (api, pod, expectations, context) = (&api, &pod, &self.expectations, &self.context);
         let expected = &key;

@@ -5,9 +5,10 @@ mod plan;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::slim::Pod;
 use jiff::Timestamp;
 use k8s_openapi::api::apps::v1::{ControllerRevision, StatefulSet};
-use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod};
+use k8s_openapi::api::core::v1::PersistentVolumeClaim;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use kube::Api;
 use kube::api::{DeleteParams, PostParams, Preconditions};
@@ -17,7 +18,7 @@ use crate::context::{Context, Doing, Error, gone_is_fine};
 use crate::expectations::Expectations;
 use crate::key::{Key, controller_reference, name, uid};
 use crate::owned;
-use crate::pods::next_available_in;
+use crate::pods::{NewPod, next_available_in};
 use crate::queue::Queue;
 use crate::revisions;
 use crate::shared::owned_by;
@@ -155,7 +156,7 @@ impl Controller {
     async fn act(&self, observed: &Observed<'_>, action: Action) -> Result<(), Error> {
         let set = observed.set;
         let key = Key::of(&set.metadata);
-        let pods: Api<Pod> = Api::namespaced(self.context.client.clone(), &key.namespace);
+        let pods: Api<NewPod> = Api::namespaced(self.context.client.clone(), &key.namespace);
         match action {
             Action::Create { ordinal, updated } => {
                 self.create_claims(set, ordinal).await?;

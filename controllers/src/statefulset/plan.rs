@@ -3,16 +3,15 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use crate::slim::Pod;
 use jiff::Timestamp;
 use k8s_openapi::api::apps::v1::{StatefulSet, StatefulSetStatus};
-use k8s_openapi::api::core::v1::{
-    PersistentVolumeClaim, PersistentVolumeClaimVolumeSource, Pod, PodTemplateSpec, Volume,
-};
+use k8s_openapi::api::core::v1::{PersistentVolumeClaim, PersistentVolumeClaimVolumeSource, PodTemplateSpec, Volume};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
 
 use crate::deployment::resolve;
 use crate::key::{controller_reference, name, namespace, uid};
-use crate::pods::{is_available, is_finished, is_ready, is_terminating, phase};
+use crate::pods::{NewPod, from_template, is_available, is_finished, is_ready, is_terminating, phase};
 use crate::revisions::{REVISION_HASH, pod_hash};
 
 const POD_NAME: &str = "statefulset.kubernetes.io/pod-name";
@@ -152,9 +151,9 @@ fn claim_name(template: &PersistentVolumeClaim, pod: &str) -> String {
 }
 
 /// The pod of this ordinal, with its stable name, host name and volumes.
-pub fn pod(set: &StatefulSet, ordinal: i32, version: &Version<'_>, owner: OwnerReference) -> Pod {
+pub fn pod(set: &StatefulSet, ordinal: i32, version: &Version<'_>, owner: OwnerReference) -> NewPod {
     let own_name = format!("{}-{ordinal}", name(&set.metadata));
-    let mut pod = crate::pods::from_template(version.template, namespace(&set.metadata), name(&set.metadata), owner);
+    let mut pod = from_template(version.template, namespace(&set.metadata), name(&set.metadata), owner);
     pod.metadata.generate_name = None;
     pod.metadata.name = Some(own_name.clone());
     let labels = pod.metadata.labels.get_or_insert_default();
