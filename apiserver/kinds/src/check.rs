@@ -58,6 +58,8 @@ impl fmt::Display for Path<'_> {
             parent.fmt(f)?;
         }
         match self.segment {
+            // Upstream's way to name the whole object.
+            Segment::Name("") => f.write_str("[]"),
             Segment::Name(name) if self.parent.is_some() => write!(f, ".{name}"),
             Segment::Name(name) => f.write_str(name),
             Segment::Index(index) => write!(f, "[{index}]"),
@@ -81,6 +83,13 @@ impl Errors {
         }
     }
 
+    /// What another collector found, as far as there is room.
+    pub fn append(&mut self, other: Self) {
+        for error in other.0 {
+            self.push(|| error);
+        }
+    }
+
     pub fn required(&mut self, path: &Path, message: &str) {
         self.push(|| FieldError::required(path.to_string(), message));
     }
@@ -91,6 +100,11 @@ impl Errors {
 
     pub fn not_supported(&mut self, path: &Path, value: &str, supported: &[&str]) {
         self.push(|| FieldError::not_supported(path.to_string(), &value.into(), supported));
+    }
+
+    /// As `not_supported`, for what is no text.
+    pub fn not_supported_value(&mut self, path: &Path, value: &Value, supported: &[&str]) {
+        self.push(|| FieldError::not_supported(path.to_string(), value, supported));
     }
 
     pub fn forbidden(&mut self, path: &Path, message: &str) {

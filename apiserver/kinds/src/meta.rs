@@ -146,11 +146,7 @@ fn owners(owners: &[Value], path: &Path, errors: &mut Errors) {
             }
         }
         if api_version == "v1" && owner.text("kind") == "Event" {
-            errors.invalid(
-                path,
-                owner.clone(),
-                "/v1, Kind=Event is disallowed from being an owner",
-            );
+            errors.invalid(path, owner.clone(), "/v1, Kind=Event is disallowed from being an owner");
         }
         if owner.flag("controller") {
             let shown = format!("{}/{}", owner.text("kind"), owner.text("name"));

@@ -23,6 +23,22 @@ pub(crate) fn ip(text: &str) -> Vec<String> {
     (!fine).then(|| NOT_AN_IP.to_string()).into_iter().collect()
 }
 
+/// A word on an address that is valid and not in the form that all write alike.
+pub(crate) fn ip_warning(path: &str, text: &str) -> Option<String> {
+    let ip = text.parse::<IpAddr>().ok()?;
+    if let IpAddr::V6(v6) = ip
+        && let Some(v4) = v6.to_ipv4_mapped()
+    {
+        return Some(format!(
+            "{path}: non-standard IP address {text:?} will be considered invalid in a future Kubernetes release: use {:?}",
+            v4.to_string()
+        ));
+    }
+    let canonical = ip.to_string();
+    (canonical != text)
+        .then(|| format!("{path}: IPv6 address {text:?} should be in RFC 5952 canonical format ({canonical:?})"))
+}
+
 /// What is wrong with an address that others are to reach: it may not be one that
 /// means something else on each machine.
 pub(crate) fn non_special_ip(text: &str) -> Vec<String> {
@@ -31,10 +47,7 @@ pub(crate) fn non_special_ip(text: &str) -> Vec<String> {
     };
     let (local, local_multicast) = match ip {
         IpAddr::V4(v4) => (v4.is_link_local(), v4.octets()[..3] == [224, 0, 0]),
-        IpAddr::V6(v6) => (
-            v6.segments()[0] & 0xffc0 == 0xfe80,
-            v6.segments()[0] & 0xff0f == 0xff02,
-        ),
+        IpAddr::V6(v6) => (v6.segments()[0] & 0xffc0 == 0xfe80, v6.segments()[0] & 0xff0f == 0xff02),
     };
     let mut faults = Vec::new();
     if ip.is_unspecified() {

@@ -4,8 +4,8 @@ use crate::check::{Errors, Path};
 use crate::contract::Column;
 use crate::core::pod;
 use crate::row::{AGE, NAME, cell, integer, wide};
-use crate::selector;
 use crate::tree::{Tree, existing, object, set_default};
+use crate::{names, selector};
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
@@ -61,32 +61,35 @@ pub(crate) fn zero_replicas(o: &mut Value) {
 }
 
 /// Selector and template of `spec`: both there, matching, and restarting always.
-pub(crate) fn validate(o: &Value, kind: &str, errors: &mut Errors) {
+/// `what` is how upstream calls the kind of an empty selector, `kind` that of the rest.
+pub(crate) fn validate(o: &Value, what: &str, kind: &str, errors: &mut Errors) {
     let path = Path::new("spec");
     let spec = o.at("spec");
+    for key in ["replicas", "minReadySeconds", "revisionHistoryLimit"] {
+        errors.non_negative(spec, &path, key);
+    }
     let select = spec.at("selector");
     if select.is_null() {
-        errors.required(&path.of("selector"), "");
+        if what != "daemonset" {
+            errors.required(&path.of("selector"), "");
+        }
     } else {
         selector::validate(select, &path.of("selector"), errors);
         if selector::is_empty(select) {
             errors.invalid(
                 &path.of("selector"),
                 select.clone(),
-                &format!("empty selector is invalid for {kind}"),
+                &format!("empty selector is invalid for {what}"),
             );
         }
     }
-    template(spec, &path, errors);
     let labels = spec.at("template.metadata.labels");
-    if !select.is_null() && !selector::is_empty(select) && !selector::matches(select, labels) {
-        let at = path.of("template").of("metadata").of("labels").to_string();
-        errors.0.push(skiff_api::FieldError::invalid(
-            at,
-            labels,
-            "`selector` does not match template `labels`",
-        ));
+    // No selector selects nothing, an empty one everything.
+    if select.is_null() || !selector::is_empty(select) && !selector::matches(select, labels) {
+        let at = Path::new("spec.template.metadata.labels");
+        errors.invalid(&at, labels.clone(), "`selector` does not match template `labels`");
     }
+    template(spec, &path, kind, errors);
 }
 
 /// The template as its pods will be: each claim template is a volume of its name,
@@ -109,10 +112,7 @@ fn with_claims(template: &Value, claims: &[Value]) -> Value {
 }
 
 /// A template whose pods restart always, as every long-running workload needs.
-pub(crate) fn template(spec: &Value, path: &Path, errors: &mut Errors) {
-    errors.non_negative(spec, path, "replicas");
-    errors.non_negative(spec, path, "minReadySeconds");
-    errors.non_negative(spec, path, "revisionHistoryLimit");
+pub(crate) fn template(spec: &Value, path: &Path, kind: &str, errors: &mut Errors) {
     let at = path.of("template");
     let template = spec.at("template");
     if template.is_null() {
@@ -125,15 +125,74 @@ pub(crate) fn template(spec: &Value, path: &Path, errors: &mut Errors) {
     }
     let below = at.of("spec");
     let restart = template.text("spec.restartPolicy");
-    if matches!(restart, "Never" | "OnFailure") {
+    if restart != "Always" {
         errors.not_supported(&below.of("restartPolicy"), restart, &["Always"]);
     }
     if template.has("spec.activeDeadlineSeconds") {
         errors.forbidden(
             &below.of("activeDeadlineSeconds"),
-            "activeDeadlineSeconds is not supported in a template that restarts always",
+            &format!("activeDeadlineSeconds in {kind} is not Supported"),
         );
     }
+}
+
+/// Names that pods take over should be labels, so that they fit into host names.
+pub(crate) fn name_warnings(o: &Value) -> Vec<String> {
+    let faults = names::dns_label(o.text("metadata.name"));
+    if faults.is_empty() {
+        return Vec::new();
+    }
+    vec![format!(
+        "metadata.name: this is used in Pod names and hostnames, which can result in surprising behavior; a DNS label is recommended: [{}]",
+        faults.join(" ")
+    )]
+}
+
+/// Counts of a status: none negative, none of `parts` above the replicas.
+pub(crate) fn counts(status: &Value, all: &[&str], parts: &[&str], errors: &mut Errors) {
+    let path = Path::new("status");
+    for key in all {
+        errors.non_negative(status, &path, key);
+    }
+    let replicas = status.int("replicas").unwrap_or(0);
+    for key in parts {
+        if let Some(n) = status.int(key).filter(|n| *n > replicas) {
+            errors.invalid(&path.of(key), n, "cannot be greater than status.replicas");
+        }
+    }
+}
+
+/// What is available is ready.
+pub(crate) fn available(status: &Value, message: &str, errors: &mut Errors) {
+    let available = status.int("availableReplicas").unwrap_or(0);
+    if available > status.int("readyReplicas").unwrap_or(0) {
+        errors.invalid(&Path::new("status.availableReplicas"), available, message);
+    }
+}
+
+/// The count of colliding names only grows.
+pub(crate) fn collisions(new: &Value, old: &Value, errors: &mut Errors) {
+    if let Some(before) = old.int("status.collisionCount") {
+        let now = new.int("status.collisionCount").unwrap_or(0);
+        if now < before {
+            errors.invalid(&Path::new("status.collisionCount"), now, "cannot be decremented");
+        }
+    }
+}
+
+/// The status of replica sets and replication controllers.
+pub(crate) fn replica_status(new: &Value, _old: &Value, errors: &mut Errors) {
+    let status = new.at("status");
+    let parts = ["fullyLabeledReplicas", "readyReplicas", "availableReplicas"];
+    let all = [
+        "replicas",
+        "fullyLabeledReplicas",
+        "readyReplicas",
+        "availableReplicas",
+        "observedGeneration",
+    ];
+    counts(status, &all, &parts, errors);
+    available(status, "cannot be greater than readyReplicas", errors);
 }
 
 /// An int-or-percent: not negative, and a real percentage if a text.
@@ -162,9 +221,10 @@ pub(crate) fn not_over_100_percent(value: &Value, path: &Path, errors: &mut Erro
     }
 }
 
-/// Zero, as a number or in percent.
+/// Zero, as a number or in percent; absent counts as Go's zero value.
 pub(crate) fn is_zero(value: &Value) -> bool {
-    value.as_i64() == Some(0)
+    value.is_null()
+        || value.as_i64() == Some(0)
         || value
             .as_str()
             .is_some_and(|t| t.trim_end_matches('%').parse::<u32>() == Ok(0))

@@ -16,7 +16,16 @@ pub(super) const COLUMNS: &[Column] = &[
 ];
 
 pub(super) static STRATEGY: Rules = Rules {
-    validate: |o| gather(|errors| errors.non_negative(o, &Path::new("revision"), "revision")),
+    validate: |o| {
+        gather(|errors| {
+            if !o.has("data") {
+                errors.required(&Path::new("data"), "data is mandatory");
+            }
+            if let Some(n) = o.int("revision").filter(|n| *n < 0) {
+                errors.invalid(&Path::new("revision"), n, "must be greater than or equal to 0");
+            }
+        })
+    },
     validate_update: |_, new, old| gather(|errors| errors.immutable(new, old, "data")),
     row: |o, now| {
         let owner = o

@@ -47,16 +47,31 @@ pub(super) static STRATEGY: Rules = Rules {
     },
     validate,
     validate_update: |sub, new, old| {
-        gather(|errors| {
-            if sub.is_empty() {
-                errors.immutable(new, old, "spec.selector");
+        gather(|errors| match sub {
+            "" => errors.immutable(new, old, "spec.selector"),
+            "status" => {
+                workload::counts(new.at("status"), &COUNTS, &[], errors);
+                workload::collisions(new, old, errors);
             }
+            _ => {}
         })
     },
-    warnings: |o| pod::warnings(o.at("spec.template.spec"), "spec.template.spec"),
+    warnings: |o| pod::warnings::of(o.at("spec.template"), "spec.template"),
     row,
     ..Rules::SPLIT
 };
+
+const COUNTS: [&str; 9] = [
+    "currentNumberScheduled",
+    "numberMisscheduled",
+    "desiredNumberScheduled",
+    "numberReady",
+    "observedGeneration",
+    "updatedNumberScheduled",
+    "numberAvailable",
+    "numberUnavailable",
+    "collisionCount",
+];
 
 const TEMPLATE_GENERATION: &str = "deprecated.daemonset.template.generation";
 
@@ -83,11 +98,12 @@ fn default(o: &mut Value) {
 
 fn validate(o: &Value) -> Vec<FieldError> {
     gather(|errors| {
-        workload::validate(o, "daemonset", errors);
+        workload::validate(o, "daemonset", "DaemonSet", errors);
         let strategy = o.at("spec.updateStrategy");
         let at = Path::new("spec.updateStrategy");
         match strategy.text("type") {
             "OnDelete" => {}
+            "RollingUpdate" if !strategy.has("rollingUpdate") => errors.required(&at.of("rollingUpdate"), ""),
             "RollingUpdate" => {
                 let rolling = strategy.at("rollingUpdate");
                 let at = at.of("rollingUpdate");
@@ -100,7 +116,7 @@ fn validate(o: &Value) -> Vec<FieldError> {
                     workload::is_zero(rolling.at("maxSurge")),
                 ) {
                     (true, true) => errors.required(&at.of("maxUnavailable"), "cannot be 0 when maxSurge is 0"),
-                    (false, false) if rolling.has("maxSurge") && rolling.has("maxUnavailable") => {
+                    (false, false) => {
                         errors.invalid(
                             &at.of("maxSurge"),
                             rolling.at("maxSurge").clone(),
@@ -110,7 +126,7 @@ fn validate(o: &Value) -> Vec<FieldError> {
                     _ => {}
                 }
             }
-            other => errors.not_supported(&at.of("type"), other, &["RollingUpdate", "OnDelete"]),
+            _ => errors.not_supported_value(&at, strategy, &["RollingUpdate", "OnDelete"]),
         }
     })
 }

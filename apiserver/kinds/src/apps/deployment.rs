@@ -1,10 +1,10 @@
 //! Deployments.
 
-use crate::check::Path;
+use crate::check::{Errors, Path, same};
 use crate::contract::Column;
 use crate::core::pod::{self, gather};
 use crate::row::{AGE, NAME, cell, text};
-use crate::rules::Rules;
+use crate::rules::{Rules, desired_state_changed};
 use crate::tree::{Tree, object, set_default, set_text};
 use crate::{selector, workload};
 use jiff::Timestamp;
@@ -25,18 +25,46 @@ pub(super) const COLUMNS: &[Column] = &[
 pub(super) static STRATEGY: Rules = Rules {
     default,
     prepare_create: |o| workload::status(o, json!({})),
+    // A roll-out is also told by annotations, so these count as desired state.
+    bumps: |new, old| desired_state_changed(new, old) || !same(annotations(new), annotations(old)),
     validate,
     validate_update: |sub, new, old| {
-        gather(|errors| {
-            if sub.is_empty() {
-                errors.immutable(new, old, "spec.selector");
-            }
+        gather(|errors| match sub {
+            "" => errors.immutable(new, old, "spec.selector"),
+            "status" => status(new, old, errors),
+            _ => {}
         })
     },
-    warnings: |o| pod::warnings(o.at("spec.template.spec"), "spec.template.spec"),
+    warnings: |o| {
+        let mut out = workload::name_warnings(o);
+        out.extend(pod::warnings::of(o.at("spec.template"), "spec.template"));
+        out
+    },
     row,
     ..Rules::SPLIT
 };
+
+fn annotations(o: &Value) -> &Value {
+    o.at("metadata.annotations")
+}
+
+fn status(new: &Value, old: &Value, errors: &mut Errors) {
+    let status = new.at("status");
+    let all = [
+        "observedGeneration",
+        "replicas",
+        "updatedReplicas",
+        "readyReplicas",
+        "availableReplicas",
+        "unavailableReplicas",
+        "collisionCount",
+        "terminatingReplicas",
+    ];
+    let parts = ["updatedReplicas", "readyReplicas", "availableReplicas"];
+    workload::counts(status, &all, &parts, errors);
+    workload::available(status, "cannot be greater than readyReplicas", errors);
+    workload::collisions(new, old, errors);
+}
 
 fn default(o: &mut Value) {
     workload::defaults(o, true);
@@ -57,29 +85,33 @@ fn default(o: &mut Value) {
 
 fn validate(o: &Value) -> Vec<FieldError> {
     gather(|errors| {
-        workload::validate(o, "deployment", errors);
+        workload::validate(o, "deployment", "ReplicaSet", errors);
         let path = Path::new("spec");
         let spec = o.at("spec");
         let strategy = spec.at("strategy");
         let at = path.of("strategy");
-        errors.choice(strategy, &at, "type", &["Recreate", "RollingUpdate"]);
         let rolling = strategy.at("rollingUpdate");
         let below = at.of("rollingUpdate");
-        if strategy.text("type") == "Recreate" && rolling.is_object() {
-            errors.forbidden(&below, "may not be specified when strategy `type` is 'Recreate'");
-        }
-        if strategy.text("type") == "RollingUpdate" {
-            for key in ["maxUnavailable", "maxSurge"] {
-                workload::int_or_percent(rolling.at(key), &below.of(key), errors);
+        match strategy.text("type") {
+            "Recreate" if rolling.is_object() => {
+                errors.forbidden(&below, "may not be specified when strategy `type` is 'Recreate'");
             }
-            if workload::is_zero(rolling.at("maxUnavailable")) && workload::is_zero(rolling.at("maxSurge")) {
-                errors.invalid(
-                    &below.of("maxUnavailable"),
-                    rolling.at("maxUnavailable").clone(),
-                    "may not be 0 when `maxSurge` is 0",
-                );
+            "Recreate" => {}
+            "RollingUpdate" => {
+                for key in ["maxUnavailable", "maxSurge"] {
+                    workload::int_or_percent(rolling.at(key), &below.of(key), errors);
+                }
+                let unavailable = rolling.at("maxUnavailable");
+                if workload::is_zero(unavailable) && workload::is_zero(rolling.at("maxSurge")) {
+                    errors.invalid(
+                        &below.of("maxUnavailable"),
+                        unavailable.clone(),
+                        "may not be 0 when `maxSurge` is 0",
+                    );
+                }
+                workload::not_over_100_percent(unavailable, &below.of("maxUnavailable"), errors);
             }
-            workload::not_over_100_percent(rolling.at("maxUnavailable"), &below.of("maxUnavailable"), errors);
+            _ => errors.not_supported_value(&at, strategy, &["Recreate", "RollingUpdate"]),
         }
         errors.non_negative(spec, &path, "progressDeadlineSeconds");
         if let Some(deadline) = spec.int("progressDeadlineSeconds")

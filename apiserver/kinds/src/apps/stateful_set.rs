@@ -1,12 +1,13 @@
 //! Stateful sets.
 
-use crate::check::{Path, same};
+use crate::check::{Errors, Path, same};
 use crate::contract::Column;
+use crate::core::claim;
 use crate::core::pod::{self, gather};
 use crate::row::{AGE, NAME, cell, text};
 use crate::rules::{Rules, copy};
 use crate::tree::{Tree, each, existing, object, set_default, set_text};
-use crate::workload;
+use crate::{names, workload};
 use jiff::Timestamp;
 use serde_json::{Value, json};
 use skiff_api::FieldError;
@@ -34,24 +35,68 @@ pub(super) static STRATEGY: Rules = Rules {
     default,
     prepare_create: |o| workload::status(o, json!({"replicas": 0, "availableReplicas": 0})),
     validate,
-    validate_update: |sub, new, old| {
+    validate_create: |o| {
         gather(|errors| {
-            if !sub.is_empty() {
-                return;
-            }
-            let mut rest = new.at("spec").clone();
-            for key in MAY_CHANGE {
-                copy(&mut rest, old.at("spec"), key);
-            }
-            if !same(&rest, old.at("spec")) {
-                errors.forbidden(&Path::new("spec"), CHANGED);
-            }
+            let name = o.text("metadata.name");
+            errors.all(&Path::new("metadata.name"), name, names::dns_label(name));
         })
     },
-    warnings: |o| pod::warnings(o.at("spec.template.spec"), "spec.template.spec"),
+    validate_update: |sub, new, old| {
+        gather(|errors| match sub {
+            "" => unchanged(new, old, errors),
+            "status" => status(new, old, errors),
+            _ => {}
+        })
+    },
+    warnings: |o| {
+        let mut out = pod::warnings::of(o.at("spec.template"), "spec.template");
+        for (i, claim) in o.items("spec.volumeClaimTemplates").iter().enumerate() {
+            pod::warnings::claim_size(
+                claim.at("spec"),
+                &format!("spec.volumeClaimTemplates[{i}].spec"),
+                &mut out,
+            );
+        }
+        if o.int("spec.revisionHistoryLimit").is_some_and(|n| n < 0) {
+            out.push("spec.revisionHistoryLimit: a negative value retains all historical revisions; a value >= 0 is recommended".into());
+        }
+        out
+    },
     row,
     ..Rules::SPLIT
 };
+
+fn unchanged(new: &Value, old: &Value, errors: &mut Errors) {
+    let mut rest = new.at("spec").clone();
+    for key in MAY_CHANGE {
+        copy(&mut rest, old.at("spec"), key);
+    }
+    if !same(&rest, old.at("spec")) {
+        errors.forbidden(&Path::new("spec"), CHANGED);
+    }
+}
+
+fn status(new: &Value, old: &Value, errors: &mut Errors) {
+    let status = new.at("status");
+    let all = [
+        "replicas",
+        "readyReplicas",
+        "currentReplicas",
+        "updatedReplicas",
+        "availableReplicas",
+        "observedGeneration",
+        "collisionCount",
+    ];
+    let parts = [
+        "readyReplicas",
+        "currentReplicas",
+        "updatedReplicas",
+        "availableReplicas",
+    ];
+    workload::counts(status, &all, &parts, errors);
+    workload::available(status, "cannot be greater than status.readyReplicas", errors);
+    workload::collisions(new, old, errors);
+}
 
 fn default(o: &mut Value) {
     workload::defaults(o, true);
@@ -74,8 +119,7 @@ fn default(o: &mut Value) {
         set_text(claim, "apiVersion", "v1");
         set_text(claim, "kind", "PersistentVolumeClaim");
         if let Some(spec) = existing(claim, "spec") {
-            set_text(spec, "volumeMode", "Filesystem");
-            set_default(spec, "resources", json!({}));
+            claim::default_spec(spec);
         }
         if let Some(status) = object(claim, "status") {
             set_text(status, "phase", "Pending");
@@ -85,43 +129,62 @@ fn default(o: &mut Value) {
 
 fn validate(o: &Value) -> Vec<FieldError> {
     gather(|errors| {
-        workload::validate(o, "statefulset", errors);
         let path = Path::new("spec");
         let spec = o.at("spec");
-        errors.choice(spec, &path, "podManagementPolicy", &["OrderedReady", "Parallel"]);
-        let strategy = spec.at("updateStrategy");
-        let at = path.of("updateStrategy");
-        match strategy.text("type") {
-            "OnDelete" if strategy.has("rollingUpdate") => {
-                errors.invalid(
-                    &at.of("rollingUpdate"),
-                    strategy.at("rollingUpdate").clone(),
-                    "only allowed for updateStrategy 'RollingUpdate'",
-                );
-            }
-            "OnDelete" => {}
-            "RollingUpdate" => {
-                errors.non_negative(strategy.at("rollingUpdate"), &at.of("rollingUpdate"), "partition");
-                let below = at.of("rollingUpdate");
-                workload::int_or_percent(
-                    strategy.at("rollingUpdate.maxUnavailable"),
-                    &below.of("maxUnavailable"),
-                    errors,
-                );
-            }
-            other => errors.invalid(&at, other, "must be 'RollingUpdate' or 'OnDelete'"),
+        match spec.text("podManagementPolicy") {
+            "" => errors.required(&path.of("podManagementPolicy"), ""),
+            "OrderedReady" | "Parallel" => {}
+            other => errors.invalid(
+                &path.of("podManagementPolicy"),
+                other,
+                "must be 'OrderedReady' or 'Parallel'",
+            ),
         }
-        errors.non_negative(spec.at("ordinals"), &path.of("ordinals"), "start");
+        strategy(spec.at("updateStrategy"), &path.of("updateStrategy"), errors);
         let retention = path.of("persistentVolumeClaimRetentionPolicy");
         for key in ["whenDeleted", "whenScaled"] {
-            errors.choice(
-                spec.at("persistentVolumeClaimRetentionPolicy"),
-                &retention,
-                key,
-                &["Delete", "Retain"],
+            let policy = spec.at("persistentVolumeClaimRetentionPolicy").text(key);
+            if !matches!(policy, "Retain" | "Delete") {
+                errors.not_supported(&retention.of(key), policy, &["Retain", "Delete"]);
+            }
+        }
+        errors.non_negative(spec.at("ordinals"), &path.of("ordinals"), "start");
+        errors.name_at(spec, &path, "serviceName", names::dns_1035_label);
+        let claims = path.of("volumeClaimTemplates");
+        for (i, template) in spec.items("volumeClaimTemplates").iter().enumerate() {
+            claim::spec(template.at("spec"), &claims.at(i).of("spec"), errors);
+        }
+        workload::validate(o, "statefulset", "StatefulSet", errors);
+    })
+}
+
+fn strategy(strategy: &Value, path: &Path, errors: &mut Errors) {
+    let rolling = strategy.at("rollingUpdate");
+    let below = path.of("rollingUpdate");
+    match strategy.text("type") {
+        "" => errors.required(path, ""),
+        "OnDelete" if !rolling.is_null() => {
+            errors.invalid(
+                &below,
+                rolling.clone(),
+                "only allowed for updateStrategy 'RollingUpdate'",
             );
         }
-    })
+        "OnDelete" => {}
+        "RollingUpdate" => {
+            errors.non_negative(rolling, &below, "partition");
+            let unavailable = rolling.at("maxUnavailable");
+            let at = below.of("maxUnavailable");
+            if !unavailable.is_null() {
+                workload::int_or_percent(unavailable, &at, errors);
+                if workload::is_zero(unavailable) {
+                    errors.invalid(&at, unavailable.clone(), "cannot be 0");
+                }
+                workload::not_over_100_percent(unavailable, &at, errors);
+            }
+        }
+        _ => errors.invalid(path, strategy.clone(), "must be 'RollingUpdate' or 'OnDelete'"),
+    }
 }
 
 fn row(o: &Value, now: Timestamp) -> Vec<Value> {

@@ -1,5 +1,6 @@
 //! Horizontal pod autoscalers, in their v2 form.
 
+use super::validate;
 use crate::check::Path;
 use crate::contract::Column;
 use crate::core::pod::gather;
@@ -8,7 +9,6 @@ use crate::rules::Rules;
 use crate::tree::{Tree, existing, object, set_default, set_text};
 use jiff::Timestamp;
 use serde_json::{Value, json};
-use skiff_api::FieldError;
 
 pub(super) const COLUMNS: &[Column] = &[
     NAME,
@@ -27,7 +27,17 @@ pub(super) static STRATEGY: Rules = Rules {
             o["status"] = json!({"desiredReplicas": 0, "currentMetrics": null});
         }
     },
-    validate,
+    validate: validate::check,
+    validate_update: |sub, new, _| {
+        gather(|errors| {
+            if sub == "status" {
+                let path = Path::new("status");
+                for key in ["currentReplicas", "desiredReplicas"] {
+                    errors.non_negative(new.at("status"), &path, key);
+                }
+            }
+        })
+    },
     row,
     ..Rules::STATUS
 };
@@ -60,44 +70,6 @@ fn default(o: &mut Value) {
             json!([{"type": "Percent", "value": 100, "periodSeconds": 15}]),
         );
     }
-}
-
-fn validate(o: &Value) -> Vec<FieldError> {
-    gather(|errors| {
-        let path = Path::new("spec");
-        let spec = o.at("spec");
-        let (min, max) = (
-            spec.int("minReplicas").unwrap_or(1),
-            spec.int("maxReplicas").unwrap_or(0),
-        );
-        if min < 1 {
-            errors.invalid(&path.of("minReplicas"), min, "must be greater than or equal to 1");
-        }
-        if max < 1 {
-            errors.invalid(&path.of("maxReplicas"), max, "must be greater than 0");
-        }
-        if max < min {
-            errors.invalid(
-                &path.of("maxReplicas"),
-                max,
-                "must be greater than or equal to `minReplicas`",
-            );
-        }
-        let target = path.of("scaleTargetRef");
-        for key in ["kind", "name"] {
-            errors.text_required(spec.at("scaleTargetRef"), &target, key);
-        }
-        let metrics = path.of("metrics");
-        for (i, metric) in spec.items("metrics").iter().enumerate() {
-            let path = metrics.at(i);
-            errors.choice(
-                metric,
-                &path,
-                "type",
-                &["ContainerResource", "External", "Object", "Pods", "Resource"],
-            );
-        }
-    })
 }
 
 /// One metric: current and target, in percent or as an average or a value.

@@ -3,6 +3,7 @@
 mod convert;
 
 mod horizontal_pod_autoscaler;
+mod validate;
 
 use crate::contract::Kind;
 use crate::row::{kind, status};

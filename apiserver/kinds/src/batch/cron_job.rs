@@ -1,6 +1,6 @@
 //! Cron jobs.
 
-use super::job;
+use super::{job, schedule};
 use crate::check::{Errors, Path};
 use crate::contract::Column;
 use crate::core::pod::{self, gather};
@@ -29,11 +29,18 @@ pub(super) static STRATEGY: Rules = Rules {
     default,
     prepare_create: |o| workload::status(o, json!({})),
     validate,
+    validate_create,
+    validate_update,
     warnings: |o| {
-        pod::warnings(
-            o.at("spec.jobTemplate.spec.template.spec"),
-            "spec.jobTemplate.spec.template.spec",
-        )
+        let mut out = workload::name_warnings(o);
+        out.extend(job::spec_warnings(
+            o.at("spec.jobTemplate.spec"),
+            "spec.jobTemplate.spec",
+        ));
+        if o.text("spec.schedule").contains("TZ") {
+            out.push("CRON_TZ or TZ used in spec.schedule is not officially supported, see https://kubernetes.io/docs/concepts/workloads/controllers/cron-jobs/ for more details".into());
+        }
+        out
     },
     row,
     ..Rules::SPLIT
@@ -56,125 +63,91 @@ fn default(o: &mut Value) {
 /// Eleven characters stay for the suffix of the jobs' names.
 const NAME_MAX: usize = 52;
 
+fn validate_create(o: &Value) -> Vec<FieldError> {
+    gather(|errors| {
+        let name = o.text("metadata.name");
+        if name.len() > NAME_MAX {
+            let text = format!("must be no more than {NAME_MAX} characters");
+            errors.invalid(&Path::new("metadata.name"), name, &text);
+        }
+        zone(o, errors);
+        let schedule = o.text("spec.schedule");
+        if schedule.contains("TZ") {
+            errors.invalid(
+                &Path::new("spec.schedule"),
+                schedule,
+                "cannot use TZ or CRON_TZ in schedule, use timeZone field instead",
+            );
+        }
+    })
+}
+
+fn validate_update(sub: &str, new: &Value, old: &Value) -> Vec<FieldError> {
+    gather(|errors| {
+        if !sub.is_empty() {
+            return;
+        }
+        if new.at("spec.timeZone") != old.at("spec.timeZone") {
+            zone(new, errors);
+        }
+        let (schedule, path) = (new.text("spec.schedule"), Path::new("spec.schedule"));
+        let zoned = schedule.contains("TZ");
+        match old.text("spec.schedule").contains("TZ") {
+            true if zoned && new.has("spec.timeZone") => errors.invalid(
+                &path,
+                schedule,
+                "cannot use both timeZone field and TZ or CRON_TZ in schedule",
+            ),
+            false if zoned => errors.invalid(
+                &path,
+                schedule,
+                "cannot use TZ or CRON_TZ in schedule, use timeZone field instead",
+            ),
+            _ => {}
+        }
+    })
+}
+
+fn zone(o: &Value, errors: &mut Errors) {
+    if let Some(zone) = o.at("spec").get("timeZone").and_then(Value::as_str)
+        && let Some(why) = schedule::zone_fault(zone)
+    {
+        errors.invalid(&Path::new("spec.timeZone"), zone, &why);
+    }
+}
+
 fn validate(o: &Value) -> Vec<FieldError> {
     gather(|errors| {
         let path = Path::new("spec");
         let spec = o.at("spec");
-        let name = o.text("metadata.name");
-        if name.len() > NAME_MAX {
-            errors.invalid(&Path::new("metadata.name"), name, "must be no more than 52 bytes");
+        match spec.text("schedule") {
+            "" => errors.required(&path.of("schedule"), ""),
+            text => {
+                if let Err(why) = schedule::check(text) {
+                    errors.invalid(&path.of("schedule"), text, &why);
+                }
+            }
         }
-        schedule(spec.text("schedule"), &path.of("schedule"), errors);
-        let zone = spec.text("timeZone");
-        if spec.has("timeZone") && (zone.is_empty() || zone.eq_ignore_ascii_case("local")) {
-            errors.invalid(
-                &path.of("timeZone"),
-                zone,
-                "timeZone must be an explicit time zone as defined in https://www.iana.org/time-zones",
-            );
-        }
-        for key in [
-            "startingDeadlineSeconds",
-            "successfulJobsHistoryLimit",
-            "failedJobsHistoryLimit",
-        ] {
-            errors.non_negative(spec, &path, key);
-        }
+        errors.non_negative(spec, &path, "startingDeadlineSeconds");
         errors.choice(spec, &path, "concurrencyPolicy", &["Allow", "Forbid", "Replace"]);
         let at = path.of("jobTemplate");
         let below = at.of("spec");
-        if spec.at("jobTemplate.spec").has("manualSelector") && spec.flag("jobTemplate.spec.manualSelector") {
-            errors.not_supported(&below.of("manualSelector"), "true", &["nil", "false"]);
+        let job = spec.at("jobTemplate.spec");
+        super::validate::spec(job, &below, errors);
+        if job.has("selector") {
+            errors.invalid(
+                &below.of("selector"),
+                job.at("selector").clone(),
+                "`selector` will be auto-generated",
+            );
         }
-        job::validate_spec(spec.at("jobTemplate.spec"), &below, false, errors);
+        if job.flag("manualSelector") {
+            errors.not_supported_value(&below.of("manualSelector"), &Value::Bool(true), &["nil", "false"]);
+        }
+        for key in ["successfulJobsHistoryLimit", "failedJobsHistoryLimit"] {
+            errors.non_negative(spec, &path, key);
+        }
     })
-}
-
-const MACROS: [&str; 8] = [
-    "@yearly",
-    "@annually",
-    "@monthly",
-    "@weekly",
-    "@daily",
-    "@midnight",
-    "@hourly",
-    "@reboot",
-];
-
-/// Five fields of cron, or a macro. Ranges of values are checked, not months' lengths.
-fn schedule(text: &str, path: &Path, errors: &mut Errors) {
-    if text.is_empty() {
-        errors.required(path, "");
-        return;
-    }
-    if text.contains("TZ") {
-        errors.invalid(
-            path,
-            text,
-            "cannot use TZ or CRON_TZ in schedule, use timeZone field instead",
-        );
-        return;
-    }
-    if text.starts_with('@') {
-        if !MACROS[..7].contains(&text) && !text.starts_with("@every ") {
-            errors.invalid(path, text, &format!("unrecognized descriptor: {text}"));
-        }
-        return;
-    }
-    let fields: Vec<&str> = text.split_whitespace().collect();
-    if fields.len() != 5 {
-        errors.invalid(
-            path,
-            text,
-            &format!(
-                "expected exactly 5 fields, found {}: [{}]",
-                fields.len(),
-                fields.join(" ")
-            ),
-        );
-        return;
-    }
-    let bounds = [(0, 59), (0, 23), (1, 31), (1, 12), (0, 6)];
-    for (field, (min, max)) in fields.iter().zip(bounds) {
-        if let Err(why) = field.split(',').try_for_each(|part| cron_part(part, min, max)) {
-            errors.invalid(path, text, &why);
-            return;
-        }
-    }
-}
-
-const WORDS: &str = "jan feb mar apr may jun jul aug sep oct nov dec sun mon tue wed thu fri sat";
-
-fn cron_part(part: &str, min: u32, max: u32) -> Result<(), String> {
-    let (range, step) = part.split_once('/').map_or((part, None), |(r, s)| (r, Some(s)));
-    if let Some(step) = step
-        && step.parse::<u32>().map_or(true, |n| n == 0)
-    {
-        return Err(format!("step of range should be a positive number: {part}"));
-    }
-    if range == "*" || range == "?" {
-        return Ok(());
-    }
-    let number = |text: &str| -> Result<Option<u32>, String> {
-        if WORDS.split(' ').any(|w| w.eq_ignore_ascii_case(text)) {
-            return Ok(None);
-        }
-        text.parse()
-            .map(Some)
-            .map_err(|_| format!("failed to parse int from {text}: strconv.Atoi: parsing {text:?}: invalid syntax"))
-    };
-    let (from, to) = range.split_once('-').unwrap_or((range, range));
-    let (from, to) = (number(from)?, number(to)?);
-    if let Some(low) = from.filter(|n| *n < min) {
-        return Err(format!("beginning of range ({low}) below minimum ({min}): {part}"));
-    }
-    if let Some(high) = to.filter(|n| *n > max) {
-        return Err(format!("end of range ({high}) above maximum ({max}): {part}"));
-    }
-    match (from, to) {
-        (Some(a), Some(b)) if a > b => Err(format!("beginning of range ({a}) beyond end of range ({b}): {part}")),
-        _ => Ok(()),
-    }
 }
 
 fn row(o: &Value, now: Timestamp) -> Vec<Value> {

@@ -1,5 +1,6 @@
 //! Jobs, and the job spec that cron jobs share.
 
+use super::{status, validate};
 use crate::age;
 use crate::check::{Errors, Path, same};
 use crate::contract::Column;
@@ -29,9 +30,13 @@ pub(super) static STRATEGY: Rules = Rules {
         generate_selector(o);
         workload::status(o, json!({}));
     },
-    validate: |o| gather(|errors| validate_spec(o.at("spec"), &Path::new("spec"), true, errors)),
+    validate: check,
     validate_update,
-    warnings: |o| pod::warnings(o.at("spec.template.spec"), "spec.template.spec"),
+    warnings: |o| {
+        let mut out = workload::name_warnings(o);
+        out.extend(spec_warnings(o.at("spec"), "spec"));
+        out
+    },
     row,
     fields: |o| vec![("status.successful", o.int("status.succeeded").unwrap_or(0).to_string())],
     field_names: &["status.successful"],
@@ -87,118 +92,171 @@ fn generate_selector(o: &mut Value) {
         .and_then(|t| object(t, "metadata"))
         .and_then(|m| object(m, "labels"))
     {
-        for (key, value) in [
-            ("batch.kubernetes.io/controller-uid", &uid),
-            ("batch.kubernetes.io/job-name", &name),
-            ("controller-uid", &uid),
-            ("job-name", &name),
-        ] {
-            labels[key] = value.as_str().into();
-        }
-    }
-    if let Some(labels) = object(spec, "selector").and_then(|s| object(s, "matchLabels")) {
-        labels["batch.kubernetes.io/controller-uid"] = uid.into();
-    }
-}
-
-/// A job spec; a cron job's has no selector of its own.
-pub(super) fn validate_spec(spec: &Value, path: &Path, selecting: bool, errors: &mut Errors) {
-    for key in [
-        "parallelism",
-        "completions",
-        "activeDeadlineSeconds",
-        "backoffLimit",
-        "ttlSecondsAfterFinished",
-        "backoffLimitPerIndex",
-        "maxFailedIndexes",
-    ] {
-        errors.non_negative(spec, path, key);
-    }
-    errors.optional_choice(spec, path, "completionMode", &["Indexed", "NonIndexed"]);
-    if spec.text("completionMode") == "Indexed" && !spec.has("completions") {
-        errors.required(&path.of("completions"), "when completion mode is Indexed");
-    }
-    errors.optional_choice(spec, path, "podReplacementPolicy", &["Failed", "TerminatingOrFailed"]);
-    if spec.has("podFailurePolicy") && spec.text("template.spec.restartPolicy") != "Never" {
-        let at = path.of("template").of("spec").of("restartPolicy").to_string();
-        let text = "only \"Never\" is supported when podFailurePolicy is specified";
-        errors
-            .0
-            .push(FieldError::invalid(at, spec.at("template.spec.restartPolicy"), text));
-    }
-    if selecting {
-        if spec.at("selector").is_null() {
-            errors.required(&path.of("selector"), "");
-        } else {
-            selector::validate(spec.at("selector"), &path.of("selector"), errors);
-            if !selector::matches(spec.at("selector"), spec.at("template.metadata.labels")) {
-                let at = path.of("template").of("metadata").of("labels").to_string();
-                let labels = spec.at("template.metadata.labels");
-                errors.0.push(FieldError::invalid(
-                    at,
-                    labels,
-                    "`selector` does not match template `labels`",
-                ));
+        // What the user set already is looked at by the checks.
+        for (keys, value) in [(UID_LABELS, &uid), (NAME_LABELS, &name)] {
+            for key in keys {
+                set_default(labels, key, value.as_str());
             }
         }
     }
-    let template = path.of("template");
-    pod::validate_template(spec.at("template"), &template, errors);
-    let restart = spec.text("template.spec.restartPolicy");
-    if !matches!(restart, "Never" | "OnFailure") {
-        let below = template.of("spec");
-        if restart.is_empty() {
-            errors.required(&below.of("restartPolicy"), "valid values: \"OnFailure\", \"Never\"");
+    if let Some(labels) = object(spec, "selector").and_then(|s| object(s, "matchLabels")) {
+        set_default(labels, UID_LABELS[1], uid);
+    }
+}
+
+/// Labels that tie the pods to the job, and their legacy twins.
+const UID_LABELS: [&str; 2] = ["controller-uid", "batch.kubernetes.io/controller-uid"];
+const NAME_LABELS: [&str; 2] = ["job-name", "batch.kubernetes.io/job-name"];
+
+fn check(o: &Value) -> Vec<FieldError> {
+    gather(|errors| {
+        let path = Path::new("spec");
+        let spec = o.at("spec");
+        generated(o, errors);
+        validate::spec(spec, &path, errors);
+        let select = spec.at("selector");
+        if select.is_null() {
+            errors.required(&path.of("selector"), "");
         } else {
-            errors.not_supported(&below.of("restartPolicy"), restart, &["OnFailure", "Never"]);
+            selector::validate(select, &path.of("selector"), errors);
+        }
+        let labels = spec.at("template.metadata.labels");
+        if select.is_null() || !selector::matches(select, labels) {
+            let at = Path::new("spec.template.metadata.labels");
+            errors.invalid(&at, labels.clone(), "`selector` does not match template `labels`");
+        }
+        host_names(o, errors);
+    })
+}
+
+/// The selector that the server makes must not have been tampered with.
+fn generated(o: &Value, errors: &mut Errors) {
+    let select = o.at("spec.selector");
+    if o.flag("spec.manualSelector") || select.is_null() {
+        return;
+    }
+    let (uid, name) = (o.text("metadata.uid"), o.text("metadata.name"));
+    if uid.is_empty() {
+        errors.required(&Path::new("metadata.uid"), "");
+    }
+    let at = Path::new("spec.template.metadata.labels");
+    let labels = o.at("spec.template.metadata.labels");
+    let mut expected = json!({});
+    for (keys, wanted) in [(UID_LABELS, uid), (NAME_LABELS, name)] {
+        for key in keys {
+            let text = format!("must be '{wanted}'");
+            match labels.get(key).and_then(Value::as_str) {
+                None => errors.required(&at.key(key), &text),
+                Some(value) if value != wanted => errors.invalid(&at.key(key), labels.clone(), &text),
+                Some(_) => {}
+            }
+            expected[key] = wanted.into();
         }
     }
-    let manager = spec.text("managedBy");
-    if !manager.is_empty() {
-        errors.all(&path.of("managedBy"), manager, names::qualified_name(manager));
+    if !selector::matches(select, &expected) {
+        errors.invalid(
+            &Path::new("spec.selector"),
+            select.clone(),
+            "`selector` not auto-generated",
+        );
+    }
+}
+
+/// Pods of an indexed job take their host names from its name and their index.
+fn host_names(o: &Value, errors: &mut Errors) {
+    let completions = o.int("spec.completions").unwrap_or(0);
+    if o.text("spec.completionMode") != "Indexed" || completions <= 0 {
+        return;
+    }
+    let name = o.text("metadata.name");
+    let last = format!("{name}-{}", completions - 1);
+    if !names::dns_label(&last).is_empty() {
+        let text = format!("will not able to create pod with invalid DNS label: {last}");
+        errors.invalid(&Path::new("metadata.name"), name, &text);
     }
 }
 
 fn validate_update(sub: &str, new: &Value, old: &Value) -> Vec<FieldError> {
-    gather(|errors| {
-        if !sub.is_empty() {
-            return;
-        }
-        for at in [
-            "spec.selector",
-            "spec.completionMode",
-            "spec.podFailurePolicy",
-            "spec.backoffLimitPerIndex",
-            "spec.managedBy",
-            "spec.successPolicy",
-        ] {
-            errors.immutable(new, old, at);
-        }
-        if new.text("spec.completionMode") != "Indexed" {
-            errors.immutable(new, old, "spec.completions");
-        }
-        let mut template = new.at("spec.template").clone();
-        // A job that never started may still be steered to other nodes.
-        if old.flag("spec.suspend") && !old.has("status.startTime") {
-            for key in ["nodeSelector", "affinity", "tolerations", "schedulingGates"] {
-                if let Some(spec) = existing(&mut template, "spec") {
-                    copy(spec, old.at("spec.template.spec"), key);
-                }
-            }
-            for key in ["labels", "annotations"] {
-                if let Some(metadata) = existing(&mut template, "metadata") {
-                    copy(metadata, old.at("spec.template.metadata"), key);
-                }
-            }
-        }
-        if !same(&template, old.at("spec.template")) {
-            errors.invalid(
-                &Path::new("spec.template"),
-                new.at("spec.template").clone(),
-                crate::check::IMMUTABLE,
-            );
-        }
+    gather(|errors| match sub {
+        "" => update(new, old, errors),
+        "status" => status::check(new, old, errors),
+        _ => {}
     })
+}
+
+fn update(new: &Value, old: &Value, errors: &mut Errors) {
+    completions(new, old, errors);
+    errors.immutable(new, old, "spec.selector");
+    template(new, old, errors);
+    for at in [
+        "spec.completionMode",
+        "spec.podFailurePolicy",
+        "spec.backoffLimitPerIndex",
+        "spec.managedBy",
+        "spec.successPolicy",
+    ] {
+        errors.immutable(new, old, at);
+    }
+}
+
+/// An indexed job grows and shrinks by both figures together.
+fn completions(new: &Value, old: &Value, errors: &mut Errors) {
+    if new.text("spec.completionMode") != "Indexed" {
+        errors.immutable(new, old, "spec.completions");
+        return;
+    }
+    let completions = new.int("spec.completions");
+    if completions != old.int("spec.completions")
+        && let Some(n) = completions
+        && Some(n) != new.int("spec.parallelism")
+    {
+        errors.invalid(
+            &Path::new("spec.completions"),
+            n,
+            "can only be modified in tandem with spec.parallelism",
+        );
+    }
+}
+
+/// A job that never started may still be steered to other nodes.
+fn template(new: &Value, old: &Value, errors: &mut Errors) {
+    let mut template = new.at("spec.template").clone();
+    let before = old.at("spec.template");
+    if old.flag("spec.suspend") && !old.has("status.startTime") {
+        if let Some(spec) = existing(&mut template, "spec") {
+            for key in ["nodeSelector", "tolerations", "schedulingGates"] {
+                copy(spec, before.at("spec"), key);
+            }
+            if let Some(affinity) = object(spec, "affinity") {
+                copy(affinity, before.at("spec.affinity"), "nodeAffinity");
+            }
+        }
+        if let Some(metadata) = object(&mut template, "metadata") {
+            for key in ["labels", "annotations"] {
+                copy(metadata, before.at("metadata"), key);
+            }
+        }
+    }
+    if !same(&template, before) {
+        errors.invalid(
+            &Path::new("spec.template"),
+            new.at("spec.template").clone(),
+            crate::check::IMMUTABLE,
+        );
+    }
+}
+
+/// Warnings of a job spec, in a job or a cron job.
+pub(super) fn spec_warnings(spec: &Value, at: &str) -> Vec<String> {
+    let mut out = Vec::new();
+    let many = |key: &str, most: i64| spec.int(key).is_some_and(|n| n > most);
+    if spec.text("completionMode") == "Indexed" && many("completions", 100_000) && many("parallelism", 10_000) {
+        out.push(format!(
+            "{at}: In Indexed Jobs with a number of completions higher than 10^5 and a parallelism higher than 10^4, Kubernetes might not be able to track completedIndexes when a big number of indexes fail"
+        ));
+    }
+    out.extend(pod::warnings::of(spec.at("template"), &format!("{at}.template")));
+    out
 }
 
 fn has(o: &Value, kind: &str) -> bool {

@@ -1,7 +1,11 @@
 //! Rows of batch.
 
 mod cron_job;
+mod indexes;
 mod job;
+mod schedule;
+mod status;
+mod validate;
 
 use crate::contract::Kind;
 use crate::row::{kind, status};

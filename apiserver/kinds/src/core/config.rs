@@ -24,8 +24,8 @@ pub(super) mod config_map {
         validate: |o| {
             gather(|errors| {
                 let mut bytes = 0;
-                for list in ["data", "binaryData"] {
-                    bytes += keys(o, list, errors);
+                for (list, size) in [("data", str::len as fn(&str) -> usize), ("binaryData", decoded_len)] {
+                    bytes += keys(o, list, size, errors);
                 }
                 for key in o.map("data").into_iter().flatten().map(|(k, _)| k) {
                     if o.at("binaryData").get(key).is_some() {
@@ -68,6 +68,17 @@ pub(super) mod secret {
                 immutable(new, old, &["data"], errors);
             })
         },
+        warnings: |o| {
+            let tls = o.text("type") == "kubernetes.io/tls";
+            let pair = [("tls.crt", "certificate"), ("tls.key", "key")];
+            let bare = |(key, what): (&str, &str)| {
+                let data = base64_decode(o.at("data").get(key).and_then(Value::as_str).unwrap_or(""));
+                let found = data.is_some_and(|d| d.windows(11).any(|w| w == b"-----BEGIN "));
+                (!found).then(|| format!("tls: failed to find any PEM data in {what} input"))
+            };
+            let first = pair.into_iter().filter(|_| tls).find_map(bare);
+            first.into_iter().collect()
+        },
         row: |o, now| {
             vec![
                 cell::name(o),
@@ -98,24 +109,26 @@ pub(super) mod secret {
 
     fn validate(o: &Value) -> Vec<FieldError> {
         gather(|errors| {
-            if keys(o, "data", errors) > DATA_BYTES_MAX {
+            if keys(o, "data", decoded_len, errors) > DATA_BYTES_MAX {
                 errors.too_long(&Path::new("data"), DATA_BYTES_MAX);
             }
             let data = Path::new("data");
-            let mut need = |wanted: &[&str]| {
+            let need = |wanted: &[&str], errors: &mut Errors| {
                 for key in wanted.iter().filter(|k| o.at("data").get(**k).is_none()) {
                     errors.required(&data.key(key), "");
                 }
             };
             match o.text("type") {
-                "kubernetes.io/dockercfg" => need(&[".dockercfg"]),
-                "kubernetes.io/dockerconfigjson" => need(&[".dockerconfigjson"]),
-                "kubernetes.io/ssh-auth" => need(&["ssh-privatekey"]),
-                "kubernetes.io/tls" => need(&["tls.crt", "tls.key"]),
+                "kubernetes.io/dockercfg" => docker(o, ".dockercfg", errors),
+                "kubernetes.io/dockerconfigjson" => docker(o, ".dockerconfigjson", errors),
+                "kubernetes.io/ssh-auth" if o.text("data.ssh-privatekey").is_empty() => {
+                    errors.required(&data.key("ssh-privatekey"), "");
+                }
+                "kubernetes.io/tls" => need(&["tls.crt", "tls.key"], errors),
                 "kubernetes.io/basic-auth"
                     if o.at("data").get("username").is_none() && o.at("data").get("password").is_none() =>
                 {
-                    need(&["username", "password"]);
+                    need(&["username", "password"], errors);
                 }
                 "kubernetes.io/service-account-token" => {
                     let account = o.at("metadata.annotations").get("kubernetes.io/service-account.name");
@@ -131,12 +144,12 @@ pub(super) mod secret {
 }
 
 /// Checks the keys of `list` and answers the bytes of its values.
-fn keys(o: &Value, list: &str, errors: &mut Errors) -> usize {
+fn keys(o: &Value, list: &str, size: fn(&str) -> usize, errors: &mut Errors) -> usize {
     let path = Path::new(list);
     let mut bytes = 0;
     for (key, value) in o.map(list).into_iter().flatten() {
         errors.all(&path.key(key), key, names::config_key(key));
-        bytes += value.as_str().map_or(0, str::len);
+        bytes += value.as_str().map_or(0, size);
     }
     bytes
 }
@@ -154,6 +167,60 @@ fn immutable(new: &Value, old: &Value, keys: &[&str], errors: &mut Errors) {
             errors.forbidden(&Path::new(key), TEXT);
         }
     }
+}
+
+/// What a registry's credentials must be: a JSON object, under its key.
+fn docker(o: &Value, key: &str, errors: &mut Errors) {
+    let data = Path::new("data");
+    let Some(text) = o.at("data").get(key).and_then(Value::as_str) else {
+        errors.required(&data.key(key), "");
+        return;
+    };
+    let why = match serde_json::from_slice::<Value>(&base64_decode(text).unwrap_or_default()) {
+        Ok(Value::Object(_) | Value::Null) => return,
+        Ok(other) => {
+            let what = match other {
+                Value::String(_) => "string",
+                Value::Array(_) => "array",
+                Value::Bool(_) => "bool",
+                _ => "number",
+            };
+            format!("json: cannot unmarshal {what} into Go value of type map[string]interface {{}}")
+        }
+        Err(error) if error.is_eof() => "unexpected end of JSON input".to_string(),
+        // The contents are secret: not a byte of them is shown.
+        Err(_) => "invalid character in JSON input".to_string(),
+    };
+    errors.invalid(&data.key(key), "<secret contents redacted>", &why);
+}
+
+/// How many bytes base64 text stands for.
+fn decoded_len(text: &str) -> usize {
+    let digits = text.trim_end_matches('=').len();
+    digits * 3 / 4
+}
+
+/// The bytes of standard base64; none if it is not.
+fn base64_decode(text: &str) -> Option<Vec<u8>> {
+    let mut out = Vec::with_capacity(decoded_len(text));
+    let (mut word, mut bits) = (0u32, 0);
+    for byte in text.trim_end_matches('=').bytes() {
+        let digit = match byte {
+            b'A'..=b'Z' => byte - b'A',
+            b'a'..=b'z' => byte - b'a' + 26,
+            b'0'..=b'9' => byte - b'0' + 52,
+            b'+' => 62,
+            b'/' => 63,
+            _ => return None,
+        };
+        word = (word << 6 | u32::from(digit)) & 0x00ff_ffff;
+        bits += 6;
+        if bits >= 8 {
+            bits -= 8;
+            out.push((word >> bits & 0xff) as u8);
+        }
+    }
+    Some(out)
 }
 
 /// Standard base64 with padding.

@@ -1,11 +1,12 @@
 //! Events in their core form, which is also how events.k8s.io ones are stored.
 
-use crate::check::{Errors, Path};
+use crate::check::{Errors, IMMUTABLE, Path, same};
 use crate::contract::Column;
 use crate::core::pod::gather;
+use crate::names;
 use crate::row::{cell, integer, text, wide};
-use crate::rules::Rules;
-use crate::tree::{Tree, object, set_text};
+use crate::rules::{NameRule, Rules};
+use crate::tree::{Tree, object};
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
@@ -30,7 +31,6 @@ pub(crate) const COLUMNS: &[Column] = &[
 
 const BASE: Rules = Rules {
     default: |o| {
-        set_text(o, "type", "Normal");
         object(o, "source");
     },
     row,
@@ -52,57 +52,121 @@ const BASE: Rules = Rules {
 };
 
 pub(crate) static STRATEGY: Rules = Rules {
-    validate: |o| gather(|errors| involved(o, errors)),
+    // Upstream looks at the metadata of events in the newer group only.
+    name: NameRule::PathSegment,
+    validate: |o| gather(|errors| lenient(o, errors)),
     ..BASE
 };
 
 /// Events written through events.k8s.io/v1 obey that group's stricter rules.
 pub(crate) static STRICT: Rules = Rules {
-    validate: |o| {
+    validate: |o| gather(|errors| lenient(o, errors)),
+    validate_create: |o| gather(|errors| strict(o, errors)),
+    validate_update: |_, new, old| {
         gather(|errors| {
-            involved(o, errors);
-            strict(o, errors);
+            if new.at("series") != old.at("series") {
+                series(new, errors);
+            }
+            for (key, shown) in UNCHANGING {
+                if !same(new.at(key), old.at(key)) {
+                    errors.invalid(&Path::new(shown), new.at(key).clone(), IMMUTABLE);
+                }
+            }
         })
     },
     ..BASE
 };
 
-fn involved(o: &Value, errors: &mut Errors) {
+/// Everything but the series, under the names that errors show.
+const UNCHANGING: [(&str, &str); 13] = [
+    ("involvedObject", "involvedObject"),
+    ("reason", "reason"),
+    ("message", "message"),
+    ("source", "source"),
+    ("firstTimestamp", "firstTimestamp"),
+    ("lastTimestamp", "lastTimestamp"),
+    ("count", "count"),
+    ("type", "type"),
+    ("eventTime", "eventTime"),
+    ("action", "action"),
+    ("related", "related"),
+    ("reportingComponent", "reportingController"),
+    ("reportingInstance", "reportingInstance"),
+];
+
+/// What every event must be: new ones, known by their time, say who reports them.
+fn lenient(o: &Value, errors: &mut Errors) {
+    const NAME_MAX: usize = 128;
+    const NOTE_MAX: usize = 1024;
     let (own, about) = (o.text("metadata.namespace"), o.text("involvedObject.namespace"));
-    let ok = if about.is_empty() {
-        matches!(own, "default" | "kube-system" | "")
-    } else {
-        own == about || own.is_empty()
+    let timed = o.has("eventTime");
+    let fine = match (timed, about.is_empty()) {
+        (false, true) => matches!(own, "default" | ""),
+        (false, false) => own == about,
+        (true, true) => matches!(own, "default" | "kube-system"),
+        (true, false) => true,
     };
-    if !ok {
+    if !fine {
         errors.invalid(
             &Path::new("involvedObject.namespace"),
             about,
             "does not match event.namespace",
         );
     }
+    if timed {
+        let controller = o.text("reportingComponent");
+        let at = Path::new("reportingController");
+        if controller.is_empty() {
+            errors.required(&at, "");
+        }
+        errors.all(&at, controller, names::qualified_name(controller));
+        for key in ["reportingInstance", "action", "reason"] {
+            let (at, text) = (Path::new(key), o.text(key));
+            if text.is_empty() {
+                errors.required(&at, "");
+            }
+            if text.len() > NAME_MAX {
+                errors.invalid(&at, "", &format!("can have at most {NAME_MAX} characters"));
+            }
+        }
+        if o.text("message").len() > NOTE_MAX {
+            let text = format!("can have at most {NOTE_MAX} characters");
+            errors.invalid(&Path::new("message"), "", &text);
+        }
+    }
+}
+
+fn series(o: &Value, errors: &mut Errors) {
+    if !o.has("series") {
+        return;
+    }
+    if o.int("series.count").unwrap_or(0) < 2 {
+        errors.invalid(&Path::new("series.count"), "", "should be at least 2");
+    }
+    if !o.has("series.lastObservedTime") {
+        errors.required(&Path::new("series.lastObservedTime"), "");
+    }
 }
 
 fn strict(o: &Value, errors: &mut Errors) {
+    series(o, errors);
     if !o.has("eventTime") {
         errors.required(&Path::new("eventTime"), "");
-        return;
     }
-    for (key, shown) in [
-        ("reportingComponent", "reportingController"),
-        ("reportingInstance", "reportingInstance"),
-        ("action", "action"),
-        ("reason", "reason"),
+    let kind = o.text("type");
+    if !matches!(kind, "Normal" | "Warning") {
+        errors.invalid(&Path::new("type"), "", &format!("has invalid value: {kind}"));
+    }
+    let source = !o.text("source.component").is_empty() || !o.text("source.host").is_empty();
+    for (key, set) in [
+        ("firstTimestamp", o.has("firstTimestamp")),
+        ("lastTimestamp", o.has("lastTimestamp")),
+        ("count", o.int("count").unwrap_or(0) != 0),
+        ("source", source),
     ] {
-        if o.text(key).is_empty() {
-            errors.required(&Path::new(shown), "");
+        if set {
+            errors.invalid(&Path::new(key), "", "needs to be unset");
         }
-    }
-    if !matches!(o.text("type"), "Normal" | "Warning") {
-        errors.invalid(&Path::new("type"), "", "has invalid value: ");
-    }
-    if o.text("message").len() > 1024 {
-        errors.invalid(&Path::new("message"), "", "can have at most 1024 characters");
     }
 }
 

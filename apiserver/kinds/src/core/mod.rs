@@ -1,13 +1,18 @@
 //! Rows of the core group.
 
+pub(crate) mod claim;
 mod config;
 pub(crate) mod event;
 mod namespace;
 mod node;
+mod persistent_volume;
+mod persistent_volume_claim;
 pub(crate) mod pod;
+mod quota;
+pub(crate) mod resources;
 pub(crate) mod service;
 mod small;
-mod volume;
+pub(crate) mod source;
 
 use crate::contract::Kind;
 use crate::row::{CONNECT, CREATE, GET_PATCH_UPDATE, NO_COLLECTION, PROXY, SCALE, kind, status, sub};
@@ -57,8 +62,8 @@ pub(crate) fn rows() -> Vec<Kind> {
         },
         Kind {
             short_names: &["limits"],
-            columns: small::limit_range::COLUMNS,
-            strategy: &small::limit_range::STRATEGY,
+            columns: quota::limit_range::COLUMNS,
+            strategy: &quota::limit_range::STRATEGY,
             ..kind!(GROUP, V1, "LimitRange", "limitranges", "limitrange", true)
         },
         Kind {
@@ -89,8 +94,8 @@ pub(crate) fn rows() -> Vec<Kind> {
         Kind {
             short_names: &["pv"],
             subresources: const { &[status(GROUP, "v1", "PersistentVolume")] },
-            columns: volume::persistent_volume::COLUMNS,
-            strategy: &volume::persistent_volume::STRATEGY,
+            columns: persistent_volume::COLUMNS,
+            strategy: &persistent_volume::STRATEGY,
             ..kind!(
                 GROUP,
                 V1,
@@ -103,8 +108,8 @@ pub(crate) fn rows() -> Vec<Kind> {
         Kind {
             short_names: &["pvc"],
             subresources: const { &[status(GROUP, "v1", "PersistentVolumeClaim")] },
-            columns: volume::persistent_volume_claim::COLUMNS,
-            strategy: &volume::persistent_volume_claim::STRATEGY,
+            columns: persistent_volume_claim::COLUMNS,
+            strategy: &persistent_volume_claim::STRATEGY,
             ..kind!(
                 GROUP,
                 V1,
@@ -158,8 +163,8 @@ pub(crate) fn rows() -> Vec<Kind> {
         Kind {
             short_names: &["quota"],
             subresources: const { &[status(GROUP, "v1", "ResourceQuota")] },
-            columns: small::resource_quota::COLUMNS,
-            strategy: &small::resource_quota::STRATEGY,
+            columns: quota::resource_quota::COLUMNS,
+            strategy: &quota::resource_quota::STRATEGY,
             ..kind!(GROUP, V1, "ResourceQuota", "resourcequotas", "resourcequota", true)
         },
         Kind {

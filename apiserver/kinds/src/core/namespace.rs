@@ -1,9 +1,12 @@
 //! Namespaces.
 
+use crate::check::{Errors, Path};
 use crate::contract::Column;
+use crate::core::pod::gather;
 use crate::row::{AGE, NAME, cell, text};
 use crate::rules::{NameRule, Rules, copy};
 use crate::tree::{Tree, object};
+use crate::{meta, names};
 use serde_json::{Value, json};
 
 pub(super) const COLUMNS: &[Column] = &[
@@ -43,11 +46,52 @@ pub(super) static STRATEGY: Rules = Rules {
         "finalize" => copy(new, old, "status"),
         _ => {}
     },
+    validate_create: |o| {
+        gather(|errors| {
+            let path = Path::new("spec.finalizers");
+            for finalizer in o.items("spec.finalizers").iter().filter_map(Value::as_str) {
+                spec_finalizer(finalizer, &path, errors);
+            }
+        })
+    },
+    validate_update: |sub, new, _| {
+        gather(|errors| match sub {
+            "status" => phase(new, errors),
+            "finalize" => {
+                let list = Path::new("spec.finalizers");
+                for (i, finalizer) in new.items("spec.finalizers").iter().enumerate() {
+                    spec_finalizer(finalizer.as_str().unwrap_or(""), &list.at(i), errors);
+                }
+            }
+            _ => {}
+        })
+    },
     row: |o, now| vec![cell::name(o), cell::text(o, "status.phase"), cell::age(o, now)],
     fields: |o| vec![("status.phase", o.text("status.phase").into())],
     field_names: &["status.phase"],
     ..Rules::STATUS
 };
+
+fn spec_finalizer(name: &str, path: &Path, errors: &mut Errors) {
+    errors.all(path, name, names::qualified_name(name));
+    meta::standard_finalizer(name, path, errors);
+}
+
+/// The phase follows the deletion, not the writer.
+fn phase(o: &Value, errors: &mut Errors) {
+    let phase = o.text("status.phase");
+    let (wanted, text) = if o.has("metadata.deletionTimestamp") {
+        (
+            "Terminating",
+            "may only be 'Terminating' if `deletionTimestamp` is not empty",
+        )
+    } else {
+        ("Active", "may only be 'Active' if `deletionTimestamp` is empty")
+    };
+    if phase != wanted {
+        errors.invalid(&Path::new("status.Phase"), phase, text);
+    }
+}
 
 fn copy_finalizers(new: &mut Value, old: &Value) {
     if let Some(spec) = object(new, "spec") {

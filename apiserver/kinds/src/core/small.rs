@@ -3,12 +3,12 @@
 
 use crate::check::{Errors, Path};
 use crate::contract::Column;
-use crate::core::pod::{self, container::quantity_at, gather};
+use crate::core::pod::{self, gather};
 use crate::names;
 use crate::row::{AGE, NAME, cell, integer, text};
 use crate::rules::{NameRule, Rules};
-use crate::tree::{Tree, each, existing, object, set_default, set_text};
-use crate::{quantity, selector, workload};
+use crate::tree::{Tree, each, existing, object, set_text};
+use crate::{selector, workload};
 use serde_json::{Map, Value, json};
 
 pub(super) mod endpoints {
@@ -41,10 +41,12 @@ pub(super) mod endpoints {
         for list in ["addresses", "notReadyAddresses"] {
             let at = path.of(list);
             for (i, address) in subset.items(list).iter().enumerate() {
+                let path = at.at(i);
                 let ip = address.text("ip");
-                if !names::is_ip(ip) {
-                    errors.invalid(&at.at(i).of("ip"), ip, names::NOT_AN_IP);
-                }
+                errors.all(&path.of("ip"), ip, names::ip(ip));
+                errors.name_at(address, &path, "hostname", names::dns_label);
+                errors.name_at(address, &path, "nodeName", names::dns_subdomain);
+                errors.all(&path.of("ip"), ip, names::non_special_ip(ip));
             }
         }
         let ports = subset.items("ports");
@@ -54,8 +56,10 @@ pub(super) mod endpoints {
             if ports.len() > 1 && port.text("name").is_empty() {
                 errors.required(&path.of("name"), "");
             }
+            errors.name_at(port, &path, "name", names::dns_label);
             errors.port(&path.of("port"), port.int("port").unwrap_or(0));
             errors.choice(port, &path, "protocol", &["SCTP", "TCP", "UDP"]);
+            errors.name_at(port, &path, "appProtocol", names::qualified_name);
         }
     }
 
@@ -92,10 +96,28 @@ pub(super) mod service_account {
 
     pub(crate) const COLUMNS: &[Column] = &[NAME, integer("Secrets", "Number of secrets it lists."), AGE];
 
+    const MOUNTABLE: &str = "kubernetes.io/enforce-mountable-secrets";
+
     pub(crate) static STRATEGY: Rules = Rules {
+        prepare_create: names_only,
+        prepare_update: |_, new, _| names_only(new),
+        warnings: |o| {
+            let set = o.at("metadata.annotations").get(MOUNTABLE).is_some();
+            let text = format!(
+                "metadata.annotations[{MOUNTABLE}]: deprecated in v1.32+; prefer separate namespaces to isolate access to mounted secrets"
+            );
+            set.then_some(text).into_iter().collect()
+        },
         row: |o, now| vec![cell::name(o), cell::count(o, "secrets"), cell::age(o, now)],
         ..Rules::BASE
     };
+
+    /// References to secrets are names within the namespace.
+    fn names_only(o: &mut Value) {
+        for secret in each(o, "secrets").filter(|s| s.is_object()) {
+            *secret = json!({"name": secret.text("name")});
+        }
+    }
 }
 
 pub(super) mod replication_controller {
@@ -135,8 +157,22 @@ pub(super) mod replication_controller {
                         "`selector` does not match template `labels`",
                     );
                 }
-                workload::template(o.at("spec"), &path, errors);
+                errors.non_negative(o.at("spec"), &path, "minReadySeconds");
+                errors.non_negative(o.at("spec"), &path, "replicas");
+                workload::template(o.at("spec"), &path, "ReplicationController", errors);
             })
+        },
+        validate_update: |sub, new, old| {
+            gather(|errors| {
+                if sub == "status" {
+                    workload::replica_status(new, old, errors);
+                }
+            })
+        },
+        warnings: |o| {
+            let mut out = workload::name_warnings(o);
+            out.extend(pod::warnings::of(o.at("spec.template"), "spec.template"));
+            out
         },
         row: |o, now| workload::replica_row(o, now, selector::labels_text(o.at("spec.selector"))),
         fields: |o| vec![("status.replicas", o.int("status.replicas").unwrap_or(0).to_string())],
@@ -161,7 +197,9 @@ pub(super) mod pod_template {
                 pod::defaults::template(template);
             }
         },
+        generation: true,
         validate: |o| gather(|errors| pod::validate_template(o.at("template"), &Path::new("template"), errors)),
+        warnings: |o| pod::warnings::of(o.at("template"), "template"),
         row: |o, _| {
             let (containers, images) = cell::containers(o.at("template.spec"));
             vec![
@@ -173,108 +211,6 @@ pub(super) mod pod_template {
         },
         ..Rules::BASE
     };
-}
-
-pub(super) mod resource_quota {
-    use super::*;
-
-    pub(crate) const COLUMNS: &[Column] = &[
-        NAME,
-        text("Request", "Used of hard, of requests and counts."),
-        text("Limit", "Used of hard, of limits."),
-        AGE,
-    ];
-
-    pub(crate) static STRATEGY: Rules = Rules {
-        validate: |o| {
-            gather(|errors| {
-                let hard = Path::new("spec.hard");
-                for (name, amount) in o.map("spec.hard").into_iter().flatten() {
-                    errors.all(&hard.key(name), name, names::qualified_name(name));
-                    quantity_at(amount, &hard.key(name), errors);
-                }
-            })
-        },
-        validate_update: |sub, new, old| {
-            gather(|errors| {
-                if sub.is_empty() {
-                    errors.immutable(new, old, "spec.scopes");
-                }
-            })
-        },
-        row: |o, now| {
-            let mut parts: [Vec<String>; 2] = Default::default();
-            for (name, hard) in o.map("status.hard").into_iter().flatten() {
-                let used = o.at("status.used").get(name).and_then(Value::as_str).unwrap_or("0");
-                let text = format!("{name}: {used}/{}", hard.as_str().unwrap_or(""));
-                parts[usize::from(name.starts_with("limits"))].push(text);
-            }
-            parts.iter_mut().for_each(|p| p.sort());
-            vec![
-                cell::name(o),
-                parts[0].join(", ").into(),
-                parts[1].join(", ").into(),
-                cell::age(o, now),
-            ]
-        },
-        ..Rules::STATUS
-    };
-}
-
-pub(super) mod limit_range {
-    use super::*;
-
-    pub(crate) use crate::row::DEFAULT_COLUMNS as COLUMNS;
-
-    pub(crate) static STRATEGY: Rules = Rules {
-        default: |o| {
-            let Some(spec) = object(o, "spec") else { return };
-            for item in each(spec, "limits").filter(|i| i.text("type") == "Container") {
-                container_limits(item);
-            }
-        },
-        validate: |o| {
-            gather(|errors| {
-                let list = Path::new("spec.limits");
-                for (i, item) in o.items("spec.limits").iter().enumerate() {
-                    let path = list.at(i);
-                    errors.text_required(item, &path, "type");
-                    for (name, min) in item.map("min").into_iter().flatten() {
-                        let max = item.at("max").get(name);
-                        if let (Some(low), Some(high)) = (quantity::parse(min), max.and_then(quantity::parse))
-                            && low > high
-                        {
-                            let text = format!(
-                                "min value {} is greater than max value {}",
-                                min.as_str().unwrap_or(""),
-                                max.and_then(Value::as_str).unwrap_or("")
-                            );
-                            errors.invalid(&path.of("min").key(name), min.clone(), &text);
-                        }
-                    }
-                }
-            })
-        },
-        ..Rules::BASE
-    };
-
-    /// A maximum is the default limit, a default limit the default request.
-    fn container_limits(item: &mut Value) {
-        for (from, to) in [
-            ("max", "default"),
-            ("default", "defaultRequest"),
-            ("min", "defaultRequest"),
-        ] {
-            let Some(source) = item.get(from).and_then(Value::as_object).cloned() else {
-                continue;
-            };
-            if let Some(target) = object(item, to) {
-                source
-                    .into_iter()
-                    .for_each(|(name, amount)| set_default(target, &name, amount));
-            }
-        }
-    }
 }
 
 pub(super) mod component_status {
@@ -320,7 +256,10 @@ pub(super) mod binding {
         validate: |o| {
             gather(|errors| {
                 let target = Path::new("target");
-                errors.optional_choice(o.at("target"), &target, "kind", &["Node"]);
+                let kind = o.text("target.kind");
+                if !matches!(kind, "" | "Node") {
+                    errors.not_supported(&target.of("kind"), kind, &["Node", "<empty>"]);
+                }
                 errors.text_required(o.at("target"), &target, "name");
             })
         },

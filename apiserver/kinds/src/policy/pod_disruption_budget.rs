@@ -1,13 +1,14 @@
 //! Pod disruption budgets.
 
-use crate::check::Path;
+use crate::check::{Errors, Path};
+use crate::conditions;
 use crate::contract::Column;
 use crate::core::pod::gather;
 use crate::row::{AGE, NAME, cell, integer, text};
 use crate::rules::Rules;
 use crate::tree::Tree;
 use crate::{selector, workload};
-use serde_json::json;
+use serde_json::{Value, json};
 
 pub(super) const COLUMNS: &[Column] = &[
     NAME,
@@ -39,13 +40,20 @@ pub(super) static STRATEGY: Rules = Rules {
                 workload::int_or_percent(spec.at(key), &path.of(key), errors);
                 workload::not_over_100_percent(spec.at(key), &path.of(key), errors);
             }
+            selector::validate(spec.at("selector"), &path.of("selector"), errors);
             errors.optional_choice(
                 spec,
                 &path,
                 "unhealthyPodEvictionPolicy",
                 &["AlwaysAllow", "IfHealthyBudget"],
             );
-            selector::validate(spec.at("selector"), &path.of("selector"), errors);
+        })
+    },
+    validate_update: |sub, new, _| {
+        gather(|errors| {
+            if sub == "status" {
+                status(new.at("status"), errors);
+            }
         })
     },
     row: |o, now| {
@@ -59,3 +67,11 @@ pub(super) static STRATEGY: Rules = Rules {
     },
     ..Rules::SPLIT
 };
+
+fn status(status: &Value, errors: &mut Errors) {
+    let path = Path::new("status");
+    conditions::check(status.items("conditions"), &path.of("conditions"), errors);
+    for key in ["disruptionsAllowed", "currentHealthy", "desiredHealthy", "expectedPods"] {
+        errors.non_negative(status, &path, key);
+    }
+}

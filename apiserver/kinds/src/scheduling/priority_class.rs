@@ -26,6 +26,8 @@ const SYSTEM: [(&str, i64); 2] = [
 
 pub(super) static STRATEGY: Rules = Rules {
     generation: true,
+    // Upstream numbers new classes and never counts on.
+    bumps: |_, _| false,
     default: |o| {
         set_text(o, "preemptionPolicy", "PreemptLowerPriority");
         set_default(o, "value", 0);
@@ -37,13 +39,12 @@ pub(super) static STRATEGY: Rules = Rules {
                 return;
             }
             if name.starts_with("system-") {
-                let text = "priority class names with 'system-' prefix are reserved for system use only";
-                errors.forbidden(
-                    &Path::new("metadata.name"),
-                    &format!("{text}. error: {name} is not a known system priority class"),
+                let text = format!(
+                    "priority class names with 'system-' prefix are reserved for system use only. error: {}",
+                    unknown(name, value, o.flag("globalDefault"))
                 );
-            }
-            if value > USER_MAX {
+                errors.forbidden(&Path::new("metadata.name"), &text);
+            } else if value > USER_MAX {
                 let text = format!("maximum allowed value of a user defined priority is {USER_MAX}");
                 errors.forbidden(&Path::new("value"), &text);
             }
@@ -81,3 +82,13 @@ pub(super) static STRATEGY: Rules = Rules {
     },
     ..Rules::BASE
 };
+
+/// Why a name is not that of a class of the system's.
+fn unknown(name: &str, value: i64, global: bool) -> String {
+    match SYSTEM.iter().find(|(known, _)| *known == name) {
+        None => format!("{name} is not a known system priority class"),
+        Some((_, wanted)) if *wanted != value => format!("value of {name} PriorityClass must be {wanted}"),
+        Some(_) if global => format!("globalDefault of {name} PriorityClass must be false"),
+        Some(_) => String::new(),
+    }
+}

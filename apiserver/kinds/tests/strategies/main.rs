@@ -3,6 +3,9 @@
 
 mod convert;
 mod defaults;
+mod devices;
+mod groups;
+mod requests;
 mod rows;
 mod updates;
 mod validation;
@@ -29,7 +32,9 @@ pub fn errors(name: &str, mut object: Value) -> Vec<String> {
     object["metadata"]["uid"] = json!("u-1");
     strategy.default(&mut object);
     strategy.prepare_create(&mut object);
-    strategy.validate(&object).iter().map(ToString::to_string).collect()
+    let mut errors = strategy.validate(&object);
+    errors.extend(strategy.validate_create(&object));
+    errors.iter().map(ToString::to_string).collect()
 }
 
 pub fn pod(spec: Value) -> Value {

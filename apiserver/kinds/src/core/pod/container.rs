@@ -1,127 +1,202 @@
-//! Checks of containers: names, images, ports, environment, mounts, probes,
-//! hooks, resources.
+//! Checks of containers: names, images, ports, restarts, and what differs between
+//! the three lists.
 
-use super::validate::seccomp;
+use super::probe::{self, OfPod, PROBES};
+use super::{env, mounts, security};
 use crate::check::{Errors, Path};
+use crate::core::resources;
 use crate::names;
-use crate::quantity;
 use crate::tree::Tree;
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
 
-/// Volumes of the pod by name, each with whether it is a claim (block or file).
+pub(crate) use super::probe::port_or_name;
+
+/// Valid volumes of the pod by name.
 pub(crate) type Volumes<'a> = BTreeMap<&'a str, &'a Value>;
 
-const PROBES: [&str; 3] = ["livenessProbe", "readinessProbe", "startupProbe"];
-const HANDLERS: [&str; 5] = ["exec", "httpGet", "tcpSocket", "grpc", "sleep"];
+/// The lists of containers, in upstream's order of visiting.
+pub(crate) const LISTS: [&str; 3] = ["initContainers", "containers", "ephemeralContainers"];
 
-pub(super) fn all(spec: &Value, path: &Path, volumes: &Volumes, errors: &mut Errors) {
+const PULL_POLICIES: &[&str] = &["Always", "IfNotPresent", "Never"];
+
+/// What containers need to know of their pod.
+pub(super) struct Context<'a> {
+    pub volumes: Volumes<'a>,
+    pub claims: BTreeSet<&'a str>,
+    pub pod: OfPod<'a>,
+    pub restart_policy: &'a str,
+    pub host_users: bool,
+}
+
+pub(super) fn all(spec: &Value, path: &Path, context: &Context, errors: &mut Errors) {
+    regular(spec, &path.of("containers"), context, errors);
+    init(spec, &path.of("initContainers"), context, errors);
+    ephemeral(spec, &path.of("ephemeralContainers"), context, errors);
+}
+
+fn regular(spec: &Value, list: &Path, context: &Context, errors: &mut Errors) {
     if spec.items("containers").is_empty() {
-        errors.required(&path.of("containers"), "");
+        errors.required(list, "");
+        return;
     }
-    let mut names_seen = BTreeSet::new();
-    let mut host_ports = BTreeSet::new();
-    let host_network = spec.flag("hostNetwork");
-    for list in ["containers", "initContainers", "ephemeralContainers"] {
-        let at = path.of(list);
-        for (i, container) in spec.items(list).iter().enumerate() {
-            let path = at.at(i);
-            one(container, &path, volumes, errors);
-            if !names_seen.insert(container.text("name")) && !container.text("name").is_empty() {
-                errors.duplicate(&path.of("name"), container.text("name"));
-            }
-            ports(container.items("ports"), &path.of("ports"), host_network, errors);
-            if list == "containers" {
-                conflicts(container.items("ports"), &path.of("ports"), &mut host_ports, errors);
-            }
-            by_list(list, container, &path, errors);
+    let mut names = BTreeSet::new();
+    for (i, container) in spec.items("containers").iter().enumerate() {
+        let path = list.at(i);
+        common(container, &path, context, errors);
+        if !names.insert(container.text("name")) {
+            errors.duplicate(&path.of("name"), container.text("name"));
         }
+        probe::all(container, &path, context.pod, errors);
+        restarts(container, &path, errors);
+    }
+    let mut host_ports = BTreeSet::new();
+    for (i, container) in spec.items("containers").iter().enumerate() {
+        conflicts(
+            container.items("ports"),
+            &list.at(i).of("ports"),
+            &mut host_ports,
+            errors,
+        );
     }
 }
 
-/// What only some of the lists may have.
-fn by_list(list: &str, container: &Value, path: &Path, errors: &mut Errors) {
-    let sidecar = container.text("restartPolicy") == "Always";
-    match list {
-        "containers" => {}
-        "initContainers" if sidecar => {}
-        "initContainers" => {
-            for key in PROBES {
-                if container.has(key) {
-                    errors.forbidden(
-                        &path.of(key),
-                        "may not be set for init containers without restartPolicy=Always",
-                    );
-                }
-            }
-            if container.has("lifecycle") {
+fn init(spec: &Value, list: &Path, context: &Context, errors: &mut Errors) {
+    let mut names: BTreeSet<&str> = spec.items("containers").iter().map(|c| c.text("name")).collect();
+    for (i, container) in spec.items("initContainers").iter().enumerate() {
+        let path = list.at(i);
+        common(container, &path, context, errors);
+        restarts(container, &path, errors);
+        let name = container.text("name");
+        if !name.is_empty() && !names.insert(name) {
+            errors.duplicate(&path.of("name"), name);
+        }
+        // They run one by one, so each conflicts with itself only.
+        conflicts(
+            container.items("ports"),
+            &path.of("ports"),
+            &mut BTreeSet::new(),
+            errors,
+        );
+        if is_sidecar(container) {
+            probe::all(container, &path, context.pod, errors);
+            continue;
+        }
+        for key in ["lifecycle"].into_iter().chain(PROBES) {
+            if container.has(key) {
                 errors.forbidden(
-                    &path.of("lifecycle"),
+                    &path.of(key),
                     "may not be set for init containers without restartPolicy=Always",
                 );
             }
         }
-        _ => {
-            for key in PROBES.into_iter().chain(["ports", "lifecycle"]) {
-                if container.has(key) {
-                    errors.forbidden(&path.of(key), "cannot be set for an Ephemeral Container");
+    }
+}
+
+/// An init container that keeps running beside the others.
+pub(crate) fn is_sidecar(container: &Value) -> bool {
+    container.text("restartPolicy") == "Always"
+}
+
+const NOT_EPHEMERAL: [&str; 9] = [
+    "ports",
+    "resources",
+    "resizePolicy",
+    "restartPolicy",
+    "restartPolicyRules",
+    "livenessProbe",
+    "readinessProbe",
+    "startupProbe",
+    "lifecycle",
+];
+
+fn ephemeral(spec: &Value, list: &Path, context: &Context, errors: &mut Errors) {
+    const FORBIDDEN: &str = "cannot be set for an Ephemeral Container";
+    let others: BTreeSet<&str> = ["containers", "initContainers"]
+        .iter()
+        .flat_map(|l| spec.items(l))
+        .map(|c| c.text("name"))
+        .collect();
+    let mut names = others.clone();
+    for (i, container) in spec.items("ephemeralContainers").iter().enumerate() {
+        let path = list.at(i);
+        common(container, &path, context, errors);
+        trimmed_image(container, &path, errors);
+        if !names.insert(container.text("name")) {
+            errors.duplicate(&path.of("name"), container.text("name"));
+        }
+        let target = container.text("targetContainerName");
+        if !target.is_empty() && !others.contains(target) {
+            errors.not_found(&path.of("targetContainerName"), target);
+        }
+        for key in NOT_EPHEMERAL {
+            let value = container.at(key);
+            let empty = value.is_null()
+                || value.as_object().is_some_and(serde_json::Map::is_empty)
+                || value.as_array().is_some_and(Vec::is_empty);
+            if !empty {
+                errors.forbidden(&path.of(key), FORBIDDEN);
+            }
+        }
+        let mounts = path.of("volumeMounts");
+        for (j, mount) in container.items("volumeMounts").iter().enumerate() {
+            for key in ["subPath", "subPathExpr"] {
+                if !mount.text(key).is_empty() {
+                    errors.forbidden(&mounts.at(j).of(key), FORBIDDEN);
                 }
             }
         }
     }
 }
 
-fn one(container: &Value, path: &Path, volumes: &Volumes, errors: &mut Errors) {
+/// Images of real pods have no spaces around them; templates may.
+pub(super) fn trimmed_image(container: &Value, path: &Path, errors: &mut Errors) {
+    let image = container.text("image");
+    if image.trim() != image {
+        errors.invalid(&path.of("image"), image, "must not have leading or trailing whitespace");
+    }
+}
+
+fn common(container: &Value, path: &Path, context: &Context, errors: &mut Errors) {
     let name = container.text("name");
     if name.is_empty() {
         errors.required(&path.of("name"), "");
     } else {
         errors.all(&path.of("name"), name, names::dns_label(name));
     }
-    let image = container.text("image");
-    if image.is_empty() {
-        errors.required(&path.of("image"), "");
-    } else if image.trim() != image {
-        errors.invalid(&path.of("image"), image, "must not have leading or trailing whitespace");
-    }
-    errors.choice(container, path, "imagePullPolicy", &["Always", "IfNotPresent", "Never"]);
+    errors.text_required(container, path, "image");
     errors.choice(
         container,
         path,
         "terminationMessagePolicy",
-        &["FallbackToLogsOnError", "File"],
+        &["File", "FallbackToLogsOnError"],
     );
-    errors.optional_choice(container, path, "restartPolicy", &["Always", "Never", "OnFailure"]);
-    env(container, path, errors);
-    mounts(container, path, volumes, errors);
-    resources(container.at("resources"), &path.of("resources"), errors);
-    for key in PROBES {
-        if let Some(probe) = container.get(key).filter(|p| p.is_object()) {
-            self::probe(probe, &path.of(key), key != "readinessProbe", errors);
-        }
-    }
-    let lifecycle = path.of("lifecycle");
-    for key in ["postStart", "preStop"] {
-        if let Some(hook) = container.at("lifecycle").get(key).filter(|h| h.is_object()) {
-            handler(hook, &lifecycle.of(key), errors);
-        }
-    }
-    let context = container.at("securityContext");
-    let at = path.of("securityContext");
-    for key in ["runAsUser", "runAsGroup"] {
-        errors.range(context, &at, key, 0, i64::from(i32::MAX));
-    }
-    if context.flag("privileged") && context.at("allowPrivilegeEscalation") == &Value::Bool(false) {
-        errors.invalid(
-            &at,
-            context.clone(),
-            "cannot set `allowPrivilegeEscalation` to false and `privileged` to true",
-        );
-    }
-    seccomp(context, &at, errors);
+    ports(container.items("ports"), &path.of("ports"), errors);
+    env::check(container, path, errors);
+    mounts::check(container, path, &context.volumes, errors);
+    errors.choice(container, path, "imagePullPolicy", PULL_POLICIES);
+    resources::requirements(
+        container.at("resources"),
+        resources::Of::Container,
+        &context.claims,
+        &path.of("resources"),
+        errors,
+    );
+    resize_policy(
+        container.items("resizePolicy"),
+        &path.of("resizePolicy"),
+        context,
+        errors,
+    );
+    security::of_container(
+        container.at("securityContext"),
+        context.host_users,
+        &path.of("securityContext"),
+        errors,
+    );
 }
 
-fn ports(ports: &[Value], path: &Path, host_network: bool, errors: &mut Errors) {
+fn ports(ports: &[Value], path: &Path, errors: &mut Errors) {
     let mut seen = BTreeSet::new();
     for (i, port) in ports.iter().enumerate() {
         let path = path.at(i);
@@ -138,16 +213,8 @@ fn ports(ports: &[Value], path: &Path, host_network: bool, errors: &mut Errors) 
             0 => errors.required(&path.of("containerPort"), ""),
             number => errors.port(&path.of("containerPort"), number),
         }
-        let host = port.int("hostPort").unwrap_or(0);
-        if host != 0 {
+        if let Some(host) = port.int("hostPort").filter(|p| *p != 0) {
             errors.port(&path.of("hostPort"), host);
-            if host_network && Some(host) != port.int("containerPort") {
-                errors.invalid(
-                    &path.of("containerPort"),
-                    port.at("containerPort").clone(),
-                    "must match `hostPort` when `hostNetwork` is true",
-                );
-            }
         }
         errors.choice(port, &path, "protocol", &["SCTP", "TCP", "UDP"]);
     }
@@ -164,302 +231,68 @@ fn conflicts<'a>(ports: &'a [Value], path: &Path, seen: &mut BTreeSet<(&'a str, 
     }
 }
 
-fn env(container: &Value, path: &Path, errors: &mut Errors) {
-    let list = path.of("env");
-    for (i, var) in container.items("env").iter().enumerate() {
-        let path = list.at(i);
-        let name = var.text("name");
-        if name.is_empty() {
-            errors.required(&path.of("name"), "");
-        } else {
-            errors.all(&path.of("name"), name, names::env_name(name));
-        }
-        if let Some(source) = var.get("valueFrom").filter(|v| v.is_object()) {
-            value_from(source, !var.text("value").is_empty(), &path.of("valueFrom"), errors);
-        }
-    }
-    let list = path.of("envFrom");
-    for (i, from) in container.items("envFrom").iter().enumerate() {
-        let path = list.at(i);
-        let sources: Vec<&str> = ["configMapRef", "secretRef"]
-            .into_iter()
-            .filter(|k| from.has(k))
-            .collect();
-        match sources.as_slice() {
-            [] => errors.invalid(&path, "", "must specify one of: `configMapRef` or `secretRef`"),
-            [key] => {
-                if from.at(key).text("name").is_empty() {
-                    errors.required(&path.of(key).of("name"), "");
-                }
-            }
-            _ => errors.invalid(&path, "", "may not have more than one field specified at a time"),
-        }
-        let prefix = from.text("prefix");
-        if !prefix.is_empty() {
-            errors.all(&path.of("prefix"), prefix, names::env_name(prefix));
-        }
-    }
-}
+const RULES_MAX: usize = 20;
+const EXIT_CODES_MAX: usize = 255;
 
-const ENV_FIELDS: &[&str] = &[
-    "metadata.name",
-    "metadata.namespace",
-    "metadata.uid",
-    "spec.nodeName",
-    "spec.serviceAccountName",
-    "status.hostIP",
-    "status.hostIPs",
-    "status.podIP",
-    "status.podIPs",
-];
-
-fn value_from(source: &Value, has_value: bool, path: &Path, errors: &mut Errors) {
-    let known = [
-        "fieldRef",
-        "resourceFieldRef",
-        "configMapKeyRef",
-        "secretKeyRef",
-        "fileKeyRef",
-    ];
-    let count = known.iter().filter(|k| source.has(k)).count();
-    if count == 0 {
-        let text =
-            "must specify one of: `fieldRef`, `resourceFieldRef`, `configMapKeyRef`, `secretKeyRef` or `fileKeyRef`";
-        errors.invalid(path, "", text);
-    } else if has_value {
-        errors.invalid(path, "", "may not be specified when `value` is not empty");
-    } else if count > 1 {
-        errors.invalid(path, "", "may not have more than one field specified at a time");
+/// A container's own restart policy and its rules.
+fn restarts(container: &Value, path: &Path, errors: &mut Errors) {
+    errors.optional_choice(container, path, "restartPolicy", &["Always", "Never", "OnFailure"]);
+    let rules = container.items("restartPolicyRules");
+    if rules.is_empty() {
+        return;
     }
-    for key in ["configMapKeyRef", "secretKeyRef"] {
-        if let Some(reference) = source.get(key).filter(|r| r.is_object()) {
-            let path = path.of(key);
-            errors.text_required(reference, &path, "name");
-            match reference.text("key") {
-                "" => errors.required(&path.of("key"), ""),
-                text => errors.all(&path.of("key"), text, names::config_key(text)),
-            }
-        }
-    }
-    if let Some(field) = source.get("fieldRef").filter(|f| f.is_object()) {
-        field_ref(field, &path.of("fieldRef"), ENV_FIELDS, errors);
-    }
-    if let Some(field) = source.get("resourceFieldRef").filter(|f| f.is_object()) {
-        resource_field_ref(field, &path.of("resourceFieldRef"), errors);
-    }
-}
-
-pub(super) fn field_ref(field: &Value, path: &Path, allowed: &[&str], errors: &mut Errors) {
-    errors.text_required(field, path, "apiVersion");
-    let text = field.text("fieldPath");
-    let subscript = ["metadata.labels['", "metadata.annotations['"].iter().any(|p| {
-        text.strip_prefix(p)
-            .and_then(|t| t.strip_suffix("']"))
-            .is_some_and(|k| names::qualified_name(&k.to_lowercase()).is_empty())
-    });
-    if text.is_empty() {
-        errors.required(&path.of("fieldPath"), "");
-    } else if !subscript && !allowed.contains(&text) {
-        errors.not_supported(&path.of("fieldPath"), text, allowed);
-    }
-}
-
-pub(super) fn resource_field_ref(field: &Value, path: &Path, errors: &mut Errors) {
-    let resource = field.text("resource");
-    let known = [
-        "limits.cpu",
-        "limits.ephemeral-storage",
-        "limits.memory",
-        "requests.cpu",
-        "requests.ephemeral-storage",
-        "requests.memory",
-    ];
-    if resource.is_empty() {
-        errors.required(&path.of("resource"), "");
-    } else if !known.contains(&resource) && !resource.contains(".hugepages-") {
-        errors.not_supported(&path.of("resource"), resource, &known);
-    }
-}
-
-fn mounts(container: &Value, path: &Path, volumes: &Volumes, errors: &mut Errors) {
-    let mut points = BTreeSet::new();
-    let list = path.of("volumeMounts");
-    for (i, mount) in container.items("volumeMounts").iter().enumerate() {
-        let path = list.at(i);
-        let (name, point) = (mount.text("name"), mount.text("mountPath"));
-        if name.is_empty() {
-            errors.required(&path.of("name"), "");
-        } else if !volumes.contains_key(name) {
-            errors.not_found(&path.of("name"), name);
-        }
-        if point.is_empty() {
-            errors.required(&path.of("mountPath"), "");
-        } else if !points.insert(point) {
-            errors.invalid(&path.of("mountPath"), point, "must be unique");
-        }
-        for key in ["subPath", "subPathExpr"] {
-            let sub = mount.text(key);
-            if sub.starts_with('/') {
-                errors.invalid(&path.of(key), sub, "must be a relative path");
-            } else if sub.split('/').any(|p| p == "..") {
-                errors.invalid(&path.of(key), sub, "must not contain '..'");
-            }
-        }
-        if !mount.text("subPath").is_empty() && !mount.text("subPathExpr").is_empty() {
-            errors.invalid(
-                &path.of("subPathExpr"),
-                mount.text("subPathExpr"),
-                "subPathExpr and subPath are mutually exclusive",
-            );
-        }
-        errors.optional_choice(
-            mount,
-            &path,
-            "mountPropagation",
-            &["Bidirectional", "HostToContainer", "None"],
+    if container.text("restartPolicy").is_empty() {
+        errors.required(
+            &path.of("restartPolicy"),
+            "must specify restartPolicy when restart rules are used",
         );
-        if mount.text("mountPropagation") == "Bidirectional" && !container.flag("securityContext.privileged") {
-            errors.forbidden(
-                &path.of("mountPropagation"),
-                "Bidirectional mount propagation is available only to privileged containers",
-            );
-        }
     }
-    let list = path.of("volumeDevices");
-    for (i, device) in container.items("volumeDevices").iter().enumerate() {
+    let list = path.of("restartPolicyRules");
+    if rules.len() > RULES_MAX {
+        errors.too_many(&list, rules.len(), RULES_MAX);
+    }
+    for (i, rule) in rules.iter().enumerate() {
         let path = list.at(i);
-        let name = device.text("name");
-        errors.text_required(device, &path, "devicePath");
-        match volumes.get(name) {
-            None => errors.not_found(&path.of("name"), name),
-            Some(v) if !v.has("persistentVolumeClaim") && !v.has("ephemeral") => {
-                let text = "can only use volume source type of PersistentVolumeClaim or Ephemeral for block mode";
-                errors.invalid(&path.of("name"), name, text);
-            }
-            Some(_) => {}
+        let action = rule.text("action");
+        if !matches!(action, "Restart" | "RestartAllContainers") {
+            errors.not_supported(&path.of("action"), action, &["Restart", "RestartAllContainers"]);
         }
-    }
-}
-
-/// `ResourceRequirements`: quantities, signs, requests within limits.
-pub(crate) fn resources(resources: &Value, path: &Path, errors: &mut Errors) {
-    for list in ["limits", "requests"] {
-        let at = path.of(list);
-        for (name, amount) in resources.map(list).into_iter().flatten() {
-            let path = at.key(name);
-            errors.all(&at, name, names::qualified_name(name));
-            if !name.contains('/')
-                && !matches!(name.as_str(), "cpu" | "memory" | "ephemeral-storage")
-                && !name.starts_with("hugepages-")
-            {
-                errors.invalid(
-                    &path,
-                    name.as_str(),
-                    "must be a standard resource type or fully qualified",
-                );
-            }
-            quantity_at(amount, &path, errors);
-        }
-    }
-    for (name, request) in resources.map("requests").into_iter().flatten() {
-        let limit = resources.at("limits").get(name);
-        let (Some(request_n), Some(limit_n)) = (quantity::parse(request), limit.and_then(quantity::parse)) else {
+        let at = path.of("exitCodes");
+        let codes = rule.at("exitCodes");
+        if codes.is_null() {
+            errors.required(&at, "must be specified");
             continue;
-        };
-        let at = path.of("requests");
-        if request_n > limit_n {
-            let text = format!(
-                "must be less than or equal to {name} limit of {}",
-                limit.and_then(Value::as_str).unwrap_or("")
-            );
-            errors.invalid(&at, request.clone(), &text);
-        } else if request_n != limit_n
-            && (name.starts_with("hugepages-") || (name.contains('/') && !name.contains("kubernetes.io/")))
-        {
-            errors.invalid(
-                &at,
-                request.clone(),
-                &format!(
-                    "must be equal to {name} limit of {}",
-                    limit.and_then(Value::as_str).unwrap_or("")
-                ),
-            );
+        }
+        let operator = codes.text("operator");
+        if !matches!(operator, "In" | "NotIn") {
+            errors.not_supported(&at.of("operator"), operator, &["In", "NotIn"]);
+        }
+        let count = codes.items("values").len();
+        if count > EXIT_CODES_MAX {
+            errors.too_many(&at.of("values"), count, EXIT_CODES_MAX);
         }
     }
 }
 
-/// A quantity that is not negative.
-pub(crate) fn quantity_at(amount: &Value, path: &Path, errors: &mut Errors) {
-    match quantity::parse(amount) {
-        None => errors.invalid(path, amount.clone(), quantity::INVALID),
-        Some(n) if n.sign() < 0 => errors.invalid(path, amount.clone(), "must be greater than or equal to 0"),
-        Some(_) => {}
-    }
-}
-
-fn probe(probe: &Value, path: &Path, one_success: bool, errors: &mut Errors) {
-    handler(probe, path, errors);
-    for key in [
-        "initialDelaySeconds",
-        "timeoutSeconds",
-        "periodSeconds",
-        "successThreshold",
-        "failureThreshold",
-    ] {
-        errors.non_negative(probe, path, key);
-    }
-    if one_success && probe.int("successThreshold").is_some_and(|n| n != 1) {
-        errors.invalid(
-            &path.of("successThreshold"),
-            probe.at("successThreshold").clone(),
-            "must be 1",
-        );
-    }
-    if let Some(grace) = probe.int("terminationGracePeriodSeconds") {
-        if !one_success {
-            errors.invalid(
-                &path.of("terminationGracePeriodSeconds"),
-                grace,
-                "must not be set for readinessProbes",
-            );
-        } else if grace <= 0 {
-            errors.invalid(
-                &path.of("terminationGracePeriodSeconds"),
-                grace,
-                "must be greater than 0",
-            );
+fn resize_policy(policies: &[Value], path: &Path, context: &Context, errors: &mut Errors) {
+    let mut seen = BTreeSet::new();
+    for (i, policy) in policies.iter().enumerate() {
+        let (resource, restart) = (policy.text("resourceName"), policy.text("restartPolicy"));
+        if !seen.insert(resource) {
+            errors.duplicate(&path.at(i), resource);
         }
-    }
-}
-
-/// A probe's or hook's handler: exactly one.
-fn handler(holder: &Value, path: &Path, errors: &mut Errors) {
-    let present: Vec<&str> = HANDLERS.into_iter().filter(|k| holder.has(k)).collect();
-    if present.is_empty() {
-        errors.required(path, "must specify a handler type");
-    }
-    for extra in present.iter().skip(1) {
-        errors.forbidden(&path.of(extra), "may not specify more than 1 handler type");
-    }
-    let Some(&key) = present.first() else { return };
-    let (action, path) = (holder.at(key), path.of(key));
-    match key {
-        "exec" if action.items("command").is_empty() => errors.required(&path.of("command"), ""),
-        "httpGet" => {
-            errors.text_required(action, &path, "path");
-            errors.choice(action, &path, "scheme", &["HTTP", "HTTPS"]);
-            port_or_name(action.at("port"), &path.of("port"), errors);
+        match resource {
+            "cpu" | "memory" => {}
+            "" => errors.required(path, ""),
+            other => errors.not_supported(path, other, &["cpu", "memory"]),
         }
-        "tcpSocket" => port_or_name(action.at("port"), &path.of("port"), errors),
-        "grpc" => errors.port(&path.of("port"), action.int("port").unwrap_or(0)),
-        _ => {}
-    }
-}
-
-/// A port by number or by name.
-pub(crate) fn port_or_name(port: &Value, path: &Path, errors: &mut Errors) {
-    match port {
-        Value::String(name) => errors.all(path, name, names::port_name(name)),
-        number => errors.port(path, number.as_i64().unwrap_or(0)),
+        match restart {
+            "NotRequired" | "RestartContainer" => {}
+            "" => errors.required(path, ""),
+            other => errors.not_supported(path, other, &["NotRequired", "RestartContainer"]),
+        }
+        if context.restart_policy == "Never" && restart != "NotRequired" {
+            errors.invalid(path, restart, "must be 'NotRequired' when `restartPolicy` is 'Never'");
+        }
     }
 }

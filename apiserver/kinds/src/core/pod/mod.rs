@@ -1,14 +1,26 @@
 //! Pods: the strategy, and what templates of other kinds share with it.
 
+mod annotations;
+mod certificates;
 pub(crate) mod container;
 pub(crate) mod defaults;
+mod dns;
+mod env;
+mod mounts;
+mod overlaps;
+mod probe;
 pub(crate) mod qos;
-pub(crate) mod row;
+mod resize;
+mod row;
 pub(crate) mod scheduling;
-pub(crate) mod update;
-pub(crate) mod validate;
+mod security;
+mod status;
+mod update;
+mod validate;
 pub(crate) mod volume;
 pub(crate) mod volume_defaults;
+pub(crate) mod warnings;
+mod windows;
 
 use crate::check::{Errors, Path};
 use crate::contract::Column;
@@ -35,13 +47,11 @@ pub(crate) static STRATEGY: Rules = Rules {
     default: defaults::pod,
     prepare_create,
     prepare_update: update::prepare,
-    validate: |pod| {
-        let mut errors = Errors::default();
-        validate::spec(pod.at("spec"), &Path::new("spec"), validate::Of::Pod, &mut errors);
-        errors.0
-    },
+    validate: |pod| gather(|errors| check(pod, errors)),
+    validate_create,
     validate_update: update::validate,
-    warnings: |pod| warnings(pod.at("spec"), "spec"),
+    warnings: |pod| warnings::of(pod, ""),
+    warns_always: true,
     row: row::cells,
     fields,
     field_names: &[
@@ -104,40 +114,43 @@ fn grace(pod: &Value, asked: Option<i64>) -> Option<i64> {
     }
 }
 
-/// Warnings of a pod spec; `at` is where the spec is.
-pub(crate) fn warnings(spec: &Value, at: &str) -> Vec<String> {
-    let mut out = Vec::new();
-    for key in ["initContainers", "containers"] {
-        for (i, container) in spec.items(key).iter().enumerate() {
-            let mut seen = std::collections::BTreeSet::new();
-            for (j, env) in container.items("env").iter().enumerate() {
-                let name = env.text("name");
-                if !seen.insert(name) {
-                    out.push(format!(
-                        "{at}.{key}[{i}].env[{j}]: hides previous definition of {name:?}, which may be dropped when using apply"
-                    ));
-                }
-            }
-        }
-    }
-    if spec.int("terminationGracePeriodSeconds").is_some_and(|s| s < 0) {
-        out.push(format!(
-            "{at}.terminationGracePeriodSeconds: must be >= 0; negative values are invalid and will be treated as 1"
-        ));
-    }
-    out
+/// What holds for every pod, new or old.
+fn check(pod: &Value, errors: &mut Errors) {
+    let (spec, path) = (pod.at("spec"), Path::new("spec"));
+    let annotations = pod.at("metadata.annotations");
+    annotations::check(annotations, spec, &Path::new("metadata.annotations"), errors);
+    validate::spec(spec, &path, validate::Of::Pod(pod.text("metadata.name")), errors);
+    validate::only_for_pods(spec, &path, errors);
 }
 
-/// Validates a `PodTemplateSpec`.
+fn validate_create(pod: &Value) -> Vec<FieldError> {
+    gather(|errors| {
+        let (spec, path) = (pod.at("spec"), Path::new("spec"));
+        if !spec.items("ephemeralContainers").is_empty() {
+            errors.forbidden(&path.of("ephemeralContainers"), "cannot be set on create");
+        }
+        if !spec.text("nodeName").is_empty() && !spec.items("schedulingGates").is_empty() {
+            errors.forbidden(
+                &path.of("nodeName"),
+                "cannot be set until all schedulingGates have been cleared",
+            );
+        }
+        annotations::agree(pod.at("metadata.annotations"), spec, &path, errors);
+    })
+}
+
+/// Validates a `PodTemplateSpec`. Upstream leaves `metadata` out of the paths.
 pub(crate) fn validate_template(template: &Value, path: &Path, errors: &mut Errors) {
-    let metadata = path.of("metadata");
-    crate::meta::labels(template.at("metadata.labels"), &metadata.of("labels"), errors);
-    crate::meta::annotations(template.at("metadata.annotations"), &metadata.of("annotations"), errors);
-    let spec = path.of("spec");
-    validate::spec(template.at("spec"), &spec, validate::Of::Template, errors);
-    if !template.items("spec.ephemeralContainers").is_empty() {
+    let annotations = template.at("metadata.annotations");
+    let (spec, below) = (template.at("spec"), path.of("spec"));
+    crate::meta::labels(template.at("metadata.labels"), &path.of("labels"), errors);
+    crate::meta::annotations(annotations, &path.of("annotations"), errors);
+    annotations::check(annotations, spec, &path.of("annotations"), errors);
+    validate::spec(spec, &below, validate::Of::Template, errors);
+    annotations::agree(annotations, spec, &below, errors);
+    if !spec.items("ephemeralContainers").is_empty() {
         errors.forbidden(
-            &spec.of("ephemeralContainers"),
+            &below.of("ephemeralContainers"),
             "ephemeral containers not allowed in pod template",
         );
     }

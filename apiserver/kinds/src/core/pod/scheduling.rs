@@ -6,7 +6,7 @@ use crate::{names, selector};
 use serde_json::Value;
 use std::collections::BTreeSet;
 
-const EFFECTS: &[&str] = &["NoExecute", "NoSchedule", "PreferNoSchedule"];
+pub(crate) const EFFECTS: &[&str] = &["NoSchedule", "PreferNoSchedule", "NoExecute"];
 
 pub(crate) fn tolerations(tolerations: &[Value], path: &Path, errors: &mut Errors) {
     for (i, toleration) in tolerations.iter().enumerate() {
@@ -32,20 +32,38 @@ pub(crate) fn tolerations(tolerations: &[Value], path: &Path, errors: &mut Error
         match operator {
             "" | "Equal" => {
                 let value = toleration.text("value");
-                errors.all(&path.of("operator"), value, names::label_value(value));
+                joined(&path.of("operator"), value, errors);
             }
             "Exists" => {
                 if !toleration.text("value").is_empty() {
                     errors.invalid(
                         &path.of("operator"),
-                        toleration.clone(),
+                        toleration.text("value"),
                         "value must be empty when `operator` is 'Exists'",
                     );
                 }
             }
-            other => errors.not_supported(&path.of("operator"), other, &["Equal", "Exists"]),
+            "Gt" | "Lt" => {
+                let value = toleration.text("value");
+                if value.parse::<i64>().is_err() {
+                    errors.invalid(
+                        &path.of("value"),
+                        value,
+                        "must be a valid integer when using numeric comparison operators",
+                    );
+                }
+            }
+            other => errors.not_supported(&path.of("operator"), other, &["Equal", "Exists", "Lt", "Gt"]),
         }
         errors.optional_choice(toleration, &path, "effect", EFFECTS);
+    }
+}
+
+/// What is wrong with a label's value, in one error.
+pub(crate) fn joined(path: &Path, value: &str, errors: &mut Errors) {
+    let faults = names::label_value(value);
+    if !faults.is_empty() {
+        errors.invalid(path, value, &faults.join(";"));
     }
 }
 
@@ -68,7 +86,7 @@ pub(crate) fn affinity(affinity: &Value, path: &Path, errors: &mut Errors) {
     {
         let path = list.at(i);
         weight(preferred, &path, errors);
-        node_term(preferred.at("preference"), &path.of("preference"), errors);
+        node_term(preferred.at("preference"), false, &path.of("preference"), errors);
     }
     for key in ["podAffinity", "podAntiAffinity"] {
         let at = path.of(key);
@@ -106,13 +124,15 @@ pub(crate) fn node_selector(selector: &Value, path: &Path, errors: &mut Errors) 
     let list = path.of("nodeSelectorTerms");
     if selector.items("nodeSelectorTerms").is_empty() {
         errors.required(&list, "must have at least one node selector term");
+        return;
     }
     for (i, term) in selector.items("nodeSelectorTerms").iter().enumerate() {
-        node_term(term, &list.at(i), errors);
+        node_term(term, true, &list.at(i), errors);
     }
 }
 
-fn node_term(term: &Value, path: &Path, errors: &mut Errors) {
+/// Values are checked where the term is required; a preference may name any.
+fn node_term(term: &Value, values_checked: bool, path: &Path, errors: &mut Errors) {
     let list = path.of("matchExpressions");
     for (i, expression) in term.items("matchExpressions").iter().enumerate() {
         let path = list.at(i);
@@ -146,6 +166,11 @@ fn node_term(term: &Value, path: &Path, errors: &mut Errors) {
         }
         let key = expression.text("key");
         errors.all(&path.of("key"), key, names::qualified_name(key));
+        let values = path.of("values");
+        for (j, value) in expression.items("values").iter().enumerate().filter(|_| values_checked) {
+            let value = value.as_str().unwrap_or("");
+            errors.all(&values.at(j), value, names::label_value(value));
+        }
     }
     let list = path.of("matchFields");
     for (i, field) in term.items("matchFields").iter().enumerate() {
@@ -164,6 +189,12 @@ fn node_term(term: &Value, path: &Path, errors: &mut Errors) {
         }
         if field.text("key") != "metadata.name" {
             errors.invalid(&path.of("key"), field.text("key"), "not a valid field selector key");
+            continue;
+        }
+        let values = path.of("values");
+        for (j, value) in field.items("values").iter().enumerate() {
+            let value = value.as_str().unwrap_or("");
+            errors.all(&values.at(j), value, names::dns_subdomain(value));
         }
     }
 }
@@ -171,6 +202,10 @@ fn node_term(term: &Value, path: &Path, errors: &mut Errors) {
 fn pod_term(term: &Value, path: &Path, errors: &mut Errors) {
     selector::validate(term.at("labelSelector"), &path.of("labelSelector"), errors);
     selector::validate(term.at("namespaceSelector"), &path.of("namespaceSelector"), errors);
+    for name in term.items("namespaces").iter().filter_map(Value::as_str) {
+        errors.all(&path.of("namespace"), name, names::dns_label(name));
+    }
+    label_keys(term, path, errors);
     let topology = term.text("topologyKey");
     if topology.is_empty() {
         errors.required(&path.of("topologyKey"), "can not be empty");
@@ -178,45 +213,103 @@ fn pod_term(term: &Value, path: &Path, errors: &mut Errors) {
     errors.all(&path.of("topologyKey"), topology, names::qualified_name(topology));
 }
 
+/// `matchLabelKeys` and `mismatchLabelKeys` of a pod affinity term.
+fn label_keys(term: &Value, path: &Path, errors: &mut Errors) {
+    let selector = term.at("labelSelector");
+    for list in ["matchLabelKeys", "mismatchLabelKeys"] {
+        let keys = term.items(list);
+        let at = path.of(list);
+        if !keys.is_empty() && selector.is_null() {
+            errors.forbidden(&at, "must not be specified when labelSelector is not set");
+            continue;
+        }
+        for (i, key) in keys.iter().filter_map(Value::as_str).enumerate() {
+            errors.all(&at.at(i), key, names::qualified_name(key));
+        }
+    }
+    // The server merges the keys into the selector: once there is fine, twice is the user's.
+    let matched = term.items("matchLabelKeys");
+    let mut seen: BTreeSet<&str> = selector
+        .map("matchLabels")
+        .into_iter()
+        .flatten()
+        .map(|(k, _)| k.as_str())
+        .collect();
+    for expression in selector.items("matchExpressions") {
+        let key = expression.text("key");
+        if let Some(i) = matched.iter().position(|k| k == key)
+            && seen.contains(key)
+        {
+            errors.invalid(&path.at(i), key, "exists in both matchLabelKeys and labelSelector");
+        }
+        seen.insert(key);
+    }
+    let mismatched = term.items("mismatchLabelKeys");
+    for (i, key) in matched.iter().enumerate().filter(|(_, k)| mismatched.contains(k)) {
+        errors.invalid(
+            &path.of("matchLabelKeys").at(i),
+            key.clone(),
+            "exists in both matchLabelKeys and mismatchLabelKeys",
+        );
+    }
+}
+
+/// `matchLabelKeys` of a spread constraint.
+fn spread_keys(constraint: &Value, path: &Path, errors: &mut Errors) {
+    let keys = constraint.items("matchLabelKeys");
+    let selector = constraint.at("labelSelector");
+    if !keys.is_empty() && selector.is_null() {
+        errors.forbidden(path, "must not be specified when labelSelector is not set");
+    }
+    for (i, key) in keys.iter().filter_map(Value::as_str).enumerate() {
+        errors.all(&path.at(i), key, names::qualified_name(key));
+        let selected = selector.at("matchLabels").get(key).is_some()
+            || selector.items("matchExpressions").iter().any(|e| e.text("key") == key);
+        if selected {
+            errors.invalid(&path.at(i), key, "exists in both matchLabelKeys and labelSelector");
+        }
+    }
+}
+
 pub(crate) fn topology_spread(constraints: &[Value], path: &Path, errors: &mut Errors) {
-    let mut seen = BTreeSet::new();
     for (i, constraint) in constraints.iter().enumerate() {
         let path = path.at(i);
         let skew = constraint.int("maxSkew").unwrap_or(0);
         if skew <= 0 {
             errors.invalid(&path.of("maxSkew"), skew, "must be greater than zero");
         }
-        let key = constraint.text("topologyKey");
+        let (key, action) = (constraint.text("topologyKey"), constraint.text("whenUnsatisfiable"));
         if key.is_empty() {
             errors.required(&path.of("topologyKey"), "can not be empty");
-        } else {
-            errors.all(&path.of("topologyKey"), key, names::qualified_name(key));
         }
-        errors.choice(
-            constraint,
-            &path,
-            "whenUnsatisfiable",
-            &["DoNotSchedule", "ScheduleAnyway"],
-        );
-        if !seen.insert((key, constraint.text("whenUnsatisfiable"))) {
+        if !matches!(action, "DoNotSchedule" | "ScheduleAnyway") {
+            errors.not_supported(
+                &path.of("whenUnsatisfiable"),
+                action,
+                &["DoNotSchedule", "ScheduleAnyway"],
+            );
+        }
+        let again = constraints[i + 1..]
+            .iter()
+            .any(|c| c.text("topologyKey") == key && c.text("whenUnsatisfiable") == action);
+        if again {
             errors.duplicate(
                 &path.of("{topologyKey, whenUnsatisfiable}"),
-                format!("{{{key}, {}}}", constraint.text("whenUnsatisfiable")),
+                format!("{{{key}, {action}}}"),
             );
         }
         if let Some(domains) = constraint.int("minDomains") {
             if domains <= 0 {
                 errors.invalid(&path.of("minDomains"), domains, "must be greater than zero");
-            } else if constraint.text("whenUnsatisfiable") != "DoNotSchedule" {
-                errors.invalid(
-                    &path.of("minDomains"),
-                    domains,
-                    "can only use minDomains if whenUnsatisfiable=DoNotSchedule, not ScheduleAnyway",
-                );
+            }
+            if action != "DoNotSchedule" {
+                let text = format!("can only use minDomains if whenUnsatisfiable=DoNotSchedule, not {action}");
+                errors.invalid(&path.of("minDomains"), domains, &text);
             }
         }
         errors.optional_choice(constraint, &path, "nodeAffinityPolicy", &["Honor", "Ignore"]);
         errors.optional_choice(constraint, &path, "nodeTaintsPolicy", &["Honor", "Ignore"]);
+        spread_keys(constraint, &path.of("matchLabelKeys"), errors);
         selector::validate(constraint.at("labelSelector"), &path.of("labelSelector"), errors);
     }
 }

@@ -1,7 +1,7 @@
 //! What an update of a pod may change.
 //! Source: <https://kubernetes.io/docs/concepts/workloads/pods/#pod-update-and-replacement>.
 
-use super::gather;
+use super::{annotations, container, gather, resize, status};
 use crate::check::{Errors, Path, same};
 use crate::rules::copy;
 use crate::tree::{Tree, each};
@@ -13,10 +13,13 @@ const CHANGED: &str = "pod updates may not change fields other than `spec.contai
 /// A subresource takes only its own part of what was sent.
 pub(super) fn prepare(subresource: &str, new: &mut Value, old: &Value) {
     match subresource {
-        "" => copy_text(new, old, "status", "qosClass"),
+        // What the server decided at creation stays, if the writer leaves it out, and so
+        // do the generations that were seen.
         "status" => {
-            // What the server decided at creation stays.
-            copy_text(new, old, "status", "qosClass");
+            if new.text("status.qosClass").is_empty() {
+                copy_text(new, old, "status", "qosClass");
+            }
+            observed(new, old);
         }
         "ephemeralcontainers" => {
             let asked = new.at("spec").get("ephemeralContainers").cloned();
@@ -26,7 +29,7 @@ pub(super) fn prepare(subresource: &str, new: &mut Value, old: &Value) {
                 spec.insert("ephemeralContainers".into(), asked);
             }
         }
-        "resize" => resize(new, old),
+        "resize" => resize::prepare(new, old),
         _ => {}
     }
 }
@@ -37,56 +40,59 @@ fn copy_text(new: &mut Value, old: &Value, parent: &str, key: &str) {
     }
 }
 
-/// Resources and resize policies of containers, matched by name.
-fn resize(new: &mut Value, old: &Value) {
-    let asked = new.at("spec").clone();
-    copy(new, old, "spec");
-    copy(new, old, "status");
-    let Some(spec) = new.get_mut("spec") else { return };
-    for list in ["containers", "initContainers"] {
-        for container in each(spec, list) {
-            let name = container.text("name").to_string();
-            if let Some(wanted) = asked.items(list).iter().find(|c| c.text("name") == name) {
-                copy(container, wanted, "resources");
-                copy(container, wanted, "resizePolicy");
-            }
+/// A writer that knows nothing of `observedGeneration` does not clear it.
+fn observed(new: &mut Value, old: &Value) {
+    const KEY: &str = "observedGeneration";
+    let unset = |holder: &Value| holder.int(KEY).unwrap_or(0) == 0;
+    if unset(new.at("status")) && !unset(old.at("status")) {
+        copy_text(new, old, "status", KEY);
+    }
+    let before = old.items("status.conditions");
+    let Some(status) = new.get_mut("status") else { return };
+    for condition in each(status, "conditions").filter(|c| unset(c)) {
+        let kind = condition.text("type").to_string();
+        if let Some(was) = before.iter().find(|c| c.text("type") == kind && !unset(c)) {
+            copy(condition, was, KEY);
         }
     }
 }
 
 pub(super) fn validate(subresource: &str, new: &Value, old: &Value) -> Vec<FieldError> {
-    gather(|errors| match subresource {
-        "" => main(new, old, errors),
-        "ephemeralcontainers" => ephemeral(new, old, errors),
-        "resize" if super::qos::class(new.at("spec")) != super::qos::class(old.at("spec")) => {
-            errors.invalid(
-                &Path::new("spec"),
-                new.text("status.qosClass"),
-                "Pod QOS Class may not change as a result of resizing",
-            );
+    gather(|errors| {
+        annotations::update(new, old, errors);
+        match subresource {
+            "" => main(new, old, errors),
+            "status" => status::check(new, old, errors),
+            "ephemeralcontainers" => ephemeral(new, old, errors),
+            "resize" => resize::check(new, old, errors),
+            _ => {}
         }
-        _ => {}
     })
 }
 
+/// Errors of a pod that a kubelet runs from a file, as a whole.
+pub(super) fn forbidden_whole(message: &str, errors: &mut Errors) {
+    errors.0.clear();
+    errors.forbidden(&Path::new(""), message);
+}
+
 fn main(new: &Value, old: &Value, errors: &mut Errors) {
-    if new.items("spec.containers").len() != old.items("spec.containers").len() {
-        errors.forbidden(
-            &Path::new("spec.containers"),
-            "pod updates may not add or remove containers",
-        );
+    for list in ["containers", "initContainers"] {
+        let at = format!("spec.{list}");
+        let at = Path::new(&at);
+        if new.at("spec").items(list).len() != old.at("spec").items(list).len() {
+            errors.forbidden(&at, "pod updates may not add or remove containers");
+            return;
+        }
+        for (i, container) in new.at("spec").items(list).iter().enumerate() {
+            container::trimmed_image(container, &at.at(i), errors);
+        }
+    }
+    if !deadline(new, old, errors) {
         return;
     }
-    if new.items("spec.initContainers").len() != old.items("spec.initContainers").len() {
-        errors.forbidden(
-            &Path::new("spec.initContainers"),
-            "pod updates may not add or remove containers",
-        );
-        return;
-    }
-    deadline(new, old, errors);
-    gates(new, old, errors);
     tolerations(new, old, errors);
+    gates(new, old, errors);
     // Everything that may change is made as it was; then nothing may differ.
     let mut rest = new.at("spec").clone();
     let before = old.at("spec");
@@ -106,17 +112,15 @@ fn main(new: &Value, old: &Value, errors: &mut Errors) {
         copy(&mut rest, before, "terminationGracePeriodSeconds");
     }
     if !old.items("spec.schedulingGates").is_empty() {
-        // A gated pod may still be steered: narrowing is trusted, not proven.
-        for key in ["nodeSelector", "affinity"] {
-            copy(&mut rest, before, key);
-        }
+        steer(&mut rest, before, errors);
     }
     if !same(&rest, before) {
         errors.forbidden(&Path::new("spec"), CHANGED);
     }
 }
 
-fn deadline(new: &Value, old: &Value, errors: &mut Errors) {
+/// False if the rest need not be looked at.
+fn deadline(new: &Value, old: &Value, errors: &mut Errors) -> bool {
     let at = Path::new("spec.activeDeadlineSeconds");
     match (
         new.int("spec.activeDeadlineSeconds"),
@@ -124,22 +128,27 @@ fn deadline(new: &Value, old: &Value, errors: &mut Errors) {
     ) {
         (Some(n), _) if !(0..=i64::from(i32::MAX)).contains(&n) => {
             errors.invalid(&at, n, "must be between 0 and 2147483647, inclusive");
+            return false;
         }
         (Some(n), Some(o)) if n > o => {
-            errors.invalid(&at, n, &format!("must be less than or equal to previous value {o}"));
+            errors.invalid(&at, n, "must be less than or equal to previous value");
+            return false;
         }
         (None, Some(_)) => errors.invalid(&at, Value::Null, "must not update from a positive integer to nil value"),
         _ => {}
     }
+    true
 }
 
 fn gates(new: &Value, old: &Value, errors: &mut Errors) {
     let before = old.items("spec.schedulingGates");
-    if new.items("spec.schedulingGates").iter().any(|g| !before.contains(g)) {
-        errors.forbidden(
-            &Path::new("spec.schedulingGates"),
-            "only deletion is allowed, but found new scheduling gate",
-        );
+    let list = Path::new("spec.schedulingGates");
+    for (i, gate) in new.items("spec.schedulingGates").iter().enumerate() {
+        let name = gate.text("name");
+        if !before.iter().any(|g| g.text("name") == name) {
+            let text = format!("only deletion is allowed, but found new scheduling gate '{name}'");
+            errors.forbidden(&list.at(i).of("name"), &text);
+        }
     }
 }
 
@@ -164,7 +173,81 @@ fn tolerations(new: &Value, old: &Value, errors: &mut Errors) {
     }
 }
 
+/// While gates hold a pod back, its choice of nodes may be narrowed and never
+/// widened. What was narrowed is put back in `rest`.
+fn steer(rest: &mut Value, before: &Value, errors: &mut Errors) {
+    let now = rest.at("nodeSelector").clone();
+    let kept = before
+        .map("nodeSelector")
+        .into_iter()
+        .flatten()
+        .all(|(k, v)| now.get(k) == Some(v));
+    if !kept {
+        errors.invalid(
+            &Path::new("spec.nodeSelector"),
+            now,
+            "only additions to spec.nodeSelector are allowed (no mutations or deletions)",
+        );
+    }
+    copy(rest, before, "nodeSelector");
+    let was = before.at("affinity.nodeAffinity");
+    if same(rest.at("affinity.nodeAffinity"), was) {
+        return;
+    }
+    narrowed(rest.at("affinity.nodeAffinity"), was, errors);
+    if let Some(map) = rest.as_object_mut() {
+        let affinity = map.entry("affinity").or_insert(Value::Null);
+        if affinity.is_null() {
+            *affinity = serde_json::json!({});
+        }
+        copy(affinity, before.at("affinity"), "nodeAffinity");
+    }
+}
+
+const REQUIRED: &str = "requiredDuringSchedulingIgnoredDuringExecution";
+
+fn narrowed(now: &Value, was: &Value, errors: &mut Errors) {
+    let before = was.at(REQUIRED).items("nodeSelectorTerms");
+    let terms = now.at(REQUIRED).items("nodeSelectorTerms");
+    let at = format!("spec.affinity.nodeAffinity.{REQUIRED}.nodeSelectorTerms");
+    let at = Path::new(&at);
+    if !before.is_empty() && before.len() != terms.len() {
+        errors.invalid(
+            &at,
+            terms.to_vec(),
+            "no additions/deletions to non-empty NodeSelectorTerms list are allowed",
+        );
+        return;
+    }
+    for (i, (old, new)) in before.iter().zip(terms).enumerate() {
+        if !only_additions(new, old) {
+            errors.invalid(
+                &at.at(i),
+                new.clone(),
+                "only additions are allowed (no mutations or deletions)",
+            );
+        }
+    }
+}
+
+/// An empty term matches nothing, so that adding to it would widen it.
+fn only_additions(new: &Value, old: &Value) -> bool {
+    const LISTS: [&str; 2] = ["matchExpressions", "matchFields"];
+    let empty = |term: &Value| LISTS.iter().all(|l| term.items(l).is_empty());
+    if empty(old) && !empty(new) {
+        return false;
+    }
+    LISTS.iter().all(|list| {
+        let (now, was) = (new.items(list), old.items(list));
+        now.len() >= was.len() && now.iter().zip(was).all(|(a, b)| same(a, b))
+    })
+}
+
 fn ephemeral(new: &Value, old: &Value, errors: &mut Errors) {
+    if annotations::is_mirror(old) {
+        forbidden_whole("static pods do not support ephemeral containers", errors);
+        return;
+    }
     let at = Path::new("spec.ephemeralContainers");
     let now = new.items("spec.ephemeralContainers");
     for was in old.items("spec.ephemeralContainers") {

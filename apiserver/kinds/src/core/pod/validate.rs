@@ -1,28 +1,98 @@
 //! Checks of a pod spec, in pods and in templates.
 
-use super::{container, scheduling, volume};
+use super::container::{self, Context};
+use super::probe::OfPod;
+use super::{security, volume, windows};
 use crate::check::{Errors, Path};
+use crate::core::resources;
 use crate::names;
+use crate::quantity::{self, Quantity};
 use crate::tree::Tree;
 use serde_json::Value;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Where the spec stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Of {
-    Pod,
+pub(crate) enum Of<'a> {
+    /// In the pod of this name.
+    Pod(&'a str),
     Template,
 }
 
-const DNS_POLICIES: &[&str] = &["ClusterFirst", "ClusterFirstWithHostNet", "Default", "None"];
-const RESTART_POLICIES: &[&str] = &["Always", "Never", "OnFailure"];
+const DNS_POLICIES: &[&str] = &["ClusterFirstWithHostNet", "ClusterFirst", "Default", "None"];
+const RESTART_POLICIES: &[&str] = &["Always", "OnFailure", "Never"];
 
 pub(crate) fn spec(spec: &Value, path: &Path, of: Of, errors: &mut Errors) {
-    let volumes = volume::all(spec.items("volumes"), &path.of("volumes"), errors);
-    container::all(spec, path, &volumes, errors);
+    let volumes = volume::all(spec.items("volumes"), of, &path.of("volumes"), errors);
+    let claims = resource_claims(spec, &path.of("resourceClaims"), errors);
+    let context = Context {
+        volumes,
+        claims,
+        pod: OfPod {
+            grace_seconds: spec.int("terminationGracePeriodSeconds"),
+            os: spec.text("os.name"),
+        },
+        restart_policy: spec.text("restartPolicy"),
+        host_users: security::host_users(spec),
+    };
+    container::all(spec, path, &context, errors);
+    pod_resources(spec, &path.of("resources"), errors);
+    host_network(spec, of, path, errors);
     errors.choice(spec, path, "restartPolicy", RESTART_POLICIES);
     errors.choice(spec, path, "dnsPolicy", DNS_POLICIES);
-    errors.optional_choice(spec, path, "preemptionPolicy", &["Never", "PreemptLowerPriority"]);
+    crate::meta::labels(spec.at("nodeSelector"), &path.of("nodeSelector"), errors);
+    security::of_pod(spec, path, errors);
+    super::scheduling::affinity(spec.at("affinity"), &path.of("affinity"), errors);
+    super::dns::check(spec, path, errors);
+    for (i, gate) in spec.items("readinessGates").iter().enumerate() {
+        let kind = gate.text("conditionType");
+        errors.all(
+            &path.of("readinessGates").at(i).of("conditionType"),
+            kind,
+            names::qualified_name(kind),
+        );
+    }
+    super::scheduling::gates(spec.items("schedulingGates"), &path.of("schedulingGates"), errors);
+    let spread = path.of("topologySpreadConstraints");
+    super::scheduling::topology_spread(spec.items("topologySpreadConstraints"), &spread, errors);
+    windows::host_process(spec, path, errors);
+    security::user_namespace(spec, path, errors);
+    identity(spec, path, errors);
+    super::scheduling::tolerations(spec.items("tolerations"), &path.of("tolerations"), errors);
+    errors.optional_choice(spec, path, "preemptionPolicy", &["PreemptLowerPriority", "Never"]);
+    overhead(spec, &path.of("overhead"), errors);
+    security::operating_system(spec, path, errors);
+}
+
+/// What holds for real pods and not for templates.
+pub(super) fn only_for_pods(spec: &Value, path: &Path, errors: &mut Errors) {
+    if spec.text("serviceAccountName").is_empty() {
+        let list = path.of("volumes");
+        for (i, volume) in spec.items("volumes").iter().enumerate() {
+            let projected = list.at(i);
+            let projected = projected.of("projected");
+            let sources = projected.of("sources");
+            for (j, source) in volume.items("projected.sources").iter().enumerate() {
+                if source.has("serviceAccountToken") {
+                    errors.forbidden(
+                        &sources.at(j).of("serviceAccountToken"),
+                        "must not be specified when serviceAccountName is not set",
+                    );
+                }
+            }
+        }
+    }
+    for list in ["containers", "initContainers"] {
+        let at = path.of(list);
+        for (i, container) in spec.items(list).iter().enumerate() {
+            container::trimmed_image(container, &at.at(i), errors);
+        }
+    }
+}
+
+fn identity(spec: &Value, path: &Path, errors: &mut Errors) {
+    errors.name_at(spec, path, "serviceAccountName", names::dns_subdomain);
+    errors.name_at(spec, path, "nodeName", names::dns_subdomain);
     if let Some(n) = spec
         .int("activeDeadlineSeconds")
         .filter(|n| !(1..=i64::from(i32::MAX)).contains(n))
@@ -33,187 +103,192 @@ pub(crate) fn spec(spec: &Value, path: &Path, of: Of, errors: &mut Errors) {
             "must be between 1 and 2147483647, inclusive",
         );
     }
-    identity(spec, path, errors);
-    crate::meta::labels(spec.at("nodeSelector"), &path.of("nodeSelector"), errors);
-    scheduling::tolerations(spec.items("tolerations"), &path.of("tolerations"), errors);
-    scheduling::affinity(spec.at("affinity"), &path.of("affinity"), errors);
-    let spread = path.of("topologySpreadConstraints");
-    scheduling::topology_spread(spec.items("topologySpreadConstraints"), &spread, errors);
-    scheduling::gates(spec.items("schedulingGates"), &path.of("schedulingGates"), errors);
-    for (i, gate) in spec.items("readinessGates").iter().enumerate() {
-        let kind = gate.text("conditionType");
-        errors.all(
-            &path.of("readinessGates").at(i).of("conditionType"),
-            kind,
-            names::qualified_name(kind),
-        );
-    }
-    security(spec, path, errors);
-    dns(spec, path, errors);
-    if of == Of::Pod && !spec.text("nodeName").is_empty() && !spec.items("schedulingGates").is_empty() {
-        errors.forbidden(
-            &path.of("nodeName"),
-            "cannot be set until all schedulingGates have been cleared",
-        );
-    }
-}
-
-fn identity(spec: &Value, path: &Path, errors: &mut Errors) {
-    errors.name_at(spec, path, "serviceAccountName", names::dns_subdomain);
-    errors.name_at(spec, path, "nodeName", names::dns_subdomain);
     errors.name_at(spec, path, "hostname", names::dns_label);
     errors.name_at(spec, path, "subdomain", names::dns_label);
-    errors.name_at(spec, path, "priorityClassName", names::dns_subdomain);
-    errors.name_at(spec, path, "runtimeClassName", names::dns_subdomain);
-    errors.name_at(spec, path, "schedulerName", names::qualified_name);
-    if let Some(os) = spec.get("os") {
-        errors.choice(os, &path.of("os"), "name", &["linux", "windows"]);
-    }
-    let secrets = path.of("imagePullSecrets");
-    for (i, secret) in spec.items("imagePullSecrets").iter().enumerate() {
-        if secret.text("name").is_empty() {
-            errors.required(&secrets.at(i).of("name"), "");
-        }
-    }
+    host_name(spec, path, errors);
     let aliases = path.of("hostAliases");
     for (i, alias) in spec.items("hostAliases").iter().enumerate() {
         let path = aliases.at(i);
         let ip = alias.text("ip");
-        if !names::is_ip(ip) {
-            errors.invalid(&path.of("ip"), ip, names::NOT_AN_IP);
-        }
+        errors.all(&path.of("ip"), ip, names::ip(ip));
         let hosts = path.of("hostnames");
         for (j, host) in alias.items("hostnames").iter().enumerate() {
             let host = host.as_str().unwrap_or("");
             errors.all(&hosts.at(j), host, names::dns_subdomain(host));
         }
     }
+    errors.name_at(spec, path, "priorityClassName", names::dns_subdomain);
+    errors.name_at(spec, path, "runtimeClassName", names::dns_subdomain);
 }
 
-fn security(spec: &Value, path: &Path, errors: &mut Errors) {
-    let context = spec.at("securityContext");
-    let path = path.of("securityContext");
-    for key in ["runAsUser", "runAsGroup", "fsGroup"] {
-        errors.range(context, &path, key, 0, i64::from(i32::MAX));
+/// The longest host name that Linux takes.
+const HOSTNAME_MAX: usize = 64;
+
+/// `hostnameOverride` is the whole host name: nothing else may make one.
+fn host_name(spec: &Value, path: &Path, errors: &mut Errors) {
+    let name = spec.text("hostnameOverride");
+    if name.is_empty() {
+        return;
     }
-    for (i, group) in context.items("supplementalGroups").iter().enumerate() {
-        if group.as_i64().is_none_or(|g| !(0..=i64::from(i32::MAX)).contains(&g)) {
-            errors.invalid(
-                &path.of("supplementalGroups").at(i),
-                group.clone(),
-                "must be between 0 and 2147483647, inclusive",
-            );
-        }
+    let at = path.of("hostnameOverride");
+    errors.all(&at, name, names::dns_subdomain(name));
+    if name.len() > HOSTNAME_MAX {
+        errors.too_long(&at, HOSTNAME_MAX);
     }
-    errors.optional_choice(context, &path, "fsGroupChangePolicy", &["Always", "OnRootMismatch"]);
-    errors.optional_choice(context, &path, "supplementalGroupsPolicy", &["Merge", "Strict"]);
-    if spec.flag("hostPID") && spec.flag("shareProcessNamespace") {
-        errors.invalid(
-            &path.of("shareProcessNamespace"),
-            true,
-            "ShareProcessNamespace and HostPID cannot both be enabled",
+    if spec.flag("setHostnameAsFQDN") {
+        errors.forbidden(
+            &path.of("setHostnameAsFQDN"),
+            "setHostnameAsFQDN must not be true when hostnameOverride is set",
         );
     }
-    let mut seen = BTreeSet::new();
-    for (i, sysctl) in context.items("sysctls").iter().enumerate() {
-        let path = path.of("sysctls");
-        let path = path.at(i);
-        let name = sysctl.text("name");
-        let part = |p: &str| {
-            let b = p.as_bytes();
-            let edge = |c: u8| c.is_ascii_lowercase() || c.is_ascii_digit();
-            !b.is_empty()
-                && edge(b[0])
-                && edge(b[b.len() - 1])
-                && b.iter().all(|&c| edge(c) || matches!(c, b'-' | b'_'))
-        };
-        if name.is_empty() {
-            errors.required(&path.of("name"), "");
-        } else if name.len() > names::SUBDOMAIN_MAX || !name.split(['.', '/']).all(part) {
-            let text = "must have at most 253 characters and match regex ^([a-z0-9]([-_a-z0-9]*[a-z0-9])?[\\./])*[a-z0-9]([-_a-z0-9]*[a-z0-9])?$";
-            errors.invalid(&path.of("name"), name, text);
-        } else if !seen.insert(name) {
-            errors.duplicate(&path.of("name"), name);
-        }
+    if spec.flag("hostNetwork") {
+        errors.forbidden(&at, "hostNetwork must not be true when hostnameOverride is set");
     }
-    seccomp(context, &path, errors);
 }
 
-pub(super) fn seccomp(context: &Value, path: &Path, errors: &mut Errors) {
-    for key in ["seccompProfile", "appArmorProfile"] {
-        let Some(profile) = context.get(key).filter(|p| p.is_object()) else {
-            continue;
-        };
-        let path = path.of(key);
-        errors.choice(profile, &path, "type", &["Localhost", "RuntimeDefault", "Unconfined"]);
-        let local = profile.text("localhostProfile");
-        match (profile.text("type"), local.is_empty()) {
-            ("Localhost", true) => errors.required(
-                &path.of("localhostProfile"),
-                &format!("must be set when {key} type is Localhost"),
-            ),
-            (kind, false) if kind != "Localhost" => {
+/// On the host's network a host port is the container's own; templates may leave it out.
+fn host_network(spec: &Value, of: Of, path: &Path, errors: &mut Errors) {
+    if !spec.flag("hostNetwork") {
+        return;
+    }
+    let list = path.of("containers");
+    for (i, container) in spec.items("containers").iter().enumerate() {
+        let item = list.at(i);
+        let ports = item.of("ports");
+        for (j, port) in container.items("ports").iter().enumerate() {
+            let host = port.int("hostPort").unwrap_or(0);
+            let checked = matches!(of, Of::Pod(_)) || host != 0;
+            if checked && host != port.int("containerPort").unwrap_or(0) {
                 errors.invalid(
-                    &path.of("localhostProfile"),
-                    local,
-                    "can only be set when type is Localhost",
+                    &ports.at(j).of("hostPort"),
+                    host,
+                    "must match `containerPort` when `hostNetwork` is true",
                 );
             }
-            _ => {}
         }
     }
 }
 
-fn dns(spec: &Value, path: &Path, errors: &mut Errors) {
-    let config = spec.at("dnsConfig");
-    let at = path.of("dnsConfig");
-    let servers = config.items("nameservers");
-    if spec.text("dnsPolicy") == "None" {
-        if config.is_null() {
-            errors.required(&at, "must provide `dnsConfig` when `dnsPolicy` is None");
-        } else if servers.is_empty() {
-            errors.required(
-                &at.of("nameservers"),
-                "must provide at least one DNS nameserver when `dnsPolicy` is None",
+/// Checks the claims of devices and answers their names.
+fn resource_claims<'a>(spec: &'a Value, list: &Path, errors: &mut Errors) -> BTreeSet<&'a str> {
+    let mut seen = BTreeSet::new();
+    for (i, claim) in spec.items("resourceClaims").iter().enumerate() {
+        let path = list.at(i);
+        let name = claim.text("name");
+        if name.is_empty() {
+            errors.required(&path.of("name"), "");
+        } else if !seen.insert(name) {
+            errors.duplicate(&path.of("name"), name);
+        } else {
+            errors.all(&path.of("name"), name, names::dns_label(name));
+        }
+        match (claim.has("resourceClaimName"), claim.has("resourceClaimTemplateName")) {
+            (true, true) => errors.invalid(
+                &path,
+                claim.clone(),
+                "at most one of `resourceClaimName` or `resourceClaimTemplateName` may be specified",
+            ),
+            (false, false) => errors.invalid(
+                &path,
+                claim.clone(),
+                "must specify one of: `resourceClaimName`, `resourceClaimTemplateName`",
+            ),
+            _ => {}
+        }
+        for key in ["resourceClaimName", "resourceClaimTemplateName"] {
+            if let Some(name) = claim.get(key).and_then(Value::as_str) {
+                errors.all(&path.of(key), name, names::dns_subdomain(name));
+            }
+        }
+    }
+    seen
+}
+
+fn overhead(spec: &Value, path: &Path, errors: &mut Errors) {
+    if let Some(overhead) = spec.get("overhead").filter(|o| o.is_object()) {
+        let as_limits = serde_json::json!({"limits": overhead});
+        resources::requirements(&as_limits, resources::Of::Container, &BTreeSet::new(), path, errors);
+    }
+}
+
+/// Resources of the whole pod: they bound what its containers ask for together, and
+/// each container's limit.
+fn pod_resources(spec: &Value, path: &Path, errors: &mut Errors) {
+    let Some(own) = spec.get("resources").filter(|r| r.is_object()) else {
+        return;
+    };
+    if !own.items("claims").is_empty() {
+        errors.forbidden(&path.of("claims"), "claims cannot be set for Resources at pod-level");
+    }
+    resources::requirements(own, resources::Of::Pod, &BTreeSet::new(), path, errors);
+    if own.map("requests").is_none() && own.map("limits").is_none() {
+        return;
+    }
+    let requests = path.of("requests");
+    for (name, together) in aggregate_requests(spec) {
+        let pod = own.at("requests").get(name);
+        let asked = pod.and_then(quantity::parse).unwrap_or(Quantity::ZERO);
+        if together > asked {
+            let text = format!("must be greater than or equal to aggregate container requests of {together}");
+            errors.invalid(&requests.key(name), asked.to_string(), &text);
+        }
+    }
+    let list = path.of("containers");
+    for (i, container) in spec.items("containers").iter().enumerate() {
+        for (name, limit) in container.map("resources.limits").into_iter().flatten() {
+            let most = own.at("limits").get(name);
+            if let (Some(limit_n), Some(most_n)) = (quantity::parse(limit), most.and_then(quantity::parse))
+                && limit_n > most_n
+            {
+                let item = list.at(i);
+                let at = item.key(name);
+                let text = format!("must be less than or equal to pod limits of {most_n}");
+                errors.invalid(&at.of("limits"), limit.clone(), &text);
+            }
+        }
+    }
+}
+
+/// What the containers of a pod request together: all that run beside each other, or
+/// the one init container that wants more, with the sidecars before it.
+pub(super) fn aggregate_requests(spec: &Value) -> BTreeMap<&str, Quantity> {
+    let mut names: BTreeSet<&str> = BTreeSet::new();
+    for list in ["containers", "initContainers"] {
+        for container in spec.items(list) {
+            names.extend(
+                container
+                    .map("resources.requests")
+                    .into_iter()
+                    .flatten()
+                    .map(|(k, _)| k.as_str()),
             );
         }
     }
-    if servers.len() > 3 {
-        errors.invalid(
-            &at.of("nameservers"),
-            servers.to_vec(),
-            "must not have more than 3 nameservers",
-        );
-    }
-    for (i, server) in servers.iter().enumerate() {
-        let text = server.as_str().unwrap_or("");
-        if !names::is_ip(text) {
-            errors.invalid(&at.of("nameservers").at(i), text, names::NOT_AN_IP);
+    let of = |container: &Value, name: &str| {
+        container
+            .at("resources.requests")
+            .get(name)
+            .and_then(quantity::parse)
+            .unwrap_or(Quantity::ZERO)
+    };
+    let mut all = BTreeMap::new();
+    for name in names {
+        let mut together = Quantity::ZERO;
+        for container in spec.items("containers") {
+            together = together + of(container, name);
         }
-    }
-    let searches = config.items("searches");
-    if searches.len() > 32 {
-        errors.invalid(
-            &at.of("searches"),
-            searches.to_vec(),
-            "must not have more than 32 search paths",
-        );
-    }
-    for (i, search) in searches.iter().enumerate() {
-        let text = search.as_str().unwrap_or("");
-        if text != "." {
-            // Underscores are common in search paths, and a trailing dot is fine.
-            let plain = text.strip_suffix('.').unwrap_or(text).replace('_', "-");
-            errors.all(
-                &at.of("searches").at(i),
-                text,
-                names::dns_subdomain(plain.trim_start_matches('-')),
-            );
+        let (mut sidecars, mut most) = (Quantity::ZERO, Quantity::ZERO);
+        for container in spec.items("initContainers") {
+            let own = of(container, name);
+            if container::is_sidecar(container) {
+                together = together + own;
+                sidecars = sidecars + own;
+                most = most.max(sidecars);
+            } else {
+                most = most.max(sidecars + own);
+            }
         }
+        all.insert(name, together.max(most));
     }
-    for (i, option) in config.items("options").iter().enumerate() {
-        if option.text("name").is_empty() {
-            errors.required(&at.of("options").at(i), "must not be empty");
-        }
-    }
+    all
 }

@@ -1,64 +1,122 @@
-//! Checks of volumes in a pod spec.
+//! Checks of volumes in a pod spec: what only pods have. Sources that persistent
+//! volumes have too are in `core/source.rs`.
 
-use super::container::{Volumes, field_ref, resource_field_ref};
+use super::container::Volumes;
+use super::env::{FILE_FIELDS, field_ref, resource_field_ref};
+use super::validate::Of;
 use crate::check::{Errors, Path};
+use crate::core::{claim, source};
 use crate::names;
 use crate::tree::Tree;
 use serde_json::Value;
+use std::collections::BTreeSet;
 
-const FILE_FIELDS: &[&str] = &[
-    "metadata.annotations",
-    "metadata.labels",
-    "metadata.name",
-    "metadata.namespace",
-    "metadata.uid",
-];
-const HOST_PATH_TYPES: &[&str] = &[
-    "BlockDevice",
-    "CharDevice",
-    "Directory",
-    "DirectoryOrCreate",
-    "File",
-    "FileOrCreate",
-    "Socket",
+/// All sources in upstream's order of checking; what is not first is refused, under
+/// the second name where upstream has one of its own.
+const SOURCES: [(&str, &str); 30] = [
+    ("emptyDir", "emptyDir"),
+    ("hostPath", "hostPath"),
+    ("gitRepo", "gitRepo"),
+    ("gcePersistentDisk", "gcePersistentDisk"),
+    ("awsElasticBlockStore", "awsElasticBlockStore"),
+    ("secret", "secret"),
+    ("nfs", "nfs"),
+    ("iscsi", "iscsi"),
+    ("glusterfs", "glusterfs"),
+    ("flocker", "flocker"),
+    ("persistentVolumeClaim", "persistentVolumeClaim"),
+    ("rbd", "rbd"),
+    ("cinder", "cinder"),
+    ("cephfs", "cephFS"),
+    ("quobyte", "quobyte"),
+    ("downwardAPI", "downwarAPI"),
+    ("fc", "fc"),
+    ("flexVolume", "flexVolume"),
+    ("configMap", "configMap"),
+    ("azureFile", "azureFile"),
+    ("vsphereVolume", "vsphereVolume"),
+    ("photonPersistentDisk", "photonPersistentDisk"),
+    ("portworxVolume", "portworxVolume"),
+    ("azureDisk", "azureDisk"),
+    ("storageos", "storageos"),
+    ("projected", "projected"),
+    ("scaleIO", "scaleIO"),
+    ("csi", "csi"),
+    ("ephemeral", "ephemeral"),
+    ("image", "image"),
 ];
 
-/// Checks all volumes and answers those with a name.
-pub(super) fn all<'a>(volumes: &'a [Value], path: &Path, errors: &mut Errors) -> Volumes<'a> {
+/// Checks all volumes and answers those that are valid, by name.
+pub(super) fn all<'a>(volumes: &'a [Value], of: Of, path: &Path, errors: &mut Errors) -> Volumes<'a> {
+    let pod = match of {
+        Of::Pod(name) => name,
+        Of::Template => "",
+    };
+    let made: BTreeSet<String> = volumes
+        .iter()
+        .filter(|v| !pod.is_empty() && v.has("ephemeral"))
+        .map(|v| format!("{pod}-{}", v.text("name")))
+        .collect();
     let mut known = Volumes::new();
     for (i, volume) in volumes.iter().enumerate() {
         let path = path.at(i);
+        let mut own = Errors::default();
         let name = volume.text("name");
+        source(volume, of, pod, &path, &mut own);
         if name.is_empty() {
-            errors.required(&path.of("name"), "");
+            own.required(&path.of("name"), "");
         } else {
-            errors.all(&path.of("name"), name, names::dns_label(name));
-            if known.insert(name, volume).is_some() {
-                errors.duplicate(&path.of("name"), name);
-            }
+            own.all(&path.of("name"), name, names::dns_label(name));
         }
-        source(volume, &path, errors);
+        if known.contains_key(name) {
+            own.duplicate(&path.of("name"), name);
+        }
+        if own.0.is_empty() {
+            known.insert(name, volume);
+        } else {
+            errors.append(own);
+        }
+        let claim = volume.text("persistentVolumeClaim.claimName");
+        if made.contains(claim) {
+            let at = path.of("persistentVolumeClaim");
+            errors.invalid(
+                &at.of("claimName"),
+                claim,
+                "must not reference a PVC that gets created for an ephemeral volume",
+            );
+        }
     }
     known
 }
 
-fn source(volume: &Value, path: &Path, errors: &mut Errors) {
-    let sources = volume
-        .as_object()
-        .into_iter()
-        .flatten()
-        .filter(|(k, v)| *k != "name" && !v.is_null());
-    let keys: Vec<&str> = sources.map(|(k, _)| k.as_str()).collect();
-    let Some((&key, more)) = keys.split_first() else {
+fn source(volume: &Value, of: Of, pod: &str, path: &Path, errors: &mut Errors) {
+    let mut present = SOURCES.iter().filter(|(key, _)| volume.has(key));
+    let Some((key, _)) = present.next() else {
         errors.required(path, "must specify a volume type");
         return;
     };
-    for extra in more {
-        errors.forbidden(&path.of(extra), "may not specify more than 1 volume type");
+    check(key, volume, of, pod, path, errors);
+    for (_, shown) in present {
+        errors.forbidden(&path.of(shown), "may not specify more than 1 volume type");
     }
-    let (source, path) = (volume.at(key), path.of(key));
+}
+
+fn check(key: &str, volume: &Value, of: Of, pod: &str, parent: &Path, errors: &mut Errors) {
+    let (source, path) = (volume.at(key), parent.of(key));
     match key {
-        "hostPath" => host_path(source, &path, errors),
+        "emptyDir" => {
+            let size = crate::quantity::parse(source.at("sizeLimit"));
+            if size.is_some_and(|s| s.sign() < 0) {
+                errors.forbidden(
+                    &path.of("sizeLimit"),
+                    "SizeLimit field must be a valid resource quantity",
+                );
+            }
+        }
+        "gitRepo" => {
+            errors.text_required(source, &path, "repository");
+            descending_path(source.text("directory"), &path.of("directory"), errors);
+        }
         "configMap" => {
             errors.text_required(source, &path, "name");
             files(source, &path, errors);
@@ -70,33 +128,35 @@ fn source(volume: &Value, path: &Path, errors: &mut Errors) {
         "persistentVolumeClaim" => errors.text_required(source, &path, "claimName"),
         "downwardAPI" => {
             mode(source, &path, "defaultMode", errors);
-            downward(source, &path, errors);
-        }
-        "projected" => projected(source, &path, errors),
-        "emptyDir" => {
-            if let Some(size) = source.get("sizeLimit").filter(|s| !s.is_null()) {
-                super::container::quantity_at(size, &path.of("sizeLimit"), errors);
+            for item in source.items("items") {
+                downward(item, &path, errors);
             }
         }
-        "nfs" => {
-            errors.text_required(source, &path, "server");
-            errors.text_required(source, &path, "path");
+        "projected" => projected(source, &path, errors),
+        "ephemeral" => {
+            let template = source.at("volumeClaimTemplate");
+            let at = path.of("volumeClaimTemplate");
+            if template.is_null() {
+                errors.required(&at, "");
+            } else {
+                claim::template(template, &at, errors);
+            }
+            let name = volume.text("name");
+            if !pod.is_empty() && !name.is_empty() {
+                let claim = format!("{pod}-{name}");
+                for fault in names::dns_subdomain(&claim) {
+                    errors.invalid(&parent.of("name"), name, &format!("PVC name {claim:?}: {fault}"));
+                }
+            }
         }
-        "csi" => errors.text_required(source, &path, "driver"),
-        "ephemeral" if !source.has("volumeClaimTemplate") => errors.required(&path.of("volumeClaimTemplate"), ""),
-        "image" => errors.optional_choice(source, &path, "pullPolicy", &["Always", "IfNotPresent", "Never"]),
-        _ => {}
+        "image" => {
+            if matches!(of, Of::Pod(_)) {
+                errors.text_required(source, &path, "reference");
+            }
+            errors.choice(source, &path, "pullPolicy", &["Always", "IfNotPresent", "Never"]);
+        }
+        _ => source::check(key, source, source::Of::Pod(volume.text("name")), parent, errors),
     }
-}
-
-pub(crate) fn host_path(source: &Value, path: &Path, errors: &mut Errors) {
-    let text = source.text("path");
-    if text.is_empty() {
-        errors.required(&path.of("path"), "");
-    } else if text.split('/').any(|p| p == "..") {
-        errors.invalid(&path.of("path"), text, "must not contain '..'");
-    }
-    errors.optional_choice(source, path, "type", HOST_PATH_TYPES);
 }
 
 fn mode(holder: &Value, path: &Path, key: &str, errors: &mut Errors) {
@@ -109,16 +169,40 @@ fn mode(holder: &Value, path: &Path, key: &str, errors: &mut Errors) {
     }
 }
 
-fn relative(text: &str, path: &Path, errors: &mut Errors) {
-    if text.is_empty() {
-        errors.required(path, "");
-    } else if text.starts_with('/') {
-        errors.invalid(path, text, "must be a relative path");
-    } else if text.split('/').any(|p| p == "..") {
+/// A path without steps back.
+pub(crate) fn no_backsteps(text: &str, path: &Path, errors: &mut Errors) {
+    if text.split('/').any(|p| p == "..") {
         errors.invalid(path, text, "must not contain '..'");
-    } else if text.starts_with("..") {
+    }
+}
+
+/// A relative path that stays below where it starts.
+pub(crate) fn descending_path(text: &str, path: &Path, errors: &mut Errors) {
+    if text.starts_with('/') {
+        errors.invalid(path, text, "must be a relative path");
+    }
+    no_backsteps(text, path, errors);
+}
+
+/// As `descending_path`, and not with the prefix that atomic updates use.
+fn local_path(text: &str, path: &Path, errors: &mut Errors) {
+    descending_path(text, path, errors);
+    if text.starts_with("..") && !text.starts_with("../") {
         errors.invalid(path, text, "must not start with '..'");
     }
+}
+
+pub(super) fn required_local_path(text: &str, path: &Path, errors: &mut Errors) {
+    if text.is_empty() {
+        errors.required(path, "");
+    }
+    local_path(text, path, errors);
+}
+
+fn key_to_path(item: &Value, path: &Path, errors: &mut Errors) {
+    errors.text_required(item, path, "key");
+    required_local_path(item.text("path"), &path.of("path"), errors);
+    mode(item, path, "mode", errors);
 }
 
 /// `defaultMode` and `items` of config maps and secrets.
@@ -126,39 +210,29 @@ fn files(source: &Value, path: &Path, errors: &mut Errors) {
     mode(source, path, "defaultMode", errors);
     let list = path.of("items");
     for (i, item) in source.items("items").iter().enumerate() {
-        let path = list.at(i);
-        errors.text_required(item, &path, "key");
-        relative(item.text("path"), &path.of("path"), errors);
-        mode(item, &path, "mode", errors);
+        key_to_path(item, &list.at(i), errors);
     }
 }
 
-fn downward(source: &Value, path: &Path, errors: &mut Errors) {
-    let list = path.of("items");
-    for (i, item) in source.items("items").iter().enumerate() {
-        let path = list.at(i);
-        relative(item.text("path"), &path.of("path"), errors);
-        mode(item, &path, "mode", errors);
-        match (
-            item.get("fieldRef").filter(|f| f.is_object()),
-            item.get("resourceFieldRef").filter(|f| f.is_object()),
-        ) {
-            (Some(_), Some(_)) => {
-                errors.invalid(
-                    &path,
-                    "resource",
-                    "fieldRef and resourceFieldRef can not be specified simultaneously",
-                );
-            }
-            (Some(field), None) => field_ref(field, &path.of("fieldRef"), FILE_FIELDS, errors),
-            (None, Some(field)) => {
-                let path = path.of("resourceFieldRef");
-                errors.text_required(field, &path, "containerName");
-                resource_field_ref(field, &path, errors);
-            }
-            (None, None) => errors.required(&path, "one of fieldRef and resourceFieldRef is required"),
+/// One file of the downward API; upstream names the source, not the item.
+fn downward(item: &Value, path: &Path, errors: &mut Errors) {
+    required_local_path(item.text("path"), &path.of("path"), errors);
+    let (field, resource) = (item.at("fieldRef"), item.at("resourceFieldRef"));
+    if field.is_object() {
+        field_ref(field, &path.of("fieldRef"), FILE_FIELDS, errors);
+        if resource.is_object() {
+            errors.invalid(
+                path,
+                "resource",
+                "fieldRef and resourceFieldRef can not be specified simultaneously",
+            );
         }
+    } else if resource.is_object() {
+        resource_field_ref(resource, &path.of("resourceFieldRef"), true, errors);
+    } else {
+        errors.required(path, "one of fieldRef and resourceFieldRef is required");
     }
+    mode(item, path, "mode", errors);
 }
 
 const PROJECTIONS: [&str; 6] = [
@@ -173,41 +247,89 @@ const PROJECTIONS: [&str; 6] = [
 fn projected(source: &Value, path: &Path, errors: &mut Errors) {
     mode(source, path, "defaultMode", errors);
     let list = path.of("sources");
+    let mut paths = BTreeSet::new();
     for (i, projection) in source.items("sources").iter().enumerate() {
-        let path = list.at(i);
-        let present: Vec<&str> = PROJECTIONS.into_iter().filter(|k| projection.has(k)).collect();
-        if present.is_empty() {
-            errors.required(&path, "at least one source is required");
+        let at = list.at(i);
+        for key in PROJECTIONS.into_iter().filter(|k| projection.has(k)) {
+            let mut places = Places {
+                parent: path,
+                paths: &mut paths,
+            };
+            self::projection(key, projection.at(key), &at.of(key), &mut places, errors);
         }
-        for extra in present.iter().skip(1) {
-            errors.forbidden(&path.of(extra), "may not specify more than 1 volume type per source");
+        if PROJECTIONS.iter().filter(|k| projection.has(k)).count() > 1 {
+            errors.forbidden(&at, "may not specify more than 1 volume type per source");
         }
-        let Some(&key) = present.first() else { continue };
-        let (inner, path) = (projection.at(key), path.of(key));
-        match key {
-            "secret" | "configMap" => {
-                errors.text_required(inner, &path, "name");
-                files(inner, &path, errors);
+    }
+}
+
+/// Paths that projections have taken so far; a second taker is an error of the whole.
+struct Places<'a, 'p> {
+    parent: &'a Path<'a>,
+    paths: &'a mut BTreeSet<&'p str>,
+}
+
+impl<'p> Places<'_, 'p> {
+    fn take(&mut self, path: &'p str, shown: &str, errors: &mut Errors) {
+        if !path.is_empty() && !self.paths.insert(path) {
+            errors.invalid(self.parent, shown, "conflicting duplicate paths");
+        }
+    }
+}
+
+fn projection<'p>(key: &str, inner: &'p Value, path: &Path, places: &mut Places<'_, 'p>, errors: &mut Errors) {
+    match key {
+        "secret" | "configMap" => {
+            errors.text_required(inner, path, "name");
+            let list = path.of("items");
+            for (i, item) in inner.items("items").iter().enumerate() {
+                key_to_path(item, &list.at(i), errors);
+                places.take(item.text("path"), inner.text("name"), errors);
             }
-            "downwardAPI" => downward(inner, &path, errors),
-            "serviceAccountToken" => {
-                let seconds = inner.int("expirationSeconds").unwrap_or(3600);
-                if seconds < 600 {
-                    errors.invalid(
-                        &path.of("expirationSeconds"),
-                        seconds,
-                        "may not specify a duration less than 10 minutes",
-                    );
-                } else if seconds > 1 << 32 {
-                    errors.invalid(
-                        &path.of("expirationSeconds"),
-                        seconds,
-                        "may not specify a duration larger than 2^32 seconds",
-                    );
+        }
+        "downwardAPI" => {
+            for item in inner.items("items") {
+                downward(item, path, errors);
+                places.take(item.text("path"), item.text("path"), errors);
+            }
+        }
+        "serviceAccountToken" => {
+            let seconds = inner.int("expirationSeconds").unwrap_or(3600);
+            let at = path.of("expirationSeconds");
+            if seconds < 600 {
+                errors.invalid(&at, seconds, "may not specify a duration less than 10 minutes");
+            } else if seconds > 1 << 32 {
+                errors.invalid(&at, seconds, "may not specify a duration larger than 2^32 seconds");
+            }
+            let at = places.parent.of("path");
+            match inner.text("path") {
+                "" => errors.required(&at, ""),
+                text => local_path(text, &at, errors),
+            }
+        }
+        "clusterTrustBundle" => {
+            super::certificates::trust_bundle(inner, path, errors);
+            required_local_path(inner.text("path"), &path.of("path"), errors);
+            places.take(inner.text("path"), inner.text("path"), errors);
+        }
+        "podCertificate" => {
+            super::certificates::certificate(inner, path, errors);
+            let mut files = 0;
+            for key in ["credentialBundlePath", "keyPath", "certificateChainPath"] {
+                let file = inner.text(key);
+                if !file.is_empty() {
+                    files += 1;
+                    local_path(file, &path.of(key), errors);
+                    places.take(file, file, errors);
                 }
-                relative(inner.text("path"), &path.of("path"), errors);
             }
-            _ => {}
+            if files == 0 {
+                errors.required(
+                    path,
+                    "specify at least one of credentialBundlePath, keyPath, and certificateChainPath",
+                );
+            }
         }
+        _ => {}
     }
 }
