@@ -1,6 +1,7 @@
 //! Rows of certificates.k8s.io.
 
 mod certificate_signing_request;
+mod request;
 
 use crate::contract::Kind;
 use crate::row::{GET_PATCH_UPDATE, kind, status, sub};

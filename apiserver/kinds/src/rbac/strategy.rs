@@ -43,6 +43,10 @@ pub(super) mod cluster_role {
             gather(|errors| {
                 rules(o, false, errors);
                 let list = Path::new("aggregationRule.clusterRoleSelectors");
+                if o.has("aggregationRule") && o.items("aggregationRule.clusterRoleSelectors").is_empty() {
+                    let text = "at least one clusterRoleSelector required if aggregationRule is non-nil";
+                    errors.required(&list, text);
+                }
                 for (i, select) in o.items("aggregationRule.clusterRoleSelectors").iter().enumerate() {
                     selector::validate(select, &list.at(i), errors);
                 }
@@ -83,7 +87,7 @@ pub(super) mod role_binding {
     use super::*;
     pub(crate) const COLUMNS: &[Column] = BINDING_COLUMNS;
     pub(crate) static STRATEGY: Rules = Rules {
-        validate: |o| gather(|errors| binding(o, &["ClusterRole", "Role"], errors)),
+        validate: |o| gather(|errors| binding(o, &["Role", "ClusterRole"], errors)),
         ..BINDING
     };
 }
@@ -140,6 +144,7 @@ fn rules(o: &Value, namespaced: bool, errors: &mut Errors) {
 fn binding(o: &Value, kinds: &[&str], errors: &mut Errors) {
     let path = Path::new("roleRef");
     let role = o.at("roleRef");
+    let namespaced = kinds.len() > 1;
     if role.text("apiGroup") != GROUP {
         errors.not_supported(&path.of("apiGroup"), role.text("apiGroup"), &[GROUP]);
     }
@@ -165,11 +170,15 @@ fn binding(o: &Value, kinds: &[&str], errors: &mut Errors) {
                 if !group.is_empty() {
                     errors.not_supported(&path.of("apiGroup"), group, &[""]);
                 }
-                if subject.text("namespace").is_empty() {
+                if !namespaced && subject.text("namespace").is_empty() {
                     errors.required(&path.of("namespace"), "");
                 }
             }
-            "User" | "Group" => {
+            kind @ ("User" | "Group") => {
+                if name.is_empty() {
+                    let text = format!("{} name cannot be empty", kind.to_lowercase());
+                    errors.invalid(&path.of("name"), "", &text);
+                }
                 if group != GROUP {
                     errors.not_supported(&path.of("apiGroup"), group, &[GROUP]);
                 }

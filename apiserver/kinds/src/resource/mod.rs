@@ -1,6 +1,11 @@
 //! Rows of resource.k8s.io.
 
-mod strategy;
+mod allocation;
+mod claim;
+mod device;
+mod names;
+mod request;
+mod slice;
 
 use crate::contract::Kind;
 use crate::row::{kind, status};
@@ -11,19 +16,19 @@ const V1: &[&str] = &["v1"];
 pub(crate) fn rows() -> Vec<Kind> {
     vec![
         Kind {
-            columns: strategy::device_class::COLUMNS,
-            strategy: &strategy::device_class::STRATEGY,
+            columns: claim::AGED,
+            strategy: &claim::CLASS,
             ..kind!(GROUP, V1, "DeviceClass", "deviceclasses", "deviceclass", false)
         },
         Kind {
             subresources: const { &[status(GROUP, "v1", "ResourceClaim")] },
-            columns: strategy::resource_claim::COLUMNS,
-            strategy: &strategy::resource_claim::STRATEGY,
+            columns: claim::CLAIM_COLUMNS,
+            strategy: &claim::CLAIM,
             ..kind!(GROUP, V1, "ResourceClaim", "resourceclaims", "resourceclaim", true)
         },
         Kind {
-            columns: strategy::resource_claim_template::COLUMNS,
-            strategy: &strategy::resource_claim_template::STRATEGY,
+            columns: claim::AGED,
+            strategy: &claim::TEMPLATE,
             ..kind!(
                 GROUP,
                 V1,
@@ -34,8 +39,8 @@ pub(crate) fn rows() -> Vec<Kind> {
             )
         },
         Kind {
-            columns: strategy::resource_slice::COLUMNS,
-            strategy: &strategy::resource_slice::STRATEGY,
+            columns: slice::COLUMNS,
+            strategy: &slice::STRATEGY,
             ..kind!(GROUP, V1, "ResourceSlice", "resourceslices", "resourceslice", false)
         },
     ]

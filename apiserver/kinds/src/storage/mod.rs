@@ -1,6 +1,8 @@
 //! Rows of storage.k8s.io.
 
-mod strategy;
+mod classes;
+mod csi;
+mod volume_attachment;
 
 use crate::contract::Kind;
 use crate::row::{kind, status};
@@ -11,18 +13,18 @@ const V1: &[&str] = &["v1"];
 pub(crate) fn rows() -> Vec<Kind> {
     vec![
         Kind {
-            columns: strategy::csi_driver::COLUMNS,
-            strategy: &strategy::csi_driver::STRATEGY,
+            columns: csi::DRIVER_COLUMNS,
+            strategy: &csi::DRIVER,
             ..kind!(GROUP, V1, "CSIDriver", "csidrivers", "csidriver", false)
         },
         Kind {
-            columns: strategy::csi_node::COLUMNS,
-            strategy: &strategy::csi_node::STRATEGY,
+            columns: csi::NODE_COLUMNS,
+            strategy: &csi::NODE,
             ..kind!(GROUP, V1, "CSINode", "csinodes", "csinode", false)
         },
         Kind {
-            columns: strategy::csi_storage_capacity::COLUMNS,
-            strategy: &strategy::csi_storage_capacity::STRATEGY,
+            columns: csi::CAPACITY_COLUMNS,
+            strategy: &csi::CAPACITY,
             ..kind!(
                 GROUP,
                 V1,
@@ -34,14 +36,14 @@ pub(crate) fn rows() -> Vec<Kind> {
         },
         Kind {
             short_names: &["sc"],
-            columns: strategy::storage_class::COLUMNS,
-            strategy: &strategy::storage_class::STRATEGY,
+            columns: classes::STORAGE_COLUMNS,
+            strategy: &classes::STORAGE,
             ..kind!(GROUP, V1, "StorageClass", "storageclasses", "storageclass", false)
         },
         Kind {
             subresources: const { &[status(GROUP, "v1", "VolumeAttachment")] },
-            columns: strategy::volume_attachment::COLUMNS,
-            strategy: &strategy::volume_attachment::STRATEGY,
+            columns: volume_attachment::COLUMNS,
+            strategy: &volume_attachment::STRATEGY,
             ..kind!(
                 GROUP,
                 V1,
@@ -53,8 +55,8 @@ pub(crate) fn rows() -> Vec<Kind> {
         },
         Kind {
             short_names: &["vac"],
-            columns: strategy::volume_attributes_class::COLUMNS,
-            strategy: &strategy::volume_attributes_class::STRATEGY,
+            columns: classes::ATTRIBUTES_COLUMNS,
+            strategy: &classes::ATTRIBUTES,
             ..kind!(
                 GROUP,
                 V1,
