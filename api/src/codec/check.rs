@@ -42,6 +42,8 @@ pub struct Report {
     pub unknown: Vec<String>,
     /// Fields given more than once; filled in by whoever decoded the text.
     pub duplicates: Vec<String>,
+    /// Keys given more than once in YAML, each as a line that says where.
+    pub yaml: Vec<String>,
     /// Paths of the fields as the text had them; empty where that is not known.
     pub order: Vec<String>,
 }
@@ -51,7 +53,7 @@ const MAX_REPORTED: usize = 100;
 
 impl Report {
     pub fn is_empty(&self) -> bool {
-        self.unknown.is_empty() && self.duplicates.is_empty()
+        self.unknown.is_empty() && self.duplicates.is_empty() && self.yaml.is_empty()
     }
 
     /// `unknown field "spec.foo"`, one line a fault, in the order of the text. What
@@ -82,9 +84,12 @@ impl Report {
     pub fn settle(&self, ty: &Type, validation: FieldValidation) -> Result<Vec<String>, ApiError> {
         match validation {
             FieldValidation::Ignore => Ok(Vec::new()),
-            FieldValidation::Warn => Ok(self.lines()),
+            FieldValidation::Warn => Ok(self.yaml.iter().cloned().chain(self.lines()).collect()),
             FieldValidation::Strict => {
-                let lines = self.lines();
+                let mut lines = self.lines();
+                if !self.yaml.is_empty() {
+                    lines.insert(0, format!("yaml: unmarshal errors:\n  {}", self.yaml.join("\n  ")));
+                }
                 if lines.is_empty() {
                     Ok(lines)
                 } else {
@@ -132,8 +137,7 @@ pub fn check_raw(ty: &Type, value: &mut Value, validation: FieldValidation) -> R
     walk.object(ty, value)?;
     Ok(Report {
         unknown: walk.unknown,
-        duplicates: Vec::new(),
-        order: Vec::new(),
+        ..Report::default()
     })
 }
 

@@ -15,6 +15,10 @@ const MAX_ORDERED: usize = 10_000;
 
 /// The tree, and the paths of fields given more than once (the last one counts).
 pub fn decode_json(bytes: &[u8]) -> Result<(Value, Vec<String>), CodecError> {
+    if std::str::from_utf8(bytes).is_err() {
+        // Go reads what is no UTF-8 as replacement characters.
+        return decode_json(String::from_utf8_lossy(bytes).as_bytes());
+    }
     let duplicates = RefCell::new(Vec::new());
     let mut reader = serde_json::Deserializer::from_slice(bytes);
     let seed = Node {
@@ -22,16 +26,50 @@ pub fn decode_json(bytes: &[u8]) -> Result<(Value, Vec<String>), CodecError> {
         duplicates: &duplicates,
         order: None,
     };
-    let value = seed
-        .deserialize(&mut reader)
-        .map_err(|e| CodecError::Json(e.to_string()))?;
-    reader.end().map_err(|e| CodecError::Json(e.to_string()))?;
+    let value = seed.deserialize(&mut reader).map_err(|e| in_gos_words(bytes, &e))?;
+    reader.end().map_err(|e| in_gos_words(bytes, &e))?;
     Ok((value, duplicates.into_inner()))
+}
+
+/// Go's message for text that is no JSON.
+fn in_gos_words(bytes: &[u8], error: &serde_json::Error) -> CodecError {
+    let text = error.to_string();
+    if error.is_eof() {
+        return CodecError::Json("unexpected end of JSON input".into());
+    }
+    let place = [
+        ("trailing characters", "after top-level value"),
+        ("expected `:`", "after object key"),
+        ("expected `,` or `}`", "after object key:value pair"),
+        ("expected `,` or `]`", "after array element"),
+        ("key must be a string", "looking for beginning of object key string"),
+        ("trailing comma", "looking for beginning of object key string"),
+        ("expected value", "looking for beginning of value"),
+        ("control character", "in string literal"),
+        ("invalid escape", "in string escape code"),
+        ("invalid number", "in numeric literal"),
+    ];
+    let place = place
+        .iter()
+        .find(|(ours, _)| text.starts_with(ours))
+        .map(|(_, gos)| gos);
+    // Lines and columns count from one; a column is the bytes read of its line.
+    let line = bytes.split(|b| *b == b'\n').nth(error.line().saturating_sub(1));
+    let at = line.and_then(|line| {
+        String::from_utf8_lossy(line.get(error.column().saturating_sub(1)..)?)
+            .chars()
+            .next()
+    });
+    CodecError::Json(match (place, at) {
+        (Some(place), Some(at)) => format!("invalid character {at:?} {place}"),
+        _ if text.starts_with("recursion limit") => "exceeded max depth".into(),
+        _ => text,
+    })
 }
 
 /// Paths of the fields as they stand in the text, up to a bound: what is reported
 /// about them follows this order.
-pub(super) fn field_order(bytes: &[u8]) -> Vec<String> {
+pub fn field_order(bytes: &[u8]) -> Vec<String> {
     let (duplicates, order) = (RefCell::default(), RefCell::default());
     let seed = Node {
         at: Path::Root,

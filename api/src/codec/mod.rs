@@ -7,12 +7,14 @@ mod encode;
 pub mod json;
 pub(crate) mod wire;
 pub mod yaml;
+mod yaml_write;
 
 pub use check::{FieldValidation, Report, check};
 pub use decode::{ProtoEnvelope, decode_proto, decode_proto_bare, open_envelope};
 pub use encode::{encode_proto, encode_proto_bare, encode_watch_event, frame_watch_event, seal_envelope, seal_list};
 pub use json::{decode_json, encode_json};
-pub use yaml::decode_yaml;
+pub use yaml::{decode_yaml, decode_yaml_strict};
+pub use yaml_write::encode_yaml;
 
 use crate::schema::{Type, api_version};
 use crate::{ApiError, Value};
@@ -64,11 +66,13 @@ pub fn decode_object(
     encoding: Encoding,
     validation: FieldValidation,
 ) -> Result<(Value, Vec<String>), ApiError> {
+    let unreadable = |error| unreadable(ty, bytes, &error);
     let (mut value, duplicates) = match encoding {
         Encoding::Json => decode_json(bytes).map_err(unreadable)?,
-        Encoding::Yaml => (decode_yaml(bytes).map_err(unreadable)?, Vec::new()),
+        Encoding::Yaml => decode_yaml_strict(bytes).map_err(unreadable)?,
         Encoding::Protobuf => (decode_proto(ty, bytes).map_err(unreadable)?, Vec::new()),
     };
+    check_kind(ty, &value)?;
     let mut report = check(ty, &mut value, validation)?;
     if ty.is_kind
         && let Some(object) = value.as_object_mut()
@@ -78,7 +82,10 @@ pub fn decode_object(
             .or_insert_with(|| api_version(&ty.group, &ty.version).into());
         object.entry("kind").or_insert_with(|| ty.short().into());
     }
-    report.duplicates = duplicates;
+    match encoding {
+        Encoding::Yaml => report.yaml = duplicates,
+        _ => report.duplicates = duplicates,
+    }
     if encoding == Encoding::Json && !report.is_empty() {
         report.order = json::field_order(bytes);
     }
@@ -86,12 +93,74 @@ pub fn decode_object(
     Ok((value, warnings))
 }
 
-fn unreadable(error: CodecError) -> ApiError {
-    ApiError::bad_request(match error {
+/// Of bytes that are no object at all.
+fn unreadable(ty: &Type, bytes: &[u8], error: &CodecError) -> ApiError {
+    let why = match error {
         CodecError::Json(text) => format!("couldn't get version/kind; json parse error: {text}"),
-        CodecError::Yaml(text) => format!("error converting YAML to JSON: {text}"),
         other => other.to_string(),
-    })
+    };
+    ApiError::bad_request(format!(
+        "the object provided is unrecognized (must be of type {}): {why} ({})",
+        ty.short(),
+        summary(bytes)
+    ))
+}
+
+/// The beginning of a body: as it is if it looks like JSON, else in hexadecimal.
+fn summary(bytes: &[u8]) -> String {
+    const SHOWN: usize = 30;
+    let (begin, dots) = match bytes.get(..SHOWN) {
+        Some(begin) if bytes.len() > SHOWN => (begin, " ..."),
+        _ => (bytes, ""),
+    };
+    match bytes.first() {
+        None => "<empty>".into(),
+        Some(b'{') => format!("{}{dots}", String::from_utf8_lossy(begin)),
+        Some(_) => {
+            let hex: String = begin.iter().map(|byte| format!("{byte:02x}")).collect();
+            format!("{hex}{dots}")
+        }
+    }
+}
+
+/// A body that says it is something else is refused in the words of Go's converter.
+/// Another version of the same kind is left to the caller, and so is all about kinds that
+/// came at run time.
+fn check_kind(ty: &Type, value: &Value) -> Result<(), ApiError> {
+    let (group, version, kind) = ty.gvk();
+    let (Some(said_version), Some(said)) = (value["apiVersion"].as_str(), value["kind"].as_str()) else {
+        return Ok(());
+    };
+    let (said_group, said_version) = crate::schema::split_api_version(said_version);
+    let built_in = crate::schema::lookup_gvk(group, version, kind).is_some_and(|own| std::ptr::eq(own, ty));
+    if !ty.is_kind || !built_in || (said_group, said_version, said) == ty.gvk() || said.is_empty() {
+        return Ok(());
+    }
+    let refuse = |why: String| {
+        Err(ApiError::bad_request(format!(
+            "{said} in version {said_version:?} cannot be handled as a {kind}: {why}"
+        )))
+    };
+    match crate::schema::lookup_gvk(said_group, said_version, said) {
+        None => refuse(format!(
+            "no kind {said:?} is registered for version {:?} in scheme \"pkg/api/legacyscheme/scheme.go:30\"",
+            api_version(said_group, said_version)
+        )),
+        Some(_) if said == kind => Ok(()),
+        Some(other) => refuse(format!(
+            "converting ({}) to ({}.{kind}): unknown conversion",
+            other.go_name(),
+            go_package(group)
+        )),
+    }
+}
+
+/// Go's package of a group's internal types.
+fn go_package(group: &str) -> &str {
+    match group.split('.').next().unwrap_or_default() {
+        "" | "events" => "core",
+        first => first,
+    }
 }
 
 /// The type of a JSON schema node, which refers to itself through three union types.

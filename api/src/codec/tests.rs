@@ -158,16 +158,122 @@ fn wrong_types_are_refused_in_gos_words() {
             format!("Pod in version \"v1\" cannot be handled as a Pod: {want}")
         );
     }
-    assert!(
-        decode("{", FieldValidation::Ignore)
-            .expect_err("cut")
-            .starts_with("couldn't get version/kind; json parse error: ")
-    );
+    for (body, want) in [
+        ("{", "unexpected end of JSON input ({)"),
+        ("", "unexpected end of JSON input (<empty>)"),
+        (
+            r#"{"kind": "Pod",}"#,
+            r#"invalid character '}' looking for beginning of object key string ({"kind": "Pod",})"#,
+        ),
+        (
+            r#"{"metadata": {"name": nope}}     "#,
+            r#"invalid character 'o' in literal null (expecting 'u') ({"metadata": {"name": nope}}   ...)"#,
+        ),
+        ("x", "invalid character 'x' looking for beginning of value (78)"),
+        (r#"{"a" 1}"#, r#"invalid character '1' after object key ({"a" 1})"#),
+        (
+            r#"{"a": 1 "b"}"#,
+            r#"invalid character '"' after object key:value pair ({"a": 1 "b"})"#,
+        ),
+        (
+            r#"{"a": [1 2]}"#,
+            r#"invalid character '2' after array element ({"a": [1 2]})"#,
+        ),
+        ("{} x", "invalid character 'x' after top-level value ({} x)"),
+    ] {
+        let error = decode(body, FieldValidation::Ignore).expect_err(body);
+        let begin =
+            "the object provided is unrecognized (must be of type Pod): couldn't get version/kind; json parse error: ";
+        if !body.contains("nope") {
+            assert_eq!(error, format!("{begin}{want}"), "{body}");
+        } else {
+            assert!(error.starts_with(begin), "{error}");
+        }
+    }
     assert!(
         decode("[]", FieldValidation::Ignore)
             .expect_err("list")
             .contains("cannot unmarshal array into Go value of type v1.Pod")
     );
+}
+
+#[test]
+fn a_body_of_another_kind_is_refused() {
+    for (body, want) in [
+        (
+            r#"{"apiVersion": "apps/v1", "kind": "Deployment"}"#,
+            "Deployment in version \"v1\" cannot be handled as a Pod: converting (v1.Deployment) to (core.Pod): unknown conversion",
+        ),
+        (
+            r#"{"apiVersion": "v1", "kind": "Bod"}"#,
+            "Bod in version \"v1\" cannot be handled as a Pod: no kind \"Bod\" is registered for version \"v1\" in scheme \"pkg/api/legacyscheme/scheme.go:30\"",
+        ),
+    ] {
+        assert_eq!(decode(body, FieldValidation::Strict).expect_err(body), want);
+    }
+}
+
+#[test]
+fn yaml_says_where_a_key_stands_twice() {
+    let body = b"apiVersion: v1\nkind: Pod\nmetadata:\n  name: a\n  name: b\nspec:\n  foo: 1\n  containers:\n  - name: c\n    image: x\n    image: z\n";
+    let pod = ty("", "v1", "Pod");
+    let lines = [
+        r#"line 5: key "name" already set in map"#,
+        r#"line 11: key "image" already set in map"#,
+    ];
+    let (value, warnings) = decode_object(pod, body, Encoding::Yaml, FieldValidation::Warn).expect("warns");
+    assert_eq!(warnings, [lines[0], lines[1], r#"unknown field "spec.foo""#]);
+    assert_eq!(
+        (&value["metadata"]["name"], &value["spec"]["containers"][0]["image"]),
+        (&json!("b"), &json!("z"))
+    );
+    let error = decode_object(pod, body, Encoding::Yaml, FieldValidation::Strict).expect_err("strict");
+    let want = format!(
+        "Pod in version \"v1\" cannot be handled as a Pod: strict decoding error: yaml: unmarshal errors:\n  {}\n  {}, unknown field \"spec.foo\"",
+        lines[0], lines[1]
+    );
+    assert_eq!(error.message, want);
+}
+
+#[test]
+fn bombs_are_refused_soon() {
+    let mut laughs = String::from("a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n");
+    for i in 1..12 {
+        let last = i - 1;
+        laughs.push_str(&format!("a{i}: &a{i} [{}]\n", vec![format!("*a{last}"); 10].join(", ")));
+    }
+    let mut merges = String::from("m0: &m0 {a: 1}\n");
+    for i in 1..60 {
+        merges.push_str(&format!("m{i}: &m{i}\n  <<: [*m{0}, *m{0}]\n  k{i}: 1\n", i - 1));
+    }
+    let deep = |open: &str, close: &str| format!("{}1{}", open.repeat(100_000), close.repeat(100_000));
+    for (yaml, text) in [
+        (true, laughs),
+        (true, merges),
+        (true, deep("[", "]")),
+        (true, deep("{a: ", "}")),
+        (true, (0..5_000).map(|i| format!("{}a:\n", " ".repeat(i))).collect()),
+        (true, "- ".repeat(100_000)),
+        (false, deep("[", "]")),
+        (false, deep("{\"a\":", "}")),
+    ] {
+        let started = std::time::Instant::now();
+        let shown = &text[..40.min(text.len())];
+        if yaml {
+            // Merge keys may be resolved, as long as it is soon.
+            let read = decode_yaml(text.as_bytes());
+            assert!(read.is_err() || text.starts_with("m0"), "{shown}");
+        } else {
+            assert!(decode_json(text.as_bytes()).is_err(), "{shown}");
+        }
+        assert!(started.elapsed().as_secs() < 10, "{shown}: {:?}", started.elapsed());
+    }
+}
+
+#[test]
+fn what_is_no_utf8_is_replaced() {
+    let (value, _) = decode_json(b"{\"a\": \"x\xff\xc3\"}").expect("reads");
+    assert_eq!(value, json!({"a": "x\u{fffd}\u{fffd}"}));
 }
 
 #[test]
