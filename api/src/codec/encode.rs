@@ -125,7 +125,7 @@ fn field(out: &mut Vec<u8>, number: u8, field: &Field, value: &Value, depth: usi
     }
 }
 
-fn one(out: &mut Vec<u8>, number: u8, kind: &Kind, value: &Value, depth: usize) -> Result<(), CodecError> {
+pub(super) fn one(out: &mut Vec<u8>, number: u8, kind: &Kind, value: &Value, depth: usize) -> Result<(), CodecError> {
     match kind {
         Kind::String => put_bytes(out, number, value.as_str().unwrap_or_default().as_bytes()),
         Kind::Bool => put_int(out, number, i64::from(value.as_bool().unwrap_or_default())),

@@ -143,6 +143,11 @@ fn every_type_survives_protobuf() {
             let bytes = encode_proto_bare(ty, &value).expect("encodes");
             let decoded = as_go_holds_it(ty, decode_proto_bare(ty, &bytes));
             assert_eq!(decoded, value, "{}", ty.name);
+            let mut direct = Vec::new();
+            transcode_proto(ty, &encode_json(&value), &mut direct).expect("transcodes");
+            assert_eq!(direct.len(), bytes.len(), "{}: from text", ty.name);
+            let decoded = as_go_holds_it(ty, decode_proto_bare(ty, &direct));
+            assert_eq!(decoded, value, "{}: from text", ty.name);
             total += bytes.len();
         }
     }

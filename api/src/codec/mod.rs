@@ -5,11 +5,13 @@ pub mod check;
 mod decode;
 mod encode;
 pub mod json;
+mod transcode;
 pub(crate) mod wire;
 pub mod yaml;
 mod yaml_write;
 
 pub use check::{FieldValidation, Report, check};
+pub use transcode::transcode_proto;
 pub use decode::{ProtoEnvelope, decode_proto, decode_proto_bare, open_envelope};
 pub use encode::{encode_proto, encode_proto_bare, encode_watch_event, frame_watch_event, seal_envelope, seal_list};
 pub use json::{decode_json, encode_json};
