@@ -86,21 +86,25 @@ fn metric(spec: &Value, status: &Value) -> String {
         _ => return "<unknown type>".to_string(),
     };
     let (target, current) = (spec.at(source).at("target"), status.at(source).at("current"));
-    let one = |key: &str, unit: &str| -> Option<String> {
-        let show = |v: &Value| match v {
-            Value::String(s) => Some(s.clone()),
-            Value::Number(n) => Some(n.to_string()),
-            _ => None,
-        };
-        let wanted = show(target.at(key))?;
-        let now = show(current.at(key)).map_or("<unknown>".to_string(), |v| format!("{v}{unit}"));
-        Some(format!("{label}{now}/{wanted}{unit}"))
+    let show = |v: &Value| match v {
+        Value::String(s) => Some(s.clone()),
+        Value::Number(n) => Some(n.to_string()),
+        _ => None,
     };
-    let averaged = one("averageValue", "").map(|t| if source == "resource" { t } else { format!("{t} (avg)") });
-    one("averageUtilization", "%")
-        .or(averaged)
-        .or_else(|| one("value", ""))
-        .unwrap_or_else(|| "<auto>".to_string())
+    let unknown = || "<unknown>".to_string();
+    let by_resource = matches!(source, "resource" | "containerResource");
+    if let Some(wanted) = show(target.at("averageValue")) {
+        let now = show(current.at("averageValue")).unwrap_or_else(unknown);
+        let averaged = if matches!(source, "object" | "external") { " (avg)" } else { "" };
+        return format!("{label}{now}/{wanted}{averaged}");
+    }
+    if by_resource {
+        let percent = |side: &Value| show(side.at("averageUtilization")).map(|v| format!("{v}%"));
+        let wanted = percent(target).unwrap_or_else(|| "<auto>".to_string());
+        return format!("{label}{}/{wanted}", percent(current).unwrap_or_else(unknown));
+    }
+    let wanted = show(target.at("value")).unwrap_or_else(|| "0".to_string());
+    format!("{}/{wanted}", show(current.at("value")).unwrap_or_else(unknown))
 }
 
 fn row(o: &Value, now: Timestamp) -> Vec<Value> {

@@ -3,6 +3,7 @@
 mod convert;
 
 mod horizontal_pod_autoscaler;
+mod legacy;
 mod validate;
 
 use crate::contract::Kind;

@@ -2,6 +2,7 @@
 //! Source: <https://kubernetes.io/docs/reference/kubernetes-api/workload-resources/pod-v1/>.
 
 use super::volume_defaults;
+use crate::core::resources;
 use crate::tree::{Tree, each, existing, object, set_default, set_int, set_text};
 use serde_json::{Value, json};
 
@@ -26,8 +27,33 @@ pub(crate) fn pod(pod: &mut Value) {
             }
         }
     }
-    if spec.at("resources.limits").is_object() {
-        requests_from_limits(spec);
+    pod_requests(spec);
+}
+
+/// Requests of a pod that sets resources of its own: what its containers ask for
+/// together, else its limits.
+fn pod_requests(spec: &mut Value) {
+    let sets = |list: &str| spec.at("resources").map(list).is_some_and(|m| !m.is_empty());
+    if !sets("requests") && !sets("limits") {
+        return;
+    }
+    let together: Vec<(String, String)> = super::validate::aggregate_requests(spec)
+        .into_iter()
+        .filter(|(name, _)| resources::is_pod_level(name) && resources::may_overcommit(name))
+        .map(|(name, amount)| (name.to_string(), amount.to_string()))
+        .collect();
+    if let Some(requests) = existing(spec, "resources").and_then(|r| object(r, "requests")) {
+        for (name, amount) in together {
+            set_default(requests, &name, amount);
+        }
+    }
+    let Some(limits) = spec.at("resources.limits").as_object().cloned() else {
+        return;
+    };
+    if let Some(requests) = existing(spec, "resources").and_then(|r| object(r, "requests")) {
+        for (name, limit) in limits.into_iter().filter(|(name, _)| resources::is_pod_level(name)) {
+            set_default(requests, &name, limit);
+        }
     }
 }
 
