@@ -2,8 +2,8 @@
 //! the order of the result, which follows upstream's to the letter because
 //! `kubectl apply` computes its next patch from it.
 
-use super::strategic::{PATCH, bad_directive, drop_directives, merge_map};
-use super::unprocessable;
+use super::strategic::{PATCH, bad_directive, drop_directives, go_text, merge_map};
+use super::unclassed;
 use crate::schema::Type;
 use crate::{ApiError, Value};
 
@@ -55,10 +55,13 @@ fn obey_directives(mut old: Vec<Value>, patch: Vec<Value>, key: &str) -> Result<
                 }
             }
             Some(Some("delete")) => {
-                let identity = element.get(key).ok_or_else(|| no_key(&element, key))?;
+                let Some(identity) = element.get(key) else {
+                    element[PATCH] = "delete".into();
+                    return Err(no_key(&element, key));
+                };
                 old.retain(|item| item.get(key) != Some(identity));
             }
-            _ => return Err(bad_directive(&directive.unwrap_or_default())),
+            _ => return Err(bad_directive(&directive.unwrap_or_default(), &element)),
         }
     }
     Ok(if replace {
@@ -102,10 +105,10 @@ pub(super) fn check_order(patch: &[Value], order: &[Value], key: Option<&str>) -
         .filter(|item| item.get(PATCH).and_then(Value::as_str) != Some("delete"))
     {
         if item.get(PATCH).is_none() && !rest.any(|o| same(o, item, key)) {
-            return Err(ApiError::bad_request(format!(
+            return Err(unclassed(format!(
                 "The order in patch list:\n{}\n doesn't match $setElementOrder list:\n{}\n",
-                Value::from(patch.to_vec()),
-                Value::from(order.to_vec())
+                go_text(&Value::from(patch.to_vec())),
+                go_text(&Value::from(order.to_vec()))
             )));
         }
     }
@@ -113,5 +116,11 @@ pub(super) fn check_order(patch: &[Value], order: &[Value], key: Option<&str>) -
 }
 
 fn no_key(element: &Value, key: &str) -> ApiError {
-    unprocessable(&format!("map: {element} does not contain declared merge key: {key}"))
+    match element {
+        Value::Object(_) => unclassed(format!(
+            "map: {} does not contain declared merge key: {key}",
+            go_text(element)
+        )),
+        other => unclassed(format!("expected a map, but received a {}", go_text(other))),
+    }
 }

@@ -3,16 +3,15 @@
 //! patched object or an error out. Checking the result against its type is the
 //! caller's next step.
 
+mod json;
 mod lists;
 mod strategic;
 
+pub use json::json_patch;
 pub use strategic::strategic_merge;
 
 use crate::{ApiError, FieldError, Value};
 use serde_json::json;
-
-/// As upstream: bounds the work one request may ask for.
-const MAX_OPERATIONS: usize = 10_000;
 
 /// The patch types by media type.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -35,39 +34,29 @@ impl PatchType {
     }
 }
 
-/// Applies a JSON patch. Either all operations take effect or none.
-pub fn json_patch(live: &mut Value, patch: &[u8]) -> Result<(), ApiError> {
-    let operations: Vec<json_patch::PatchOperation> =
-        serde_json::from_slice(patch).map_err(|e| ApiError::bad_request(format!("error decoding patch: {e}")))?;
-    if operations.len() > MAX_OPERATIONS {
-        return Err(ApiError::too_large(format!(
-            "The allowed maximum operations in a JSON patch is {MAX_OPERATIONS}, got {}",
-            operations.len()
-        )));
-    }
-    json_patch::patch(live, &operations).map_err(|e| unprocessable(&e.to_string()))
-}
-
 /// Applies a merge patch; null removes a member.
 pub fn merge_patch(live: &mut Value, patch: &Value) -> Result<(), ApiError> {
     if !patch.is_object() {
-        return Err(ApiError::bad_request(
-            "error decoding patch: a merge patch must be a JSON object",
-        ));
+        return Err(ApiError::bad_request("Invalid JSON Patch"));
     }
     json_patch::merge(live, patch);
     Ok(())
 }
 
-/// Upstream's answer to a patch that cannot be applied; why is in the cause.
-pub(crate) fn unprocessable(why: &str) -> ApiError {
+/// Upstream's answer to a JSON patch that cannot be applied; it does not say why.
+pub(crate) fn unprocessable() -> ApiError {
     let mut error = ApiError::new(
         422,
         "Invalid",
         "the server rejected our request due to an error in our request",
     );
-    error.details = Some(json!({"causes": [{"message": why}]}));
+    error.details = Some(json!({}));
     error
+}
+
+/// Faults of strategic merge patches that upstream does not class.
+fn unclassed(why: String) -> ApiError {
+    ApiError::new(500, "", why)
 }
 
 /// What a patch made of the object cannot be decoded, or has fields that strict

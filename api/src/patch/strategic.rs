@@ -4,7 +4,7 @@
 //! Source: <https://github.com/kubernetes/community/blob/main/contributors/devel/sig-api-machinery/strategic-merge-patch.md>.
 
 use super::lists::{self, ListPatch};
-use super::unprocessable;
+use super::unclassed;
 use crate::schema::{Field, Shape, Type};
 use crate::{ApiError, Value};
 use serde_json::Map;
@@ -17,9 +17,10 @@ const DELETE_PREFIX: &str = "$deleteFromPrimitiveList/";
 /// Merges `patch` into `live`, an object of type `ty`.
 pub fn strategic_merge(ty: &Type, live: &mut Value, patch: Value) -> Result<(), ApiError> {
     let Value::Object(patch) = patch else {
-        return Err(ApiError::bad_request(
-            "error decoding patch: a strategic merge patch must be a JSON object",
-        ));
+        let what = if patch.is_array() { "array" } else { "value" };
+        return Err(ApiError::bad_request(format!(
+            "json: cannot unmarshal {what} into Go value of type map[string]interface {{}}"
+        )));
     };
     let original = match live.take() {
         Value::Object(map) => map,
@@ -40,7 +41,7 @@ pub(super) fn merge_map(
             Some("replace") => return Ok(without_directives(patch)),
             Some("delete") => return Ok(Map::new()),
             Some("merge") => {}
-            _ => return Err(bad_directive(&directive)),
+            _ => return Err(bad_directive(&directive, &Value::Object(patch))),
         }
     }
     retain_keys(&mut original, &mut patch)?;
@@ -49,7 +50,7 @@ pub(super) fn merge_map(
         match key.strip_prefix(DELETE_PREFIX) {
             Some(list) => {
                 let Value::Array(gone) = value else {
-                    return Err(bad_list(&key));
+                    return Err(ApiError::bad_request("invalid patch format of primitive list"));
                 };
                 if let Some(Value::Array(items)) = original.get_mut(list) {
                     items.retain(|item| !gone.contains(item));
@@ -109,17 +110,15 @@ fn retain_keys(original: &mut Map<String, Value>, patch: &mut Map<String, Value>
     let Some(directive) = patch.remove(RETAIN_KEYS) else {
         return Ok(());
     };
-    let bad =
-        || ApiError::bad_request("invalid patch format of retainKeys list: every member of the patch must be in it");
     let Value::Array(names) = directive else {
-        return Err(bad());
+        return Err(ApiError::bad_request("invalid patch format of retainKeys"));
     };
     let kept = |key: &String| names.iter().any(|n| n.as_str() == Some(key));
     let named = |(key, value): (&String, &Value)| {
         value.is_null() || key.starts_with(DELETE_PREFIX) || key.starts_with(ORDER_PREFIX) || kept(key)
     };
     if !patch.iter().all(named) {
-        return Err(bad());
+        return Err(unclassed("patch content doesn't match retainKeys list".into()));
     }
     original.retain(|key, _| kept(key));
     Ok(())
@@ -135,7 +134,7 @@ fn merge_ordered_lists(
     let directives: Vec<String> = patch.keys().filter(|k| k.starts_with(ORDER_PREFIX)).cloned().collect();
     for directive in directives {
         let Some(Value::Array(order)) = patch.remove(&directive) else {
-            return Err(bad_list(&directive));
+            return Err(bad_order());
         };
         let name = &directive[ORDER_PREFIX.len()..];
         let field = ty.and_then(|t| t.field(name));
@@ -150,7 +149,7 @@ fn merge_ordered_lists(
                 _ => None,
             },
             Some(Value::Null) => continue,
-            Some(_) => return Err(bad_list(name)),
+            Some(_) => return Err(bad_order()),
             None => None,
         };
         if let Some(new) = &new {
@@ -189,12 +188,31 @@ fn without_directives(map: Map<String, Value>) -> Map<String, Value> {
     kept.filter_map(|(k, v)| drop_directives(v).map(|v| (k, v))).collect()
 }
 
-pub(super) fn bad_directive(directive: &Value) -> ApiError {
-    unprocessable(&format!(
-        "unknown patch type {directive}: $patch is replace, merge or delete"
+/// `holder` is what the directive stood in.
+pub(super) fn bad_directive(directive: &Value, holder: &Value) -> ApiError {
+    let mut holder = holder.clone();
+    holder[PATCH] = directive.clone();
+    unclassed(format!(
+        "unknown patch type: {} in map: {}",
+        go_text(directive),
+        go_text(&holder)
     ))
 }
 
-fn bad_list(key: &str) -> ApiError {
-    ApiError::bad_request(format!("invalid patch format: {key} must be a list"))
+fn bad_order() -> ApiError {
+    ApiError::bad_request("invalid patch format of setElementOrder list")
+}
+
+/// A value as Go prints it with `%v`: `map[a:1 b:[x y]]`.
+pub(super) fn go_text(value: &Value) -> String {
+    match value {
+        Value::Null => "<nil>".into(),
+        Value::String(text) => text.clone(),
+        Value::Array(items) => format!("[{}]", items.iter().map(go_text).collect::<Vec<_>>().join(" ")),
+        Value::Object(map) => {
+            let members: Vec<String> = map.iter().map(|(k, v)| format!("{k}:{}", go_text(v))).collect();
+            format!("map[{}]", members.join(" "))
+        }
+        other => other.to_string(),
+    }
 }

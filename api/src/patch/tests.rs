@@ -212,20 +212,70 @@ fn strategic_merges() {
 
 #[test]
 fn strategic_refuses() {
-    for (patch, code) in [
-        (json!({"containers": [{"image": "x"}]}), 422),
-        (json!({"containers": [{"name": "a", "$patch": "burn"}]}), 422),
-        (json!({"containers": [{"$patch": "delete"}]}), 422),
-        (json!({"$setElementOrder/containers": "a"}), 400),
+    for (patch, code, why) in [
+        (
+            json!({"containers": [{"image": "x", "args": ["a", 1]}]}),
+            500,
+            "map: map[args:[a 1] image:x] does not contain declared merge key: name",
+        ),
+        (
+            json!({"containers": [{"name": "a", "$patch": "burn"}]}),
+            500,
+            "unknown patch type: burn in map: map[$patch:burn name:a]",
+        ),
+        (
+            json!({"containers": [{"$patch": "delete"}]}),
+            500,
+            "map: map[$patch:delete] does not contain declared merge key: name",
+        ),
+        (
+            json!({"$setElementOrder/containers": "a"}),
+            400,
+            "invalid patch format of setElementOrder list",
+        ),
+        (
+            json!({"$deleteFromPrimitiveList/finalizers": "a"}),
+            400,
+            "invalid patch format of primitive list",
+        ),
         (
             json!({"$setElementOrder/containers": [{"name": "b"}], "containers": [{"name": "a"}]}),
-            400,
+            500,
+            "The order in patch list:\n[map[name:a]]\n doesn't match $setElementOrder list:\n[map[name:b]]\n",
         ),
-        (json!({"$retainKeys": ["hostname"], "nodeName": "x"}), 400),
-        (json!([]), 400),
+        (json!({"$retainKeys": "x"}), 400, "invalid patch format of retainKeys"),
+        (
+            json!({"$retainKeys": ["hostname"], "nodeName": "x"}),
+            500,
+            "patch content doesn't match retainKeys list",
+        ),
+        (
+            json!([]),
+            400,
+            "json: cannot unmarshal array into Go value of type map[string]interface {}",
+        ),
     ] {
         let error = strategic(POD_SPEC, json!({"containers": [{"name": "a"}]}), patch.clone()).expect_err("refused");
-        assert_eq!(error.code, code, "{patch}: {error}");
+        assert_eq!((error.code, error.message.as_str()), (code, why), "{patch}");
+    }
+}
+
+#[test]
+fn bombs_of_json_patches_are_refused() {
+    let doubling = r#"{"op":"copy","from":"/a","path":"/a/x"}"#;
+    let doubling = format!("[{}]", vec![doubling; 9_000].join(","));
+    let deeper: Vec<String> = (1..200)
+        .map(|i| {
+            let value = format!("{}1{}", r#"{"x":"#.repeat(100), "}".repeat(100));
+            format!(r#"{{"op":"add","path":"{}","value":{value}}}"#, "/x".repeat(100 * i))
+        })
+        .collect();
+    let deeper = format!(r#"[{{"op":"add","path":"/x","value":{{}}}},{}]"#, deeper.join(","));
+    for patch in [doubling, deeper] {
+        let mut live = json!({"a": {"b": "c"}});
+        let error = json_patch(&mut live, patch.as_bytes()).expect_err("refused");
+        assert_eq!(error.code, 422);
+        assert_eq!(live, json!({"a": {"b": "c"}}), "nothing happened");
     }
 }
 
@@ -241,6 +291,39 @@ fn json_patches() {
     )
     .expect_err("test fails");
     assert_eq!((error.code, error.reason.as_ref()), (422, "Invalid"));
+    assert_eq!(error.details, Some(json!({})));
+    json_patch(&mut live, br#"[{"op": "test", "path": "/a/nope", "value": null}]"#).expect("there is nothing");
+    for (patch, code, why) in [
+        (
+            "{}",
+            400,
+            "json: cannot unmarshal object into Go value of type jsonpatch.Patch",
+        ),
+        (
+            "[1]",
+            400,
+            "json: cannot unmarshal number into Go value of type jsonpatch.Operation",
+        ),
+        ("[", 400, "unexpected end of JSON input"),
+        (
+            r#"[{"op": "burn", "path": "/a"}]"#,
+            422,
+            "the server rejected our request due to an error in our request",
+        ),
+        (
+            r#"[{"op": "replace", "path": "/x/y", "value": 1}]"#,
+            422,
+            "the server rejected our request due to an error in our request",
+        ),
+        (
+            r#"[{"op": "remove", "path": "/x"}]"#,
+            422,
+            "the server rejected our request due to an error in our request",
+        ),
+    ] {
+        let error = json_patch(&mut live, patch.as_bytes()).expect_err(patch);
+        assert_eq!((error.code, error.message.as_str()), (code, why), "{patch}");
+    }
     assert_eq!(live, json!({"a": {"b": [2, 3]}}), "nothing happened");
     assert_eq!(json_patch(&mut live, b"{}").expect_err("no list").code, 400);
     let many = format!("[{}]", vec![r#"{"op":"test","path":"","value":1}"#; 10_001].join(","));
