@@ -5,6 +5,7 @@ use crate::admission::Dynamic;
 use crate::config::Config;
 use crate::documents::{Documents, Metrics};
 use crate::events::EventCache;
+use crate::flow::Flow;
 use crate::handler::{CreateArgs, Target};
 use crate::quota::Recounts;
 use crate::registry::{Catalog, DecodeCache, StoreObjects, built_in, encode, key_of, text_at};
@@ -42,6 +43,7 @@ pub struct ApiServer {
     pub(crate) decoded: DecodeCache,
     pub(crate) events: EventCache,
     pub(crate) aggregation: Aggregation,
+    pub(crate) flow: Flow,
     pub(crate) documents: Documents,
     pub(crate) metrics: Metrics,
     pub(crate) closing: CancellationToken,
@@ -63,6 +65,7 @@ impl ApiServer {
             decoded: DecodeCache::default(),
             events: EventCache::default(),
             aggregation: Aggregation::default(),
+            flow: Flow::default(),
             documents: Documents::default(),
             metrics: Metrics::default(),
             closing: CancellationToken::new(),
@@ -73,6 +76,7 @@ impl ApiServer {
         server.bootstrap().await?;
         server.start_keeping_services();
         server.start_aggregation().await?;
+        server.start_flow().await?;
         Ok(server)
     }
 

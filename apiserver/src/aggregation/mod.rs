@@ -34,7 +34,8 @@ use tokio::sync::Notify;
 #[derive(Default)]
 pub(crate) struct Aggregation {
     routes: ArcSwap<Vec<Arc<Remote>>>,
-    wake: Arc<Notify>,
+    /// Told when the kinds that this server answers are others.
+    pub wake: Arc<Notify>,
 }
 
 impl Aggregation {
@@ -61,10 +62,5 @@ impl Aggregation {
 
     pub fn routes(&self) -> Arc<Vec<Arc<Remote>>> {
         self.routes.load_full()
-    }
-
-    /// The kinds that this server answers are others now.
-    pub fn catalog_changed(&self) {
-        self.wake.notify_one();
     }
 }

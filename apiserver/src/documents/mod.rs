@@ -26,6 +26,9 @@ const MAJOR: &str = "1";
 const MINOR: &str = "36";
 const GIT_VERSION: &str = "v1.36.0+skiff";
 
+/// Where the state of priority and fairness is shown.
+const FLOW_PAGES: &str = "/debug/api_priority_and_fairness/";
+
 /// Documents that were asked for once, until what they tell of changes.
 #[derive(Default)]
 pub(crate) struct Documents {
@@ -80,6 +83,9 @@ impl ApiServer {
     pub(crate) async fn document(&self, call: &ServerCall) -> Result<Response<ApiBody>, ApiError> {
         let path = call.info.path.trim_end_matches('/');
         let accept = call.header(header::ACCEPT);
+        if let Some(page) = path.strip_prefix(FLOW_PAGES).and_then(|name| self.flow.page(name)) {
+            return respond::bytes(200, "text/plain; charset=utf-8", Bytes::from(page), &[], false);
+        }
         let of_group = match path {
             "/api" | "/apis" => None,
             _ => self.group_document(call, path),

@@ -10,6 +10,7 @@
 
 mod apply;
 mod create;
+mod deadline;
 mod delete;
 mod identity;
 mod list;

@@ -1,5 +1,6 @@
 //! From a request's parts to the verb that answers it.
 
+use super::deadline;
 use super::identity::{Peer, ServerCall};
 use super::served::{Served, served};
 use crate::body::ApiBody;
@@ -140,10 +141,13 @@ impl ApiServer {
         let options = QueryOptions::parse(&query);
         let info = parse_info(&parts.method, path, options.watch, options.name_selected())
             .ok_or_else(|| ApiError::bad_request("the request path cannot be read"))?;
-        if let Err(refused) = self.authorize(&user, &info, &options) {
-            let accept = parts.headers.get(header::ACCEPT).and_then(|v| v.to_str().ok());
-            return Ok(respond::refused(&refused, accept.unwrap_or("")));
-        }
+        let entered = match self.enter(&user, &info, &options).await {
+            Ok(entered) => entered,
+            Err(refused) => return Ok(refused),
+        };
+        let accept = parts.headers.get(header::ACCEPT).and_then(|v| v.to_str().ok());
+        let accept = accept.unwrap_or("").to_string();
+        let limit = deadline::of(&info, &query)?;
         let call = ServerCall {
             info,
             options,
@@ -154,6 +158,17 @@ impl ApiServer {
             body,
             upgrade,
         };
+        let outcome = deadline::within(limit, Box::pin(self.admitted(call))).await;
+        let mut response = outcome.unwrap_or_else(|error| respond::error(&error, &accept));
+        entered.mark(&mut response);
+        Ok(response)
+    }
+
+    /// Answers a request whose turn it is.
+    async fn admitted(self: &Arc<Self>, call: ServerCall) -> Result<Response<ApiBody>, ApiError> {
+        if let Err(refused) = self.authorize(&call.user, &call.info, &call.options) {
+            return Ok(respond::refused(&refused, call.header(header::ACCEPT)));
+        }
         if let Some(remote) = self.aggregation.find(&call.info.path) {
             return Ok(self.forward_remote(call, &remote).await);
         }
