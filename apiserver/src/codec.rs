@@ -223,6 +223,10 @@ impl Patch {
         }
     }
 
+    pub fn is_strategic(&self) -> bool {
+        matches!(self, Self::Strategic(_))
+    }
+
     /// Applies it to an object in the given version of the kind.
     pub fn apply(&self, kind: &Kind, version: &str, object: &mut Value) -> Result<(), ApiError> {
         self.apply_as((kind.group, version, kind.kind), object)

@@ -129,7 +129,7 @@ impl ApiServer {
     }
 
     /// Who may patch may not therefore create.
-    fn may_create(&self, call: &ServerCall) -> Result<(), ApiError> {
+    pub(super) fn may_create(&self, call: &ServerCall) -> Result<(), ApiError> {
         let objects = self.objects(self.store.snapshot());
         let attributes = Attributes {
             user: &call.user,

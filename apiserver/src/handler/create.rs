@@ -7,7 +7,10 @@ use super::write::commit_entry;
 use crate::admission::{Asked, write_options};
 use crate::body::ApiBody;
 use crate::codec;
-use crate::registry::{StoreObjects, encode, generate_name, key_of, new_metadata, stamp_metadata, text_at};
+use crate::registry::{
+    StoreObjects, decode, deletion_timestamp, encode, generate_name, key_of, new_metadata, split_key, stamp_metadata,
+    text_at,
+};
 use crate::respond;
 use crate::server::ApiServer;
 use http::Response;
@@ -15,7 +18,7 @@ use serde_json::Value;
 use skiff_access::{Operation, UserInfo};
 use skiff_api::ApiError;
 use skiff_kinds::Kind;
-use skiff_store::{Compare, Entry, Op, Snapshot, Txn};
+use skiff_store::{Compare, Entry, Op, OpResult, Snapshot, Txn};
 use std::sync::Arc;
 
 /// Generated names tried before giving up, as upstream.
@@ -134,10 +137,10 @@ impl ApiServer {
             warnings.truncate(said);
             match self.try_create(args, object, snapshot, warnings).await? {
                 Attempt::Stored(entry) => return Ok(entry),
-                Attempt::Taken(name) => {
+                Attempt::Taken(entry) => {
                     tries += 1;
                     if !generated || tries >= GENERATED_TRIES_MAX {
-                        return Err(ApiError::already_exists(kind.group, kind.plural, &name));
+                        return Err(taken(kind, &entry, !base.is_empty()));
                     }
                 }
                 Attempt::CompanionLost => {}
@@ -157,13 +160,13 @@ impl ApiServer {
         warnings: &mut Vec<String>,
     ) -> Result<Attempt, ApiError> {
         let kind = args.kind;
-        let (key, txn, record, name) = {
+        let (key, txn, record) = {
             let objects = self.objects(snapshot);
             self.check_new(args, &mut object, &objects, warnings).await?;
             let name = text_at(&object, &["metadata", "name"]).to_string();
             let key = key_of(kind, args.namespace, &name);
-            if objects.snapshot.get(&key).is_some() {
-                return Ok(Attempt::Taken(name));
+            if let Some(entry) = objects.snapshot.get(&key) {
+                return Ok(Attempt::Taken(entry));
             }
             let (compare, ops) = self.companions(kind, None, Some(&mut object), &objects)?;
             let record = encode(kind, &object)?;
@@ -177,7 +180,7 @@ impl ApiServer {
                 key: key.clone(),
                 record: record.clone(),
             });
-            (key, txn, record, name)
+            (key, txn, record)
         };
         if args.dry_run {
             let entry = Entry {
@@ -193,11 +196,9 @@ impl ApiServer {
         if result.succeeded {
             return Ok(Attempt::Stored(commit_entry(&key, record, None, &result)));
         }
-        let taken = matches!(result.results.first(), Some(skiff_store::OpResult::Got(Some(_))));
-        Ok(if taken {
-            Attempt::Taken(name)
-        } else {
-            Attempt::CompanionLost
+        Ok(match result.results.into_iter().next() {
+            Some(OpResult::Got(Some(entry))) => Attempt::Taken(entry),
+            _ => Attempt::CompanionLost,
         })
     }
 
@@ -230,10 +231,26 @@ impl ApiServer {
 
 enum Attempt {
     Stored(Arc<Entry>),
-    /// The name is in use.
-    Taken(String),
+    /// The name is this object's.
+    Taken(Arc<Entry>),
     /// An address or port was taken meanwhile.
     CompanionLost,
+}
+
+/// 409 of a name that is in use; `named_by_base` says that the server may have made it up.
+fn taken(kind: &Kind, entry: &Entry, named_by_base: bool) -> ApiError {
+    let (_, name) = split_key(kind, &entry.key);
+    let mut error = ApiError::already_exists(kind.group, kind.plural, name);
+    if named_by_base {
+        error.message += ", the server was not able to generate a unique name for the object";
+        if let Some(details) = &mut error.details {
+            details["retryAfterSeconds"] = 1.into();
+        }
+    }
+    if decode(entry, entry.mod_revision).is_ok_and(|object| deletion_timestamp(&object).is_some()) {
+        error.message = format!("object is being deleted: {}", error.message);
+    }
+    error
 }
 
 /// Namespace and resourceVersion that a body may carry.

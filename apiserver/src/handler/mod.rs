@@ -12,6 +12,7 @@ mod apply;
 mod create;
 mod deadline;
 mod delete;
+mod deletion;
 mod identity;
 mod list;
 mod patch;
@@ -25,7 +26,7 @@ mod write;
 
 pub(crate) use apply::applier;
 pub(crate) use create::CreateArgs;
-pub(crate) use delete::{DeleteOptions, merge_body};
+pub(crate) use deletion::DeleteOptions;
 pub(crate) use identity::{Peer, ServerCall};
 pub(crate) use route::Target;
 pub(crate) use tracking::{FieldWriter, manager_of};

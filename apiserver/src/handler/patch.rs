@@ -17,7 +17,7 @@ use skiff_api::{ApiError, FieldError};
 
 impl ApiServer {
     pub(crate) async fn patch(&self, call: &ServerCall, target: &Target) -> Result<Response<ApiBody>, ApiError> {
-        if call.options.force && !codec::is_apply(call.header(http::header::CONTENT_TYPE)) {
+        if call.options.force_given && !codec::is_apply(call.header(http::header::CONTENT_TYPE)) {
             let error = FieldError::forbidden("force", "may not be specified for non-apply patch");
             return Err(bad_options(call, &error));
         }
@@ -55,7 +55,11 @@ impl ApiServer {
             let mut seen = codec::to_version(copy, kind, target.version);
             patch.apply(kind, target.version, &mut seen)?;
             warnings.clear();
-            let new = codec::check_object(seen, kind, target.version, validation, &mut warnings)?;
+            let new = codec::check_object(seen, kind, target.version, validation, &mut warnings).map_err(|error| {
+                let mut made = codec::to_version(Value::clone(&old), kind, target.version);
+                let shown = !patch.is_strategic() && patch.apply(kind, target.version, &mut made).is_ok();
+                unreadable(error, shown.then_some(&made), &call.body)
+            })?;
             let change = self.updated(&args, new, &old, &objects, &mut warnings).await?;
             if let Some(written) = writing.write(change).await? {
                 break written;
@@ -69,6 +73,21 @@ impl ApiServer {
             false,
         )
     }
+}
+
+/// 422 of a patch that makes what the kind cannot be: of a merge or JSON patch
+/// upstream shows what it makes, of a strategic one the patch.
+fn unreadable(error: ApiError, made: Option<&Value>, patch: &[u8]) -> ApiError {
+    if error.code != 400 {
+        return error;
+    }
+    let shown = match made {
+        Some(made) => made.to_string(),
+        None => String::from_utf8_lossy(patch).into_owned(),
+    };
+    let (_, why) = error.message.split_once(" cannot be handled as a ").unwrap_or_default();
+    let why = why.split_once(": ").map_or(error.message.as_str(), |(_, why)| why);
+    ApiError::invalid("", "", "", &[FieldError::invalid("patch", &shown.into(), why)])
 }
 
 /// A copy of an object less its managedFields.

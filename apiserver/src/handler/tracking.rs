@@ -131,7 +131,6 @@ impl Versions for KindVersions<'_> {
 pub(crate) fn manager_of(call: &ServerCall) -> Result<String, ApiError> {
     let asked = &call.options.field_manager;
     if !asked.is_empty() {
-        check_manager(call, asked)?;
         return Ok(asked.clone());
     }
     let agent = call.header(header::USER_AGENT);
@@ -163,18 +162,6 @@ fn component(user: &UserInfo) -> &'static str {
     } else {
         "unknown"
     }
-}
-
-fn check_manager(call: &ServerCall, manager: &str) -> Result<(), ApiError> {
-    let path = "fieldManager";
-    let error = if manager.len() > MANAGER_BYTES_MAX {
-        FieldError::too_long(path, MANAGER_BYTES_MAX)
-    } else if manager.chars().any(char::is_control) {
-        FieldError::invalid(path, &manager.into(), "should only contain printable characters")
-    } else {
-        return Ok(());
-    };
-    Err(bad_options(call, &error))
 }
 
 /// 422 about the query's options.

@@ -9,30 +9,45 @@ use super::write::{Change, Written};
 use crate::admission::{Asked, write_options};
 use crate::body::ApiBody;
 use crate::codec;
-use crate::registry::{StoreObjects, check_preconditions, finished, text_at, update_metadata};
+use crate::registry::{StoreObjects, deletion_timestamp, finalizers, finished, metadata_mut, text_at, update_metadata};
+use crate::request::parse_revision;
 use crate::respond;
 use crate::server::ApiServer;
 use http::Response;
 use serde_json::Value;
 use skiff_access::{Operation, UserInfo};
 use skiff_api::apply::keep_times;
-use skiff_api::{ApiError, FieldError};
+use skiff_api::{ApiError, FieldError, FieldErrorKind};
+use skiff_kinds::Kind;
 
 /// Kinds whose objects an update may create, as upstream's strategies say.
-const CREATE_ON_UPDATE: [(&str, &str); 4] = [
+const CREATE_ON_UPDATE: [(&str, &str); 10] = [
     ("coordination.k8s.io", "leases"),
     ("", "events"),
     ("", "endpoints"),
     ("", "limitranges"),
+    ("", "services"),
+    ("node.k8s.io", "runtimeclasses"),
+    ("rbac.authorization.k8s.io", "roles"),
+    ("rbac.authorization.k8s.io", "rolebindings"),
+    ("rbac.authorization.k8s.io", "clusterroles"),
+    ("rbac.authorization.k8s.io", "clusterrolebindings"),
 ];
-/// Kinds whose updates must name a resourceVersion.
-const CONDITIONAL_UPDATE: [(&str, &str); 6] = [
+/// Kinds whose updates must name a resourceVersion; so must those of custom resources.
+const CONDITIONAL_UPDATE: [(&str, &str); 13] = [
     ("coordination.k8s.io", "leases"),
     ("policy", "poddisruptionbudgets"),
     ("apiextensions.k8s.io", "customresourcedefinitions"),
     ("apiregistration.k8s.io", "apiservices"),
     ("storage.k8s.io", "csinodes"),
+    ("storage.k8s.io", "csidrivers"),
+    ("storage.k8s.io", "volumeattachments"),
     ("node.k8s.io", "runtimeclasses"),
+    ("admissionregistration.k8s.io", "mutatingwebhookconfigurations"),
+    ("admissionregistration.k8s.io", "validatingwebhookconfigurations"),
+    ("admissionregistration.k8s.io", "validatingadmissionpolicies"),
+    ("admissionregistration.k8s.io", "validatingadmissionpolicybindings"),
+    ("admissionregistration.k8s.io", "mutatingadmissionpolicies"),
 ];
 
 /// What an update or patch needs besides the object.
@@ -76,18 +91,7 @@ impl ApiServer {
         let mut warnings = Vec::new();
         let object = codec::decode_object(call, kind, target.version, &mut warnings)?;
         let name = &call.info.name;
-        let given = text_at(&object, &["metadata", "name"]);
-        if given != name {
-            return Err(ApiError::bad_request(format!(
-                "the name of the object ({given}) does not match the name on the URL ({name})"
-            )));
-        }
-        let given = text_at(&object, &["metadata", "namespace"]);
-        if kind.namespaced && !given.is_empty() && given != call.info.namespace {
-            return Err(ApiError::bad_request(
-                "the namespace of the object does not match the namespace on the URL",
-            ));
-        }
+        check_place(kind, &object, &call.info.namespace, name)?;
         let manager = manager_of(call)?;
         let options = write_options(call, "UpdateOptions");
         let args = UpdateArgs {
@@ -103,11 +107,18 @@ impl ApiServer {
         };
         let outcome = self.replace(&args, &object, &mut warnings).await;
         let (written, code) = match outcome {
+            Err(error) if error.code == 404 && !text_at(&object, &["metadata", "uid"]).is_empty() => {
+                let uid = text_at(&object, &["metadata", "uid"]);
+                return Err(other_uid(kind, &call.info.namespace, name, uid, ""));
+            }
             Err(error)
                 if error.code == 404
                     && target.sub.is_none()
                     && CREATE_ON_UPDATE.contains(&(kind.group, kind.plural)) =>
             {
+                self.may_create(call)?;
+                let mut object = object;
+                metadata_mut(&mut object)?.remove("resourceVersion");
                 let options = write_options(call, "CreateOptions");
                 let args = CreateArgs {
                     kind,
@@ -162,8 +173,11 @@ impl ApiServer {
         warnings: &mut Vec<String>,
     ) -> Result<Change, ApiError> {
         let kind = &*args.target.kind;
+        if args.patch {
+            check_place(kind, &new, args.namespace, args.name)?;
+        }
         check_version(args, &new, old)?;
-        let errors = changed_identity(&new, old);
+        let errors = refused_metadata(&new, old);
         if !errors.is_empty() {
             return Err(ApiError::invalid(kind.group, kind.kind, args.name, &errors));
         }
@@ -223,30 +237,102 @@ impl ApiServer {
     }
 }
 
+/// An object lies where its path says.
+fn check_place(kind: &Kind, object: &Value, namespace: &str, name: &str) -> Result<(), ApiError> {
+    let given = text_at(object, &["metadata", "namespace"]);
+    if kind.namespaced && !given.is_empty() && given != namespace {
+        return Err(ApiError::bad_request(
+            "the namespace of the provided object does not match the namespace sent on the request",
+        ));
+    }
+    match text_at(object, &["metadata", "name"]) {
+        "" => Err(ApiError::bad_request(format!(
+            "the name of the object ({name} based on URL) was undeterminable: name must be provided"
+        ))),
+        given if given != name => Err(ApiError::bad_request(format!(
+            "the name of the object ({given}) does not match the name on the URL ({name})"
+        ))),
+        _ => Ok(()),
+    }
+}
+
+/// 409: the object that is meant is another one, in the words of upstream's storage.
+fn other_uid(kind: &Kind, namespace: &str, name: &str, asked: &str, current: &str) -> ApiError {
+    let place = if kind.namespaced {
+        format!("{namespace}/{name}")
+    } else {
+        name.to_string()
+    };
+    ApiError::conflict(
+        kind.group,
+        kind.plural,
+        name,
+        &format!(
+            "StorageError: invalid object, Code: 4, Key: /registry/{}/{place}, ResourceVersion: 0, AdditionalErrorMsg: \
+             Precondition failed: UID in precondition: {asked}, UID in object meta: {current}",
+            kind.plural
+        ),
+    )
+}
+
 fn check_version(args: &UpdateArgs<'_>, new: &Value, old: &Value) -> Result<(), ApiError> {
     let kind = &*args.target.kind;
+    let (uid, current) = (text_at(new, &["metadata", "uid"]), text_at(old, &["metadata", "uid"]));
+    if !uid.is_empty() && uid != current && !args.patch {
+        return Err(other_uid(kind, args.namespace, args.name, uid, current));
+    }
     let asked = text_at(new, &["metadata", "resourceVersion"]);
     if matches!(asked, "" | "0") {
-        if !args.patch && CONDITIONAL_UPDATE.contains(&(kind.group, kind.plural)) {
+        let conditional = kind.custom.is_some() || CONDITIONAL_UPDATE.contains(&(kind.group, kind.plural));
+        if conditional && !args.patch {
             let error = FieldError {
                 field: "metadata.resourceVersion".into(),
-                kind: skiff_api::FieldErrorKind::Invalid,
-                detail: "Invalid value: 0: must be specified for an update".into(),
+                kind: FieldErrorKind::Invalid,
+                detail: "Invalid value: 0x0: must be specified for an update".into(),
             };
-            return Err(ApiError::invalid(kind.group, kind.kind, args.name, &[error]));
+            // Upstream names the resource here, where it names the kind elsewhere.
+            return Err(ApiError::invalid(kind.group, kind.plural, args.name, &[error]));
         }
-    } else if asked.parse::<u64>().is_err() {
-        let error = FieldError::invalid(
-            "metadata.resourceVersion",
-            &asked.into(),
-            "must be a number that the server gave",
-        );
-        return Err(ApiError::invalid(kind.group, kind.kind, args.name, &[error]));
+    } else if let Err(error) = parse_revision(asked) {
+        return Err(error);
     } else if asked != text_at(old, &["metadata", "resourceVersion"]) {
         return Err(ApiError::modified(kind.group, kind.plural, args.name));
     }
-    let uid = new["metadata"]["uid"].as_str();
-    check_preconditions(kind, args.name, old, uid, None)
+    Ok(())
+}
+
+/// What an update may not do to the metadata; the rest of what it may not is undone.
+fn refused_metadata(new: &Value, old: &Value) -> Vec<FieldError> {
+    let mut errors = Vec::new();
+    if deletion_timestamp(old).is_some() {
+        let had = finalizers(old);
+        let mut added: Vec<&str> = finalizers(new).into_iter().filter(|f| !had.contains(f)).collect();
+        added.sort_unstable();
+        added.dedup();
+        if !added.is_empty() {
+            let shown: Vec<String> = added.iter().map(|f| format!("{f:?}")).collect();
+            errors.push(FieldError::forbidden(
+                "metadata.finalizers",
+                &format!(
+                    "no new finalizers can be added if the object is being deleted, found new finalizers []string{{{}}}",
+                    shown.join(", ")
+                ),
+            ));
+        }
+    }
+    for key in ["uid", "deletionTimestamp", "deletionGracePeriodSeconds"] {
+        let (new, old) = (&new["metadata"][key], &old["metadata"][key]);
+        // A deletion that has begun cannot be taken back, and asking for it is no error.
+        let kept = new.is_null() || new == "" || (key != "uid" && !old.is_null());
+        if !kept && new != old {
+            errors.push(FieldError::invalid(
+                format!("metadata.{key}"),
+                new,
+                "field is immutable",
+            ));
+        }
+    }
+    errors
 }
 
 /// Fields of the metadata that an update names and may not change.

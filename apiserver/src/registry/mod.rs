@@ -15,5 +15,6 @@ pub use meta::{
     check_preconditions, deletion_timestamp, finalizers, finished, generate_name, new_metadata, stamp_metadata, text_at,
     update_metadata,
 };
+pub(crate) use meta::metadata_mut;
 pub use objects::{DecodeCache, StoreObjects};
 pub use record::{decode, encode, list_item, list_item_length, spliced, type_prefix};

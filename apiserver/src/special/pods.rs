@@ -62,14 +62,9 @@ impl ApiServer {
             &mut warnings,
         )
         .await?;
-        let mut options = crate::handler::DeleteOptions {
-            dry_run: call.options.dry_run,
-            admitted: true,
-            ..Default::default()
-        };
-        if eviction["deleteOptions"].is_object() {
-            crate::handler::merge_body(&mut options, &eviction["deleteOptions"])?;
-        }
+        let mut options = crate::handler::DeleteOptions::of_body(&eviction["deleteOptions"])?;
+        options.dry_run |= call.options.dry_run;
+        options.admitted = true;
         let given = text_at(&eviction, &["metadata", "name"]);
         if !given.is_empty() && given != call.info.name {
             return Err(ApiError::bad_request(format!(
