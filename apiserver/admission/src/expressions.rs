@@ -70,7 +70,12 @@ fn required(names: &[&str]) -> Vec<Field> {
 
 fn request_type() -> DeclType {
     let gvk = || object("kubernetes.GroupVersionKind", required(&["group", "version", "kind"]));
-    let gvr = || object("kubernetes.GroupVersionResource", required(&["group", "version", "resource"]));
+    let gvr = || {
+        object(
+            "kubernetes.GroupVersionResource",
+            required(&["group", "version", "resource"]),
+        )
+    };
     let user = object(
         "kubernetes.UserInfo",
         vec![
@@ -116,14 +121,22 @@ fn namespace_type() -> DeclType {
     ]);
     let mut condition = required(&["status", "type", "message", "reason"]);
     condition.push(field("lastTransitionTime", time(), true));
-    let conditions = DeclType::list(object("kubernetes.NamespaceCondition", condition), None, ListSemantics::Atomic);
+    let conditions = DeclType::list(
+        object("kubernetes.NamespaceCondition", condition),
+        None,
+        ListSemantics::Atomic,
+    );
     let mut status = required(&["phase"]);
     status.push(field("conditions", conditions, true));
     object(
         "kubernetes.Namespace",
         vec![
             field("metadata", object("kubernetes.NamespaceMetadata", metadata), true),
-            field("spec", object("kubernetes.NamespaceSpec", vec![field("finalizers", texts(), true)]), true),
+            field(
+                "spec",
+                object("kubernetes.NamespaceSpec", vec![field("finalizers", texts(), true)]),
+                true,
+            ),
             field("status", object("kubernetes.NamespaceStatus", status), true),
         ],
     )
@@ -168,6 +181,18 @@ pub(crate) struct Variables<'a> {
 }
 
 impl<'a> Variables<'a> {
+    /// The same of another object, which may be gone sooner.
+    pub fn about<'b>(&self, object: &'b Json) -> Variables<'b>
+    where
+        'a: 'b,
+    {
+        Variables {
+            object,
+            resource: self.resource.clone(),
+            ..*self
+        }
+    }
+
     pub fn bind(&self) -> Bindings<'a> {
         let mut bindings = Bindings::new();
         bindings

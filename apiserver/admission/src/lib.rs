@@ -6,21 +6,25 @@
 //!                                      review ─> AdmissionReview ─(the server calls)─> Verdict
 //! ```
 
+mod check;
 mod conditions;
 mod expressions;
 mod hook;
 mod matching;
+mod mutate;
 mod params;
 mod policy;
 mod request;
 mod review;
 mod validate;
 
-pub use hook::{FailurePolicy, Hook, hooks};
+pub use check::expression_errors;
 pub use conditions::Conditions;
+pub use hook::{FailurePolicy, Hook, hooks};
 pub use matching::{Constraints, Rule};
+pub use mutate::{Invocation, Merge, Mutations, PolicyFailure, invocations, mutating_policies, mutation_refusal};
 pub use params::{ParamKind, ParamSource};
 pub use policy::{Policy, Validations, validating_policies};
 pub use request::{Form, Gvk, Gvr, Objects, Request};
 pub use review::{ReviewVersion, Verdict, denied, dry_run_unsupported, read_answer, review};
-pub use validate::{Findings, World, validate};
+pub use validate::{Findings, Shown, World, forms_met, validate};

@@ -21,8 +21,32 @@ pub struct World<'a> {
     pub cluster: &'a dyn Cluster,
     pub params: &'a dyn ParamSource,
     pub authorizer: &'a (dyn Authorizer + 'a),
-    /// The object as a form shows it; the caller converts.
-    pub shown: &'a (dyn Fn(&Form<'_>, &Value) -> Value + Sync),
+}
+
+/// The objects of a request as one of its forms shows them; the caller converts.
+#[derive(Debug)]
+pub struct Shown<'a> {
+    pub form: Form<'a>,
+    pub object: Value,
+    pub old: Value,
+}
+
+/// The forms in which policies want the objects of a request.
+pub fn forms_met<'r, T>(
+    policies: &[Policy<T>],
+    request: &Request<'r>,
+    objects: Objects<'_>,
+    cluster: &dyn Cluster,
+) -> Vec<Form<'r>> {
+    let mut forms: Vec<Form<'r>> = Vec::new();
+    for policy in policies {
+        if let Ok(Some(form)) = policy.constraints.meets(request, objects, cluster)
+            && !forms.contains(&form)
+        {
+            forms.push(form);
+        }
+    }
+    forms
 }
 
 /// What came of it all.
@@ -53,7 +77,11 @@ impl Findings {
         let denied = self.denied.first()?;
         let resource = request.form.resource;
         let mut error = ApiError::forbidden(resource.group, resource.resource, name, &denied.message);
-        let reason = if denied.reason.is_empty() { "Invalid" } else { &denied.reason };
+        let reason = if denied.reason.is_empty() {
+            "Invalid"
+        } else {
+            &denied.reason
+        };
         error.code = match reason {
             "Forbidden" => 403,
             "Unauthorized" => 401,
@@ -76,11 +104,12 @@ impl Findings {
     }
 }
 
-/// Asks every policy that the request meets.
+/// Asks every policy that the request meets. `shown` has the forms of [`forms_met`].
 pub fn validate(
     policies: &[Policy<Validations>],
     request: &Request<'_>,
     objects: Objects<'_>,
+    shown: &[Shown<'_>],
     world: &World<'_>,
 ) -> Result<Findings, ApiError> {
     let mut findings = Findings::default();
@@ -94,12 +123,19 @@ pub fn validate(
                 continue;
             }
         };
-        if let Some(kind) = policy.param_kind.as_ref().filter(|kind| world.params.namespaced(kind).is_none()) {
+        if let Some(kind) = policy
+            .param_kind
+            .as_ref()
+            .filter(|kind| world.params.namespaced(kind).is_none())
+        {
             let why = format!("failed to find resource referenced by paramKind: '{kind}'");
             misconfigured(&mut findings, policy, None, &why);
             continue;
         }
-        ask(policy, request, &form, objects, world, &mut findings)?;
+        let Some(shown) = shown.iter().find(|shown| shown.form == form) else {
+            continue;
+        };
+        ask(policy, request, shown, objects, world, &mut findings)?;
     }
     Ok(findings)
 }
@@ -115,7 +151,7 @@ fn misconfigured(findings: &mut Findings, policy: &Policy<Validations>, binding:
 fn ask(
     policy: &Policy<Validations>,
     request: &Request<'_>,
-    form: &Form<'_>,
+    shown: &Shown<'_>,
     objects: Objects<'_>,
     world: &World<'_>,
     findings: &mut Findings,
@@ -123,9 +159,12 @@ fn ask(
     let mut seen = None;
     let mut annotations: Vec<(String, Vec<String>)> = Vec::new();
     for binding in &policy.bindings {
-        let met = binding.constraints.as_ref().map_or(Ok(Some(request.form)), |constraints| {
-            constraints.meets(request, objects, world.cluster)
-        });
+        let met = binding
+            .constraints
+            .as_ref()
+            .map_or(Ok(Some(request.form)), |constraints| {
+                constraints.meets(request, objects, world.cluster)
+            });
         match met {
             Ok(Some(_)) => {}
             Ok(None) => continue,
@@ -147,20 +186,15 @@ fn ask(
                 continue;
             }
         };
-        let (shown, old, asked, namespace) = match &mut seen {
+        let (asked, namespace) = match &mut seen {
             Some(seen) => seen,
-            seen => seen.insert((
-                (world.shown)(form, objects.object),
-                (world.shown)(form, objects.old),
-                request_value(request, form),
-                namespace(request, world)?,
-            )),
+            seen => seen.insert((request_value(request, &shown.form), namespace(request, world)?)),
         };
         for param in &found {
             let variables = Variables {
                 request: asked,
-                object: shown,
-                old,
+                object: &shown.object,
+                old: &shown.old,
                 params: param,
                 namespace,
                 authorizer: world.authorizer,
@@ -232,10 +266,8 @@ type Notes = Vec<(String, Result<String, String>)>;
 
 /// All validations of a policy over one set of variables; `None` where one holds.
 fn evaluate(policy: &Policy<Validations>, variables: &Variables<'_>) -> (Vec<Option<Decision>>, Notes) {
-    let fault = |message: String| (policy.failure_policy == FailurePolicy::Fail).then_some(Decision {
-        reason: None,
-        message,
-    });
+    let fault =
+        |message: String| (policy.failure_policy == FailurePolicy::Fail).then_some(Decision { reason: None, message });
     match policy.conditions.hold(variables, policy.failure_policy) {
         Ok(true) => {}
         Ok(false) => return (Vec::new(), Vec::new()),
@@ -264,7 +296,14 @@ fn evaluate(policy: &Policy<Validations>, variables: &Variables<'_>) -> (Vec<Opt
             Ok(value) if value.as_bool() == Some(true) => None,
             Ok(_) => match message(rule, &bindings, &mut budget, &mut spent) {
                 Ok(message) => Some(Decision {
-                    reason: Some(if rule.reason.is_empty() { "Invalid" } else { &rule.reason }.to_string()),
+                    reason: Some(
+                        if rule.reason.is_empty() {
+                            "Invalid"
+                        } else {
+                            &rule.reason
+                        }
+                        .to_string(),
+                    ),
                     message,
                 }),
                 Err(why) => fault(why),

@@ -7,12 +7,12 @@ use crate::registry::StoreObjects;
 use crate::webhook::{Webhook, WebhookClient};
 use arc_swap::ArcSwap;
 use skiff_access::Objects;
-use skiff_admission::{Hook, Policy, Validations, hooks, validating_policies};
+use skiff_admission::{Hook, Mutations, Policy, Validations, hooks, mutating_policies, validating_policies};
 use std::sync::Arc;
 
 /// Everything that configures admission lies below here.
 const CONFIGURATIONS: &[u8] = b"/registry/admissionregistration.k8s.io/";
-const GROUP: &str = "admissionregistration.k8s.io";
+pub(super) const GROUP: &str = "admissionregistration.k8s.io";
 
 /// A webhook and the way to it.
 pub(super) struct Called {
@@ -28,6 +28,7 @@ pub(super) struct Configured {
     pub mutating: Vec<Called>,
     pub validating: Vec<Called>,
     pub policies: Vec<Policy<Validations>>,
+    pub mutations: Vec<Policy<Mutations>>,
 }
 
 impl Configured {
@@ -44,6 +45,10 @@ impl Configured {
             revision,
             mutating: called("mutatingwebhookconfigurations"),
             validating: called("validatingwebhookconfigurations"),
+            mutations: mutating_policies(
+                &objects.list(GROUP, "mutatingadmissionpolicies", ""),
+                &objects.list(GROUP, "mutatingadmissionpolicybindings", ""),
+            ),
             policies: validating_policies(
                 &objects.list(GROUP, "validatingadmissionpolicies", ""),
                 &objects.list(GROUP, "validatingadmissionpolicybindings", ""),
@@ -52,7 +57,7 @@ impl Configured {
     }
 
     pub fn mutates(&self) -> bool {
-        !self.mutating.is_empty()
+        !self.mutating.is_empty() || !self.mutations.is_empty()
     }
 
     pub fn validates(&self) -> bool {

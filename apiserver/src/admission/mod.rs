@@ -19,10 +19,11 @@ use crate::codec::Gvk;
 use crate::handler::{ServerCall, Target};
 use crate::registry::StoreObjects;
 use crate::server::ApiServer;
-use hooks::Configured;
+use hooks::GROUP;
 use serde_json::Value;
 use skiff_access::{AdmissionRequest, Admitted, Operation, UserInfo};
 use skiff_admission::{Form, Request};
+use skiff_api::FieldError;
 use skiff_kinds::Kind;
 use webhooks::Rounds;
 
@@ -67,51 +68,23 @@ impl ApiServer {
         let before = object["metadata"].get("managedFields").cloned();
         let equivalents = forms::equivalents(asked, &objects.catalog);
         let request = asked.dynamic(&equivalents);
-        let mut rounds = Rounds::default();
-        Box::pin(self.mutate_dynamic(
-            &configured,
-            asked,
-            &request,
-            object,
-            old,
-            objects,
-            warnings,
-            &mut rounds,
-        ))
-        .await?;
-        if rounds.wanted {
-            rounds.again = true;
-            self.mutate_built_in(asked, object, old, objects, warnings)?;
-            Box::pin(self.mutate_dynamic(
-                &configured,
-                asked,
-                &request,
-                object,
-                old,
-                objects,
-                warnings,
-                &mut rounds,
-            ))
-            .await?;
+        let mut rounds = [Rounds::default(), Rounds::default()];
+        for again in [false, true] {
+            if again {
+                if !rounds.iter().any(|rounds| rounds.wanted) {
+                    break;
+                }
+                self.mutate_built_in(asked, object, old, objects, warnings)?;
+            }
+            rounds.iter_mut().for_each(|rounds| rounds.again = again);
+            let [of_policies, of_webhooks] = &mut rounds;
+            Box::pin(self.mutate_by_policies(&configured, asked, &request, object, old, objects, of_policies)).await?;
+            let hooks = &configured.mutating;
+            Box::pin(self.mutate_by_webhooks(hooks, asked, &request, object, old, objects, warnings, of_webhooks))
+                .await?;
         }
         keep_entries_valid(object, before, warnings);
         Ok(())
-    }
-
-    async fn mutate_dynamic(
-        &self,
-        configured: &Configured,
-        asked: &Asked<'_>,
-        request: &Request<'_>,
-        object: &mut Value,
-        old: Option<&Value>,
-        objects: &StoreObjects<'_>,
-        warnings: &mut Vec<String>,
-        rounds: &mut Rounds,
-    ) -> Admitted {
-        let hooks = &configured.mutating;
-        self.mutate_by_webhooks(hooks, asked, request, object, old, objects, warnings, rounds)
-            .await
     }
 
     fn mutate_built_in(
@@ -151,7 +124,7 @@ impl ApiServer {
             object,
             old: old.unwrap_or(&Value::Null),
         };
-        self.validate_by_policies(&configured, asked, &request, shown, objects, warnings)?;
+        Box::pin(self.validate_by_policies(&configured, asked, &request, shown, objects, warnings)).await?;
         Box::pin(self.validate_by_webhooks(&configured.validating, asked, &request, shown, objects, warnings)).await
     }
 
@@ -237,7 +210,7 @@ impl<'a> Asked<'a> {
 
     /// What configures admission is not subject to it: else nobody could mend it.
     fn is_exempt(&self) -> bool {
-        self.kind.group == "admissionregistration.k8s.io"
+        self.kind.group == GROUP
     }
 
     /// Admission sees a Namespace as lying in itself, as upstream.
@@ -247,6 +220,15 @@ impl<'a> Asked<'a> {
         } else {
             self.namespace
         }
+    }
+}
+
+/// What is wrong with the expressions of an object that configures admission.
+pub(crate) fn expression_errors(kind: &Kind, object: &Value, old: Option<&Value>) -> Vec<FieldError> {
+    if kind.group == GROUP {
+        skiff_admission::expression_errors(kind.kind, object, old)
+    } else {
+        Vec::new()
     }
 }
 

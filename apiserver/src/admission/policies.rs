@@ -2,19 +2,24 @@
 //! the form that a policy takes.
 
 use super::hooks::Configured;
+use super::webhooks::Rounds;
 use super::{Asked, forms};
 use crate::codec;
 use crate::registry::StoreObjects;
 use crate::server::ApiServer;
 use serde_json::Value;
 use skiff_access::{Admitted, Attributes, Decision, Objects as _, UserInfo};
-use skiff_admission::{Form, Objects, ParamKind, ParamSource, Request, World, validate};
-use skiff_api::schema::split_api_version;
+use skiff_admission::{
+    Form, Merge, Objects, ParamKind, ParamSource, Request, Shown, World, forms_met, invocations, mutation_refusal,
+    validate,
+};
+use skiff_api::apply::overlay;
+use skiff_api::schema::{lookup_gvk, split_api_version};
 use skiff_cel::{Authorizer, Check, Target};
 use skiff_kinds::KindRef;
 
 impl ApiServer {
-    pub(super) fn validate_by_policies(
+    pub(super) async fn validate_by_policies(
         &self,
         configured: &Configured,
         asked: &Asked<'_>,
@@ -26,19 +31,22 @@ impl ApiServer {
         if configured.policies.is_empty() {
             return Ok(());
         }
-        let authorizer = Asking {
-            server: self,
-            user: asked.user,
-            cluster,
-        };
-        let shown = |form: &Form<'_>, object: &Value| forms::shown(asked, form, object, &cluster.catalog);
+        let mut shown = Vec::new();
+        for form in forms_met(&configured.policies, request, objects, cluster) {
+            shown.push(Shown {
+                object: self.shown_as(asked, &form, objects.object, &cluster.catalog).await?,
+                old: self.shown_as(asked, &form, objects.old, &cluster.catalog).await?,
+                form,
+            });
+        }
+        let authorizer = self.asking(asked.user, cluster);
+        let params = Params(cluster);
         let world = World {
             cluster,
-            params: &Params(cluster),
+            params: &params,
             authorizer: &authorizer,
-            shown: &shown,
         };
-        let findings = validate(&configured.policies, request, objects, &world)?;
+        let findings = validate(&configured.policies, request, objects, &shown, &world)?;
         for (key, value) in &findings.audit_annotations {
             tracing::info!(key, value, "audit annotation of a policy");
         }
@@ -46,6 +54,87 @@ impl ApiServer {
         let refusal = findings.refusal(request, name);
         warnings.extend(findings.warnings);
         refusal.map_or(Ok(()), Err)
+    }
+
+    pub(super) async fn mutate_by_policies(
+        &self,
+        configured: &Configured,
+        asked: &Asked<'_>,
+        request: &Request<'_>,
+        object: &mut Value,
+        old: Option<&Value>,
+        cluster: &StoreObjects<'_>,
+        rounds: &mut Rounds,
+    ) -> Admitted {
+        if configured.mutations.is_empty() {
+            return Ok(());
+        }
+        rounds.begin(object);
+        let old = old.unwrap_or(&Value::Null);
+        let authorizer = self.asking(asked.user, cluster);
+        let params = Params(cluster);
+        let world = World {
+            cluster,
+            params: &params,
+            authorizer: &authorizer,
+        };
+        let (invocations, mut failures) = invocations(&configured.mutations, request, Objects { object, old }, &world);
+        for invocation in &invocations {
+            let form = &invocation.form;
+            if !rounds.includes(&invocation.id()) {
+                continue;
+            }
+            let seen = self.shown_as(asked, form, object, &cluster.catalog).await?;
+            let seen_old = self.shown_as(asked, form, old, &cluster.catalog).await?;
+            let shown = Objects {
+                object: &seen,
+                old: &seen_old,
+            };
+            let merging = Merging { asked, cluster };
+            let Some(new) = invocation.mutate(request, shown, &world, &merging, &mut failures)? else {
+                continue;
+            };
+            if new != seen {
+                let kept = object["apiVersion"].as_str().unwrap_or("");
+                *object = self.taken_from(asked, form, new, kept, &cluster.catalog).await?;
+                rounds.changed();
+            }
+            rounds.asked(&invocation.id(), invocation.reinvoked());
+        }
+        rounds.end(object);
+        let name = shown_name(request, Objects { object, old });
+        mutation_refusal(&failures, request, name).map_or(Ok(()), Err)
+    }
+
+    pub(super) fn asking<'a>(&'a self, user: &'a UserInfo, cluster: &'a StoreObjects<'a>) -> Asking<'a> {
+        Asking {
+            server: self,
+            user,
+            cluster,
+        }
+    }
+}
+
+/// Merges by the types that are served.
+struct Merging<'a> {
+    asked: &'a Asked<'a>,
+    cluster: &'a StoreObjects<'a>,
+}
+
+impl Merge for Merging<'_> {
+    fn merge(&self, form: &Form<'_>, live: &Value, configuration: Value) -> Result<Value, String> {
+        let (resource, kind) = (form.resource, form.kind);
+        let row = self.cluster.catalog.resource(resource.group, resource.resource);
+        let ty = match self.asked.body {
+            Some(_) => lookup_gvk(kind.group, kind.version, kind.kind),
+            None => row.and_then(|row| row.type_in(resource.version)),
+        };
+        let ty = ty.ok_or_else(|| format!("no description of the type {}", kind.kind))?;
+        overlay(ty, live, &configuration)
+    }
+
+    fn settle(&self, form: &Form<'_>, object: Value) -> Result<Value, String> {
+        forms::settled_in_form(self.asked, form, object, &self.cluster.catalog).map_err(|error| error.message)
     }
 }
 

@@ -1,9 +1,9 @@
 //! The chains of webhooks: mutating ones in turn, each seeing what those before
 //! it made, and once more where that is asked for; validating ones all at once.
 
+use super::Asked;
 use super::hooks::Called;
 use super::policies::Asking;
-use super::{Asked, forms};
 use crate::registry::StoreObjects;
 use crate::server::ApiServer;
 use serde_json::Value;
@@ -12,21 +12,32 @@ use skiff_admission::{Form, Objects, Request};
 use skiff_api::{ApiError, patch};
 use std::collections::BTreeSet;
 
-/// Which webhooks are to be asked again, as upstream keeps it.
+/// Which webhooks (or policies) are to be asked again, as upstream keeps it.
 #[derive(Default)]
 pub(super) struct Rounds {
     /// This is the second round.
     pub again: bool,
     /// Something changed the object: a second round is due.
     pub wanted: bool,
-    /// Reinvocable webhooks (and policies) that nothing has changed the object after.
+    /// Those that want to be asked again and that nothing has changed the object after.
     settled: BTreeSet<String>,
     unsettled: BTreeSet<String>,
-    /// What the webhooks of the first round left.
+    /// What the first round left.
     left: Option<Value>,
 }
 
 impl Rounds {
+    /// A round begins: what others did in between counts as a change too.
+    pub fn begin(&mut self, object: &Value) {
+        if self.again && self.left.as_ref().is_some_and(|left| left != object) {
+            self.unsettled.append(&mut self.settled);
+        }
+    }
+
+    pub fn end(&mut self, object: &Value) {
+        self.left = Some(object.clone());
+    }
+
     /// Something changed the object: all that were asked before would see another one.
     pub fn changed(&mut self) {
         self.unsettled.append(&mut self.settled);
@@ -57,17 +68,15 @@ impl ApiServer {
         warnings: &mut Vec<String>,
         rounds: &mut Rounds,
     ) -> Admitted {
-        if rounds.again && rounds.left.as_ref().is_some_and(|left| left != object) {
-            rounds.unsettled.append(&mut rounds.settled);
-        }
+        rounds.begin(object);
         let old = old.unwrap_or(&Value::Null);
         for called in hooks {
             let hook = &called.hook;
             let Some(form) = hook.constraints.meets(request, Objects { object, old }, cluster)? else {
                 continue;
             };
-            let seen = forms::shown(asked, &form, object, &cluster.catalog);
-            let seen_old = forms::shown(asked, &form, old, &cluster.catalog);
+            let seen = self.shown_as(asked, &form, object, &cluster.catalog).await?;
+            let seen_old = self.shown_as(asked, &form, old, &cluster.catalog).await?;
             let shown = Objects {
                 object: &seen,
                 old: &seen_old,
@@ -85,17 +94,21 @@ impl ApiServer {
                 return Err(denied);
             }
             if let Some(patch) = verdict.patch {
-                let new = patched(called, asked, &form, &seen, &patch, cluster)?;
-                if let Some(new) = new.filter(|new| new != object) {
-                    *object = new;
-                    rounds.changed();
+                if let Some(new) = patched(called, &seen, &patch)? {
+                    let kept = object["apiVersion"].as_str().unwrap_or("");
+                    let new = self
+                        .taken_from(asked, &form, new, kept, &cluster.catalog)
+                        .await
+                        .map_err(|error| ApiError::internal(error.message))?;
+                    if new != *object {
+                        *object = new;
+                        rounds.changed();
+                    }
                 }
             }
             rounds.asked(&hook.id, hook.reinvoked);
         }
-        if !rounds.again {
-            rounds.left = Some(object.clone());
-        }
+        rounds.end(object);
         Ok(())
     }
 
@@ -114,12 +127,15 @@ impl ApiServer {
             let Some(form) = called.hook.constraints.meets(request, objects, cluster)? else {
                 continue;
             };
-            let at = seen.iter().position(|(f, _, _)| *f == form).unwrap_or_else(|| {
-                let object = forms::shown(asked, &form, objects.object, &cluster.catalog);
-                let old = forms::shown(asked, &form, objects.old, &cluster.catalog);
-                seen.push((form, object, old));
-                seen.len() - 1
-            });
+            let at = match seen.iter().position(|(f, _, _)| *f == form) {
+                Some(at) => at,
+                None => {
+                    let object = self.shown_as(asked, &form, objects.object, &cluster.catalog).await?;
+                    let old = self.shown_as(asked, &form, objects.old, &cluster.catalog).await?;
+                    seen.push((form, object, old));
+                    seen.len() - 1
+                }
+            };
             let (_, object, old) = &seen[at];
             if self.conditions_hold(called, request, &form, Objects { object, old }, cluster)? {
                 met.push((called, at));
@@ -161,15 +177,8 @@ impl ApiServer {
     }
 }
 
-/// The object with a webhook's patch, as the server keeps it; `None`: the patch is empty.
-fn patched(
-    called: &Called,
-    asked: &Asked<'_>,
-    form: &Form<'_>,
-    seen: &Value,
-    bytes: &[u8],
-    cluster: &StoreObjects<'_>,
-) -> Result<Option<Value>, ApiError> {
+/// The object with a webhook's patch; `None`: the patch is empty.
+fn patched(called: &Called, seen: &Value, bytes: &[u8]) -> Result<Option<Value>, ApiError> {
     match serde_json::from_slice::<Vec<Value>>(bytes) {
         Ok(operations) if operations.is_empty() => return Ok(None),
         Ok(_) => {}
@@ -187,9 +196,7 @@ fn patched(
     }
     let mut new = seen.clone();
     patch::json_patch(&mut new, bytes).map_err(|error| ApiError::internal(cause(&error)))?;
-    forms::taken(asked, form, new, &cluster.catalog)
-        .map(Some)
-        .map_err(|error| ApiError::internal(error.message))
+    Ok(Some(new))
 }
 
 /// Why a patch could not be applied.

@@ -1,6 +1,8 @@
 //! Rows of admissionregistration.k8s.io.
 
-mod strategy;
+mod matching;
+mod policy;
+mod webhook;
 
 use crate::contract::Kind;
 use crate::row::{kind, status};
@@ -12,8 +14,8 @@ pub(crate) fn rows() -> Vec<Kind> {
     vec![
         Kind {
             categories: &["api-extensions"],
-            columns: strategy::mutating_admission_policy::COLUMNS,
-            strategy: &strategy::mutating_admission_policy::STRATEGY,
+            columns: policy::MUTATING_COLUMNS,
+            strategy: &policy::MUTATING,
             ..kind!(
                 GROUP,
                 V1,
@@ -25,8 +27,8 @@ pub(crate) fn rows() -> Vec<Kind> {
         },
         Kind {
             categories: &["api-extensions"],
-            columns: strategy::mutating_admission_policy_binding::COLUMNS,
-            strategy: &strategy::mutating_admission_policy_binding::STRATEGY,
+            columns: policy::BINDING_COLUMNS,
+            strategy: &policy::MUTATING_BINDING,
             ..kind!(
                 GROUP,
                 V1,
@@ -38,8 +40,8 @@ pub(crate) fn rows() -> Vec<Kind> {
         },
         Kind {
             categories: &["api-extensions"],
-            columns: strategy::mutating_webhook_configuration::COLUMNS,
-            strategy: &strategy::mutating_webhook_configuration::STRATEGY,
+            columns: webhook::COLUMNS,
+            strategy: &webhook::MUTATING,
             ..kind!(
                 GROUP,
                 V1,
@@ -52,8 +54,8 @@ pub(crate) fn rows() -> Vec<Kind> {
         Kind {
             categories: &["api-extensions"],
             subresources: const { &[status(GROUP, "v1", "ValidatingAdmissionPolicy")] },
-            columns: strategy::validating_admission_policy::COLUMNS,
-            strategy: &strategy::validating_admission_policy::STRATEGY,
+            columns: policy::VALIDATING_COLUMNS,
+            strategy: &policy::VALIDATING,
             ..kind!(
                 GROUP,
                 V1,
@@ -65,8 +67,8 @@ pub(crate) fn rows() -> Vec<Kind> {
         },
         Kind {
             categories: &["api-extensions"],
-            columns: strategy::validating_admission_policy_binding::COLUMNS,
-            strategy: &strategy::validating_admission_policy_binding::STRATEGY,
+            columns: policy::BINDING_COLUMNS,
+            strategy: &policy::VALIDATING_BINDING,
             ..kind!(
                 GROUP,
                 V1,
@@ -78,8 +80,8 @@ pub(crate) fn rows() -> Vec<Kind> {
         },
         Kind {
             categories: &["api-extensions"],
-            columns: strategy::validating_webhook_configuration::COLUMNS,
-            strategy: &strategy::validating_webhook_configuration::STRATEGY,
+            columns: webhook::COLUMNS,
+            strategy: &webhook::VALIDATING,
             ..kind!(
                 GROUP,
                 V1,
