@@ -18,6 +18,7 @@ mod codec;
 mod config;
 mod documents;
 mod events;
+mod fast;
 mod flow;
 mod handler;
 mod in_process;

@@ -1,7 +1,8 @@
-//! The body of a list whose objects are answered as they are stored: made piece by
-//! piece while it is sent, so that a list of any length costs the server one piece
+//! The body of a list whose objects, or their metadata, are answered as they are stored: made piece
+//! by piece while it is sent, so that a list of any length costs the server one piece
 //! and the pointers to its entries. Its length is known beforehand.
 
+use crate::fast::metadata_json;
 use crate::registry::{list_item, list_item_length};
 use bytes::Bytes;
 use flate2::Compression;
@@ -21,7 +22,9 @@ pub(crate) struct Listing {
     /// `{"kind":...,"items":[`
     head: Vec<u8>,
     entries: std::vec::IntoIter<Arc<Entry>>,
-    length: u64,
+    length: Option<u64>,
+    /// The version of `meta.k8s.io` where only metadata is shown.
+    metadata: Option<&'static str>,
     begun: bool,
     ended: bool,
 }
@@ -32,7 +35,8 @@ impl Listing {
         let commas = entries.len().saturating_sub(1);
         let items: usize = entries.iter().map(|entry| list_item_length(entry)).sum();
         Self {
-            length: (head.len() + commas + items + END.len()) as u64,
+            length: Some((head.len() + commas + items + END.len()) as u64),
+            metadata: None,
             head,
             entries: entries.into_iter(),
             begun: false,
@@ -40,8 +44,20 @@ impl Listing {
         }
     }
 
-    /// Bytes of all pieces together.
-    pub fn length(&self) -> u64 {
+    /// Each entry's metadata alone. Measuring them would be reading them twice.
+    pub fn of_metadata(head: Vec<u8>, meta_version: &'static str, entries: Vec<Arc<Entry>>) -> Self {
+        Self {
+            length: None,
+            metadata: Some(meta_version),
+            head,
+            entries: entries.into_iter(),
+            begun: false,
+            ended: false,
+        }
+    }
+
+    /// Bytes of all pieces together, where that is known.
+    pub fn length(&self) -> Option<u64> {
         self.length
     }
 
@@ -73,7 +89,10 @@ impl Iterator for Listing {
             if std::mem::replace(&mut self.begun, true) {
                 out.push(b',');
             }
-            list_item(&mut out, &entry);
+            match self.metadata {
+                Some(version) => metadata_json(&mut out, version, &entry, entry.mod_revision),
+                None => list_item(&mut out, &entry),
+            }
         }
         Some(Bytes::from(out))
     }
@@ -134,7 +153,7 @@ mod tests {
     fn pieces_are_the_list_and_as_long_as_said() {
         for count in [0, 1, 2, 500] {
             let listing = Listing::new(head(), entries(count));
-            let length = listing.length();
+            let length = listing.length().unwrap();
             let pieces: Vec<Bytes> = listing.collect();
             assert!(pieces.iter().all(|piece| piece.len() < PIECE_BYTES + 8_192), "{count}");
             let all = pieces.concat();

@@ -3,6 +3,7 @@
 
 use crate::body::ApiBody;
 use crate::codec;
+use crate::fast::{self, Shown};
 use crate::listing::Listing;
 use crate::registry::{decode, list_item, spliced, type_prefix};
 use crate::request::{Encoding, Form, Negotiated, negotiate};
@@ -12,6 +13,7 @@ use serde_json::{Value, json};
 use skiff_api::ApiError;
 use skiff_kinds::Kind;
 use skiff_store::{Entry, Revision, StoreError};
+use std::borrow::Borrow;
 use std::io::Write;
 use std::sync::Arc;
 
@@ -64,10 +66,26 @@ impl View<'_> {
     pub fn is_stored_form(&self, entry: &Entry) -> bool {
         self.negotiated.encoding == Encoding::Json
             && self.negotiated.form == Form::Object
-            && entry
-                .record
-                .body
-                .starts_with(type_prefix(self.kind.group, self.version, self.kind.kind).as_bytes())
+            && self.all_stored(std::slice::from_ref(entry))
+    }
+
+    /// These are stored in the version that is asked for.
+    fn all_stored(&self, entries: &[impl Borrow<Entry>]) -> bool {
+        let prefix = type_prefix(self.kind.group, self.version, self.kind.kind);
+        entries
+            .iter()
+            .all(|entry| entry.borrow().record.body.starts_with(prefix.as_bytes()))
+    }
+
+    /// How these can be answered from their stored bytes, where they can.
+    fn shown(&self, entries: &[impl Borrow<Entry>]) -> Option<Shown<'_>> {
+        match (self.negotiated.form, self.negotiated.encoding) {
+            (Form::Metadata, encoding) if fast::makes(encoding) => Some(Shown::Metadata(self.meta_version())),
+            (Form::Object, Encoding::Protobuf) if self.kind.custom.is_none() && self.all_stored(entries) => {
+                self.kind.type_in(self.version).map(Shown::Object)
+            }
+            _ => None,
+        }
     }
 
     pub fn entry(&self, entry: &Entry, revision: Revision) -> Result<Bytes, ApiError> {
@@ -77,7 +95,22 @@ impl View<'_> {
             out.push(b'\n');
             return Ok(Bytes::from(out));
         }
-        self.encode(&self.shaped(entry, revision)?)
+        match (self.shown(std::slice::from_ref(entry)), self.negotiated.encoding) {
+            (Some(shown @ Shown::Object(_)), _) => {
+                let api_version = codec::api_version(self.kind.group, self.version);
+                shown.protobuf(&api_version, self.kind.kind, entry, revision)
+            }
+            (Some(shown @ Shown::Metadata(version)), Encoding::Protobuf) => {
+                shown.protobuf(version, "PartialObjectMetadata", entry, revision)
+            }
+            (Some(Shown::Metadata(version)), _) => {
+                let mut out = Vec::new();
+                fast::metadata_json(&mut out, version, entry, revision);
+                out.push(b'\n');
+                Ok(Bytes::from(out))
+            }
+            (None, _) => self.encode(&self.shaped(entry, revision)?),
+        }
     }
 
     /// The entry as a tree in the asked version and shape.
@@ -101,12 +134,38 @@ impl View<'_> {
     pub fn list(&self, entries: Vec<Arc<Entry>>, meta: &ListMeta, gzip: bool) -> Result<Response<ApiBody>, ApiError> {
         if self.negotiated.form == Form::Object
             && self.negotiated.encoding == Encoding::Json
-            && entries.iter().all(|entry| self.is_stored_form(entry))
+            && self.all_stored(&entries)
         {
             let listing = Listing::new(self.list_head(meta)?, entries);
             return listed(self.media_type(), listing, gzip);
         }
+        if let Some(shown) = self.shown(&entries) {
+            return self.list_shown(shown, entries, meta, gzip);
+        }
         parts(self.media_type(), self.list_parts(&entries, meta)?, gzip)
+    }
+
+    fn list_shown(
+        &self,
+        shown: Shown<'_>,
+        entries: Vec<Arc<Entry>>,
+        meta: &ListMeta,
+        gzip: bool,
+    ) -> Result<Response<ApiBody>, ApiError> {
+        let (api_version, kind) = match shown {
+            Shown::Object(_) => (codec::api_version(self.kind.group, self.version), self.kind.list_kind),
+            Shown::Metadata(version) => (version.to_string(), "PartialObjectMetadataList"),
+        };
+        if self.negotiated.encoding == Encoding::Protobuf {
+            let pieces = shown.protobuf_list(&api_version, kind, &meta.to_value(), &entries)?;
+            return parts(self.media_type(), pieces, gzip);
+        }
+        let head = list_head(kind, &api_version, meta)?;
+        listed(
+            self.media_type(),
+            Listing::of_metadata(head, self.meta_version(), entries),
+            gzip,
+        )
     }
 
     fn list_parts(&self, entries: &[Arc<Entry>], meta: &ListMeta) -> Result<Vec<Bytes>, ApiError> {
@@ -147,16 +206,11 @@ impl View<'_> {
 
     /// A list up to its first item.
     fn list_head(&self, meta: &ListMeta) -> Result<Vec<u8>, ApiError> {
-        let mut out = Vec::new();
-        let api_version = codec::api_version(self.kind.group, self.version);
-        write!(
-            out,
-            "{{\"kind\":\"{}\",\"apiVersion\":\"{api_version}\",\"metadata\":{},\"items\":[",
+        list_head(
             self.kind.list_kind,
-            meta.to_value()
+            &codec::api_version(self.kind.group, self.version),
+            meta,
         )
-        .map_err(ApiError::internal)?;
-        Ok(out)
     }
 
     fn json_list(&self, entries: &[Arc<Entry>], meta: &ListMeta) -> Result<Vec<Bytes>, ApiError> {
@@ -230,6 +284,17 @@ impl View<'_> {
     }
 }
 
+fn list_head(kind: &str, api_version: &str, meta: &ListMeta) -> Result<Vec<u8>, ApiError> {
+    let mut out = Vec::new();
+    write!(
+        out,
+        "{{\"kind\":\"{kind}\",\"apiVersion\":\"{api_version}\",\"metadata\":{},\"items\":[",
+        meta.to_value()
+    )
+    .map_err(ApiError::internal)?;
+    Ok(out)
+}
+
 fn partial(value: &mut Value, api_version: &str) -> Value {
     json!({"kind": "PartialObjectMetadata", "apiVersion": api_version, "metadata": value["metadata"].take()})
 }
@@ -260,7 +325,7 @@ pub(crate) fn bytes(
 
 fn listed(media_type: &str, listing: Listing, gzip: bool) -> Result<Response<ApiBody>, ApiError> {
     let builder = Response::builder().status(200).header(header::CONTENT_TYPE, media_type);
-    if gzip && listing.length() >= GZIP_BYTES_MIN as u64 {
+    if gzip && listing.length().is_none_or(|length| length >= GZIP_BYTES_MIN as u64) {
         let builder = builder
             .header(header::CONTENT_ENCODING, "gzip")
             .header(header::VARY, "Accept-Encoding");
@@ -268,9 +333,7 @@ fn listed(media_type: &str, listing: Listing, gzip: bool) -> Result<Response<Api
         return builder.body(body).map_err(ApiError::internal);
     }
     let length = listing.length();
-    builder
-        .body(ApiBody::made(listing, Some(length)))
-        .map_err(ApiError::internal)
+    builder.body(ApiBody::made(listing, length)).map_err(ApiError::internal)
 }
 
 fn parts(media_type: &str, parts: Vec<Bytes>, gzip: bool) -> Result<Response<ApiBody>, ApiError> {

@@ -32,15 +32,23 @@ pub fn encode_proto_bare(ty: &Type, value: &Value) -> Result<Vec<u8>, CodecError
 pub fn seal_envelope(api_version: &str, kind: &str, body: &[u8]) -> Vec<u8> {
     let mut out = Vec::with_capacity(body.len() + 64);
     out.extend_from_slice(&MAGIC);
-    let _: Result<(), CodecError> = put_message(&mut out, 1, |out| {
+    put_type(&mut out, api_version, kind);
+    put_bytes(&mut out, 2, body);
+    put_no_encodings(&mut out);
+    out
+}
+
+fn put_type(out: &mut Vec<u8>, api_version: &str, kind: &str) {
+    let _: Result<(), CodecError> = put_message(out, 1, |out| {
         put_bytes(out, 1, api_version.as_bytes());
         put_bytes(out, 2, kind.as_bytes());
         Ok(())
     });
-    put_bytes(&mut out, 2, body);
-    put_bytes(&mut out, 3, b"");
-    put_bytes(&mut out, 4, b"");
-    out
+}
+
+fn put_no_encodings(out: &mut Vec<u8>) {
+    put_bytes(out, 3, b"");
+    put_bytes(out, 4, b"");
 }
 
 /// A watch event around an object that is already in its envelope.
@@ -232,22 +240,29 @@ fn schema_or(out: &mut Vec<u8>, kind: &Kind, value: &Value, depth: usize) -> Res
     Ok(())
 }
 
-/// The protobuf of a list whose items are already encoded (without envelopes), in its envelope:
-/// `metadata` is member 1 and `items` member 2 of every list kind.
-pub fn seal_list<'a>(
+/// What stands before and behind the items of a list in its envelope, given the bytes that
+/// [`put_list_item`] made of them: `metadata` is member 1 and `items` member 2 of every list kind.
+pub fn list_envelope(
     api_version: &str,
     kind: &str,
     metadata: &Value,
-    items: impl Iterator<Item = &'a [u8]>,
-) -> Result<Vec<u8>, CodecError> {
-    let mut body = Vec::new();
+    items_length: usize,
+) -> Result<(Vec<u8>, Vec<u8>), CodecError> {
+    let mut meta = Vec::new();
     if let Some(ty) = crate::schema::lookup(&format!("{}.ListMeta", crate::schema::META_V1)) {
-        put_message(&mut body, 1, |out| message(out, ty, metadata, 0))?;
+        put_message(&mut meta, 1, |out| message(out, ty, metadata, 0))?;
     }
-    for item in items {
-        put_tag(&mut body, 2, BYTES);
-        put_varint(&mut body, item.len() as u64);
-        body.extend_from_slice(item);
-    }
-    Ok(seal_envelope(api_version, kind, &body))
+    let mut head = MAGIC.to_vec();
+    put_type(&mut head, api_version, kind);
+    put_tag(&mut head, 2, BYTES);
+    put_varint(&mut head, (meta.len() + items_length) as u64);
+    head.extend_from_slice(&meta);
+    let mut tail = Vec::new();
+    put_no_encodings(&mut tail);
+    Ok((head, tail))
+}
+
+/// Appends an item, encoded without an envelope, to those of a list.
+pub fn put_list_item(out: &mut Vec<u8>, item: &[u8]) {
+    put_bytes(out, 2, item);
 }

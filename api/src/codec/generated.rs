@@ -132,6 +132,20 @@ fn every_kind_survives_its_encodings() {
     }
 }
 
+#[test]
+fn a_list_of_encoded_items_is_the_list() {
+    let list = json!({"apiVersion": "v1", "kind": "ConfigMapList", "metadata": {"resourceVersion": "7", "remainingItemCount": 3},
+        "items": [{"metadata": {"name": "a"}, "data": {"k": "v"}}, {"metadata": {"name": "b"}}]});
+    let ty = crate::schema::lookup_gvk("", "v1", "ConfigMapList").expect("ConfigMapList");
+    let item = crate::schema::lookup_gvk("", "v1", "ConfigMap").expect("ConfigMap");
+    let mut items = Vec::new();
+    for value in list["items"].as_array().expect("items") {
+        put_list_item(&mut items, &encode_proto_bare(item, value).expect("encodes"));
+    }
+    let (head, tail) = list_envelope("v1", "ConfigMapList", &list["metadata"], items.len()).expect("encodes");
+    assert_eq!([head, items, tail].concat(), encode_proto(ty, &list).expect("encodes"));
+}
+
 /// Kinds rarely reach the types far below them: here every type is the outermost.
 #[test]
 fn every_type_survives_protobuf() {

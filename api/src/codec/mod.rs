@@ -13,7 +13,9 @@ mod yaml_write;
 pub use check::{FieldValidation, Report, check};
 pub use transcode::transcode_proto;
 pub use decode::{ProtoEnvelope, decode_proto, decode_proto_bare, open_envelope};
-pub use encode::{encode_proto, encode_proto_bare, encode_watch_event, frame_watch_event, seal_envelope, seal_list};
+pub use encode::{
+    encode_proto, encode_proto_bare, encode_watch_event, frame_watch_event, list_envelope, put_list_item, seal_envelope,
+};
 pub use json::{decode_json, encode_json};
 pub use yaml::{decode_yaml, decode_yaml_strict};
 pub use yaml_write::encode_yaml;

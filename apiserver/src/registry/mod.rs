@@ -17,4 +17,4 @@ pub use meta::{
 };
 pub(crate) use meta::metadata_mut;
 pub use objects::{DecodeCache, StoreObjects};
-pub use record::{decode, encode, list_item, list_item_length, spliced, type_prefix};
+pub use record::{decode, encode, list_item, list_item_length, metadata_spliced, spliced, type_prefix};

@@ -112,6 +112,38 @@ pub fn list_item_length(entry: &Entry) -> usize {
     1 + entry.record.body.len() - item_start(entry) + version
 }
 
+/// Appends the object's metadata with `revision` as its resourceVersion.
+pub fn metadata_spliced(out: &mut Vec<u8>, entry: &Entry, revision: Revision) {
+    let body = &entry.record.body;
+    let start = (entry.record.header.rv_offset as usize).min(body.len());
+    out.push(b'{');
+    if revision > 0 {
+        write!(out, "{VERSION_OPEN}{revision}{VERSION_CLOSE}").expect("writing to memory does not fail");
+    }
+    out.extend_from_slice(&body[start..start + object_length(&body[start..])]);
+}
+
+/// Bytes up to and with the brace that closes the object whose inside `text` begins with.
+fn object_length(text: &[u8]) -> usize {
+    let (mut depth, mut at) = (1_usize, 0);
+    while at < text.len() {
+        match text[at] {
+            b'{' => depth += 1,
+            b'}' if depth == 1 => return at + 1,
+            b'}' => depth -= 1,
+            b'"' => {
+                at += 1;
+                while at < text.len() && text[at] != b'"' {
+                    at += if text[at] == b'\\' { 2 } else { 1 };
+                }
+            }
+            _ => {}
+        }
+        at += 1;
+    }
+    text.len()
+}
+
 fn item_start(entry: &Entry) -> usize {
     let open = (entry.record.header.rv_offset as usize).saturating_sub(METADATA_OPEN.len());
     open.max(1).min(entry.record.body.len())
@@ -159,7 +191,8 @@ mod tests {
     #[test]
     fn resource_version_is_spliced_in_and_never_stored() {
         let object = json!({"kind": "ConfigMap", "apiVersion": "v1", "data": {"a": "b"},
-            "metadata": {"name": "x", "resourceVersion": "7", "labels": {"z": "1", "a": "2"}}});
+            "metadata": {"name": "x", "resourceVersion": "7", "labels": {"z": "1", "a": "2"},
+            "annotations": {"odd": "}\\\"{\\", "more": "{"}}});
         let (body, rv_offset) = to_bytes(&object).unwrap();
         assert!(body.starts_with(type_prefix("", "v1", "ConfigMap").as_bytes()));
         let entry = Entry {
@@ -184,6 +217,9 @@ mod tests {
         out.clear();
         list_item(&mut out, &entry);
         want["metadata"]["resourceVersion"] = "42".into();
+        let mut metadata = Vec::new();
+        metadata_spliced(&mut metadata, &entry, 42);
+        assert_eq!(serde_json::from_slice::<Value>(&metadata).unwrap(), want["metadata"]);
         want.as_object_mut()
             .unwrap()
             .retain(|k, _| k != "kind" && k != "apiVersion");
