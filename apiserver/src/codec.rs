@@ -13,6 +13,7 @@ use skiff_api::codec as wire;
 use skiff_api::patch::{self, PatchType};
 use skiff_api::schema::{self, Type};
 use skiff_kinds::Kind;
+use skiff_kinds::custom::CustomKind;
 use skiff_store::Entry;
 
 /// Group, version and kind.
@@ -56,12 +57,76 @@ pub(crate) fn decode_object(
     version: &str,
     warnings: &mut Vec<String>,
 ) -> Result<Value, ApiError> {
+    if let Some(custom) = &kind.custom {
+        return decode_custom(call, kind, custom, version, warnings);
+    }
     let ty = type_in(kind, version)?;
     let encoding = body_encoding(call.header(header::CONTENT_TYPE))?;
     let (value, texts) = wire::decode_object(ty, &call.body, encoding, validation(call.options.field_validation))?;
     warnings.extend(texts);
     check_gvk(&value, (kind.group, version, kind.kind))?;
     to_storage(value, kind, version)
+}
+
+/// The object of a custom kind in a request's body, in the version of the request: its
+/// schema is the one that counts until the object is stored.
+fn decode_custom(
+    call: &ServerCall,
+    kind: &Kind,
+    custom: &CustomKind,
+    version: &str,
+    warnings: &mut Vec<String>,
+) -> Result<Value, ApiError> {
+    let ty = type_in(kind, version)?;
+    let mode = validation(call.options.field_validation);
+    let refused = |text: String| ApiError::bad_request(format!("error decoding the body of the request: {text}"));
+    let (mut value, duplicates, order) = match wire::Encoding::of_media_type(call.header(header::CONTENT_TYPE)) {
+        Some(wire::Encoding::Json) => {
+            let (value, duplicates) = wire::decode_json(&call.body).map_err(|e| refused(e.to_string()))?;
+            (value, duplicates, wire::json::field_order(&call.body))
+        }
+        Some(wire::Encoding::Yaml) => {
+            let value = wire::decode_yaml(&call.body).map_err(|e| refused(e.to_string()))?;
+            (value, Vec::new(), Vec::new())
+        }
+        _ => {
+            return Err(ApiError::unsupported_media_type(
+                "the body of the request was in an unknown format - accepted media types include: application/json, application/yaml",
+            ));
+        }
+    };
+    if value["kind"].as_str().is_none_or(str::is_empty) {
+        let body = String::from_utf8_lossy(&call.body);
+        let start: String = body.chars().take(30).collect();
+        let rest = if start.len() < body.len() { " ..." } else { "" };
+        return Err(ApiError::bad_request(format!(
+            "the object provided is unrecognized (must be of type {}): Object 'Kind' is missing in '{body}' ({start}{rest})",
+            kind.kind
+        )));
+    }
+    check_gvk(&value, (kind.group, version, kind.kind))?;
+    let report = wire::check::Report {
+        duplicates,
+        order,
+        ..Default::default()
+    };
+    warnings.extend(read_custom(custom, ty, version, &mut value, report, mode)?);
+    Ok(value)
+}
+
+/// Drops what the schema does not know, and says so as is asked.
+fn read_custom(
+    custom: &CustomKind,
+    ty: &Type,
+    version: &str,
+    value: &mut Value,
+    mut report: wire::check::Report,
+    mode: wire::FieldValidation,
+) -> Result<Vec<String>, ApiError> {
+    report.unknown = custom
+        .read(version, value)
+        .map_err(|why| wire::check::cannot_handle(ty, &why))?;
+    report.settle(ty, mode)
 }
 
 /// A body of another type than the path's kind: options, bindings, reviews.
@@ -85,6 +150,11 @@ pub(crate) fn check_object(
 ) -> Result<Value, ApiError> {
     let ty = type_in(kind, version)?;
     let mode = validation(mode);
+    if let Some(custom) = &kind.custom {
+        check_gvk(&value, (kind.group, version, kind.kind))?;
+        warnings.extend(read_custom(custom, ty, version, &mut value, wire::check::Report::default(), mode)?);
+        return Ok(value);
+    }
     let report = wire::check(ty, &mut value, mode)?;
     warnings.extend(report.settle(ty, mode)?);
     check_gvk(&value, (kind.group, version, kind.kind))?;
@@ -160,14 +230,9 @@ pub(crate) fn encode(encoding: Encoding, value: &Value) -> Result<Bytes, ApiErro
             out.push(b'\n');
             Ok(Bytes::from(out))
         }
-        Encoding::Yaml => Ok(Bytes::from(to_yaml(value)?)),
+        Encoding::Yaml => Ok(Bytes::from(wire::encode_yaml(value))),
         Encoding::Protobuf => to_protobuf(value).map(Bytes::from),
     }
-}
-
-fn to_yaml(value: &Value) -> Result<Vec<u8>, ApiError> {
-    // JSON is YAML; readers of the YAML media type accept it.
-    serde_json::to_vec_pretty(value).map_err(ApiError::internal)
 }
 
 /// Protobuf in its envelope.

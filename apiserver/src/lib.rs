@@ -16,6 +16,7 @@ mod aggregation;
 mod body;
 mod codec;
 mod config;
+mod custom;
 mod documents;
 mod events;
 mod fast;

@@ -3,6 +3,7 @@
 use crate::aggregation::Aggregation;
 use crate::admission::Dynamic;
 use crate::config::Config;
+use crate::custom::Customs;
 use crate::documents::{Documents, Metrics};
 use crate::events::EventCache;
 use crate::flow::Flow;
@@ -49,6 +50,7 @@ pub struct ApiServer {
     pub(crate) closing: CancellationToken,
     pub(crate) recounts: Arc<Recounts>,
     pub(crate) dynamic: Dynamic,
+    pub(crate) customs: Customs,
 }
 
 /// Writes in one batch at start: few transactions, each well under the store's limit.
@@ -71,9 +73,11 @@ impl ApiServer {
             closing: CancellationToken::new(),
             recounts: Arc::default(),
             dynamic: Dynamic::default(),
+            customs: Customs::default(),
         });
         server.start_recounts();
         server.bootstrap().await?;
+        server.start_definitions().await?;
         server.start_keeping_services();
         server.start_aggregation().await?;
         server.start_flow().await?;
@@ -83,6 +87,13 @@ impl ApiServer {
     /// The kinds that are served now.
     pub(crate) fn catalog(&self) -> Arc<Catalog> {
         self.catalog.load_full()
+    }
+
+    /// These kinds are served from now on.
+    pub(crate) fn set_catalog(&self, catalog: Catalog) {
+        self.catalog.store(Arc::new(catalog));
+        self.documents.forget();
+        self.aggregation.wake.notify_one();
     }
 
     pub(crate) fn objects(&self, snapshot: Arc<dyn Snapshot>) -> StoreObjects<'_> {

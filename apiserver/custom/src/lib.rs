@@ -9,8 +9,10 @@
 //!
 //! Messages are upstream's, because clients show and match them.
 
+pub mod cel;
 pub mod check;
 pub mod columns;
+pub mod conversion;
 pub mod defaults;
 pub mod definition;
 pub mod format;

@@ -221,7 +221,7 @@ impl List {
 }
 
 impl Rule {
-    fn new(json: &Value) -> Self {
+    pub(crate) fn new(json: &Value) -> Self {
         let at = |key: &str| json.get(key).and_then(Value::as_str).unwrap_or_default().into();
         Self {
             rule: at("rule"),

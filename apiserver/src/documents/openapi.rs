@@ -150,6 +150,7 @@ fn resources(catalog: &Catalog) -> Vec<Resource> {
         .iter()
         .flat_map(|kind| {
             kind.versions.iter().map(move |version| Resource {
+                schema: kind.custom.as_ref().and_then(|custom| custom.openapi_schema(version)),
                 group: kind.group.into(),
                 version: (*version).into(),
                 kind: kind.kind.into(),
@@ -167,7 +168,6 @@ fn resources(catalog: &Catalog) -> Vec<Resource> {
                         verbs: texts(sub.verbs),
                     })
                     .collect(),
-                schema: None,
             })
         })
         .collect()

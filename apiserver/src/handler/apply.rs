@@ -42,7 +42,10 @@ impl ApiServer {
         respond::bytes(
             code,
             view.media_type(),
-            view.entry(&written.entry, written.entry.mod_revision)?,
+            view.entry(
+                &*self.shown(&target.kind, target.version, &written.entry).await?,
+                written.entry.mod_revision,
+            )?,
             &warnings,
             false,
         )
@@ -76,7 +79,9 @@ impl ApiServer {
             manager,
         };
         let (namespace, name) = (&call.info.namespace, &call.info.name);
-        let mut writing = self.modification(kind, namespace, name, call.options.dry_run);
+        let mut writing = self
+            .modification(kind, namespace, name, call.options.dry_run)
+            .in_version(target.version);
         loop {
             let (old, objects) = writing.read().await?;
             let seen = codec::to_version(Value::clone(&old), kind, target.version);

@@ -4,7 +4,7 @@ use super::identity::ServerCall;
 use super::route::Target;
 use super::tracking::{FieldWriter, manager_of};
 use super::write::commit_entry;
-use crate::admission::{Asked, write_options};
+use crate::admission::{Asked, expression_errors, write_options};
 use crate::body::ApiBody;
 use crate::codec;
 use crate::registry::{
@@ -62,6 +62,11 @@ impl ApiServer {
         if !call.info.name.is_empty() {
             return Err(ApiError::method_not_supported(kind.group, kind.plural, "create"));
         }
+        if kind.custom.as_ref().is_some_and(|custom| custom.terminating) {
+            let mut error = ApiError::method_not_supported(kind.group, kind.plural, "create");
+            error.message = "create not allowed while custom resource definition is terminating".into();
+            return Err(error);
+        }
         let mut warnings = Vec::new();
         let object = codec::decode_object(call, kind, target.version, &mut warnings)?;
         let manager = manager_of(call)?;
@@ -79,7 +84,7 @@ impl ApiServer {
         respond::bytes(
             201,
             view.media_type(),
-            view.entry(&entry, entry.mod_revision)?,
+            view.entry(&*self.shown(kind, target.version, &entry).await?, entry.mod_revision)?,
             &warnings,
             false,
         )
@@ -169,6 +174,7 @@ impl ApiServer {
                 return Ok(Attempt::Taken(entry));
             }
             let (compare, ops) = self.companions(kind, None, Some(&mut object), &objects)?;
+            let object = self.to_stored(kind, object).await?;
             let record = encode(kind, &object)?;
             let mut txn = Txn {
                 compare,
@@ -216,6 +222,7 @@ impl ApiServer {
         kind.strategy().default(object);
         let mut errors = kind.strategy().validate(object);
         errors.extend(kind.strategy().validate_create(object));
+        errors.extend(expression_errors(kind, object, None));
         if !errors.is_empty() {
             return Err(ApiError::invalid(kind.group, kind.kind, &name, &errors));
         }

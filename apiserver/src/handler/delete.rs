@@ -78,7 +78,10 @@ impl ApiServer {
         respond::bytes(
             code,
             view.media_type(),
-            view.entry(&written.entry, written.entry.mod_revision)?,
+            view.entry(
+                &*self.shown(kind, target.version, &written.entry).await?,
+                written.entry.mod_revision,
+            )?,
             &warnings,
             false,
         )
@@ -113,6 +116,7 @@ impl ApiServer {
         warnings.sort();
         warnings.dedup();
         // What is answered is what was found, as upstream.
+        let entries = self.in_version(&target.kind, target.version, entries).await?;
         let mut response = view.list(entries, &meta, call.accepts_gzip())?;
         for warning in &warnings {
             respond::warn(&mut response, warning);
@@ -167,6 +171,24 @@ impl ApiServer {
                 self.admit(&asked, &mut Value::Null, Some(&old), &objects, warnings)
                     .await?;
             }
+            let change = self.deletion(kind, &old, options, &objects)?;
+            if let Some(written) = writing.write(change).await? {
+                return Ok(written);
+            }
+        }
+    }
+
+    /// Deletes an object as the server itself, past admission.
+    pub(crate) async fn delete_kept(
+        &self,
+        kind: &Kind,
+        namespace: &str,
+        name: &str,
+        options: &DeleteOptions,
+    ) -> Result<Written, ApiError> {
+        let mut writing = self.modification(kind, namespace, name, options.dry_run);
+        loop {
+            let (old, objects) = writing.read().await?;
             let change = self.deletion(kind, &old, options, &objects)?;
             if let Some(written) = writing.write(change).await? {
                 return Ok(written);

@@ -142,12 +142,17 @@ pub(super) fn plan(kind: &Kind, old: &Value, options: &DeleteOptions, now: jiff:
     if finalizers_changed {
         set_finalizers(&mut new, &wanted);
     }
-    let held = !wanted.is_empty() || namespace_held(kind, old);
+    let mut held = !wanted.is_empty() || namespace_held(kind, old);
     if is_namespace(kind) {
         new["status"]["phase"] = "Terminating".into();
     }
     if let Some(deadline) = deletion_timestamp(old) {
         return replan(old, new, deadline, options, held, finalizers_changed);
+    }
+    if kind.plural == "customresourcedefinitions" && kind.group == "apiextensions.k8s.io" {
+        // Its objects go first.
+        crate::custom::mark(&mut new, &respond::time_text(now));
+        held = true;
     }
     // Less than nothing is a second, as upstream.
     let asked = options.grace_period_seconds.map(at_least_nothing);

@@ -21,6 +21,7 @@ impl ApiServer {
     pub(crate) async fn list(&self, call: &ServerCall, target: &Target) -> Result<Response<ApiBody>, ApiError> {
         let view = self.view(call, target)?;
         let (entries, meta) = self.select(call, target).await?;
+        let entries = self.in_version(&target.kind, target.version, entries).await?;
         view.list(entries, &meta, call.accepts_gzip())
     }
 

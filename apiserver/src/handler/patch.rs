@@ -27,6 +27,12 @@ impl ApiServer {
         let view = self.view(call, target)?;
         let kind = &*target.kind;
         let patch = Patch::read(call.header(http::header::CONTENT_TYPE), &call.body)?;
+        if patch.is_strategic() && kind.custom.is_some() {
+            return Err(ApiError::unsupported_media_type(
+                "the body of the request was in an unknown format - accepted media types include: application/json-patch+json, \
+                 application/merge-patch+json, application/apply-patch+yaml",
+            ));
+        }
         let manager = manager_of(call)?;
         let options = write_options(call, "PatchOptions");
         let args = UpdateArgs {
@@ -44,7 +50,8 @@ impl ApiServer {
         let validation = call.options.field_validation;
         // Entries that the patch does not speak of need not be copied and checked along.
         let speaks_of_entries = mentions(&call.body, b"managedFields");
-        let mut writing = self.modification(kind, args.namespace, args.name, args.dry_run);
+        let writing = self.modification(kind, args.namespace, args.name, args.dry_run);
+        let mut writing = writing.in_version(target.version);
         let written = loop {
             let (old, objects) = writing.read().await?;
             let copy = if speaks_of_entries {
@@ -68,7 +75,10 @@ impl ApiServer {
         respond::bytes(
             200,
             view.media_type(),
-            view.entry(&written.entry, written.entry.mod_revision)?,
+            view.entry(
+                &*self.shown(kind, target.version, &written.entry).await?,
+                written.entry.mod_revision,
+            )?,
             &warnings,
             false,
         )

@@ -21,6 +21,7 @@ impl ApiServer {
         let view = self.view(call, target)?;
         let snapshot = self.read_snapshot(&call.options.resource_version).await?;
         let entry = self.entry(target, &*snapshot, &call.info.namespace, &call.info.name)?;
+        let entry = self.shown(&target.kind, target.version, &entry).await?;
         respond::bytes(
             200,
             view.media_type(),

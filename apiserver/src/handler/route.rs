@@ -186,7 +186,7 @@ impl ApiServer {
             return outcome;
         };
         let mut response = outcome.unwrap_or_else(|error| respond::error(&error, &accept));
-        respond::warn(&mut response, warning);
+        respond::warn(&mut response, &warning);
         Ok(response)
     }
 
@@ -210,7 +210,11 @@ impl ApiServer {
             .ok_or_else(|| missing.clone())?;
         let sub = match info.subresource.as_str() {
             "" => None,
-            name => Some(subresource(kind, name).ok_or_else(|| missing.clone())?),
+            name => Some(
+                subresource(kind, name)
+                    .filter(|_| kind.custom.as_ref().is_none_or(|c| c.has_subresource(version, name)))
+                    .ok_or_else(|| missing.clone())?,
+            ),
         };
         let target = Target {
             kind: kind.clone(),
@@ -285,10 +289,14 @@ impl Missing {
 }
 
 /// What users of an old API are told, as upstream.
-fn deprecation(target: &Target) -> Option<&'static str> {
-    match (target.kind.group, target.version, target.kind.plural) {
+fn deprecation(target: &Target) -> Option<String> {
+    if let Some(custom) = &target.kind.custom {
+        return custom.deprecation(target.version).map(ToString::to_string);
+    }
+    let text = match (target.kind.group, target.version, target.kind.plural) {
         ("", "v1", "componentstatuses") => Some("v1 ComponentStatus is deprecated in v1.19+"),
         ("", "v1", "endpoints") => Some("v1 Endpoints is deprecated in v1.33+; use discovery.k8s.io/v1 EndpointSlice"),
         _ => None,
-    }
+    };
+    text.map(ToString::to_string)
 }

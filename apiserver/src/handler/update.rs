@@ -6,7 +6,7 @@ use super::identity::ServerCall;
 use super::route::Target;
 use super::tracking::{FieldWriter, manager_of};
 use super::write::{Change, Written};
-use crate::admission::{Asked, write_options};
+use crate::admission::{Asked, expression_errors, write_options};
 use crate::body::ApiBody;
 use crate::codec;
 use crate::registry::{StoreObjects, deletion_timestamp, finalizers, finished, metadata_mut, text_at, update_metadata};
@@ -138,7 +138,10 @@ impl ApiServer {
         respond::bytes(
             code,
             view.media_type(),
-            view.entry(&written.entry, written.entry.mod_revision)?,
+            view.entry(
+                &*self.shown(kind, target.version, &written.entry).await?,
+                written.entry.mod_revision,
+            )?,
             &warnings,
             false,
         )
@@ -151,7 +154,9 @@ impl ApiServer {
         warnings: &mut Vec<String>,
     ) -> Result<Written, ApiError> {
         let decoding = warnings.len();
-        let mut writing = self.modification(&args.target.kind, args.namespace, args.name, args.dry_run);
+        let mut writing = self
+            .modification(&args.target.kind, args.namespace, args.name, args.dry_run)
+            .in_version(args.target.version);
         loop {
             warnings.truncate(decoding);
             let (old, objects) = writing.read().await?;
@@ -211,6 +216,9 @@ impl ApiServer {
             kind.strategy().validate(&new)
         };
         errors.extend(kind.strategy().validate_update(sub, &new, old));
+        if sub.is_empty() {
+            errors.extend(expression_errors(kind, &new, Some(old)));
+        }
         if !errors.is_empty() {
             return Err(ApiError::invalid(kind.group, kind.kind, args.name, &errors));
         }

@@ -51,6 +51,8 @@ struct Watcher {
     next_bookmark: Instant,
     failed: Option<ApiError>,
     first_event: bool,
+    /// A custom kind has gone or changed.
+    ended: tokio_util::sync::CancellationToken,
 }
 
 impl ApiServer {
@@ -103,6 +105,11 @@ impl ApiServer {
             Ok((seen, source)) => (seen, Some(source), None),
             Err(error) => (0, None, Some(error)),
         };
+        let shown = self.in_version(kind, target.version, initial.into()).await;
+        let (initial, failed) = match shown {
+            Ok(initial) => (initial.into(), failed),
+            Err(error) => (VecDeque::new(), Some(error)),
+        };
         let timeout = o
             .timeout_seconds
             .unwrap_or_else(|| DEFAULT_TIMEOUT_SECONDS + u64::from(rand::random::<u16>()) % DEFAULT_TIMEOUT_SECONDS);
@@ -126,6 +133,7 @@ impl ApiServer {
             next_bookmark: now + BOOKMARK_EVERY,
             failed,
             first_event: true,
+            ended: self.customs.ended(kind),
         };
         let media_type = match negotiated.encoding {
             Encoding::Json => "application/json",
@@ -202,6 +210,7 @@ impl Watcher {
         let mut out = Vec::new();
         while out.is_empty() {
             let closing = self.server.closing.clone();
+            let ended = self.ended.clone();
             let source = self.source.as_mut()?;
             let wake = self.deadline.min(if self.bookmarks {
                 self.next_bookmark
@@ -211,9 +220,18 @@ impl Watcher {
             tokio::select! {
                 biased;
                 () = closing.cancelled() => return None,
+                () = ended.cancelled() => return None,
                 batch = source.next() => {
                     let batch = batch?;
-                    for event in &batch.events {
+                    let format = &self.format;
+                    let events = match self.server.events_in(&format.kind, format.version, batch.events).await {
+                        Ok(events) => events,
+                        Err(error) => {
+                            self.source = None;
+                            return Some(self.format.error(&error));
+                        }
+                    };
+                    for event in &events {
                         self.append(&mut out, event);
                     }
                     self.revision = self.revision.max(batch.revision);

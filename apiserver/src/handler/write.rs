@@ -52,9 +52,25 @@ impl ApiServer {
             key: key_of(kind, if kind.namespaced { namespace } else { "" }, name),
             name,
             dry_run,
+            version: None,
             attempts: 0,
             current: None,
         }
+    }
+
+    /// A change with its object as it is stored.
+    async fn stored_change(&self, kind: &Kind, change: Change) -> Result<Change, ApiError> {
+        if kind.custom.is_none() {
+            return Ok(change);
+        }
+        Ok(match change {
+            Change::Keep => Change::Keep,
+            Change::Write(value) => Change::Write(self.to_stored(kind, value).await?),
+            Change::WriteWith(value, compare, ops) => {
+                Change::WriteWith(self.to_stored(kind, value).await?, compare, ops)
+            }
+            Change::Remove(value, compare, ops) => Change::Remove(self.to_stored(kind, value).await?, compare, ops),
+        })
     }
 
     /// Applies `change` to the newest object until it is stored.
@@ -86,12 +102,20 @@ pub(crate) struct Modification<'a> {
     key: Bytes,
     name: &'a str,
     dry_run: bool,
+    /// The version that a custom object is worked on in; built-in ones are in the storage version.
+    version: Option<&'a str>,
     attempts: usize,
     /// What was read last.
     current: Option<Arc<Entry>>,
 }
 
 impl<'a> Modification<'a> {
+    /// Works on a custom object in this version, whose schema is then the one that counts.
+    pub fn in_version(mut self, version: &'a str) -> Self {
+        self.version = Some(version);
+        self
+    }
+
     /// The newest object, and all others as they are at the same time.
     pub async fn read(&mut self) -> Result<(Arc<Value>, StoreObjects<'a>), ApiError> {
         let (server, kind) = (self.server, self.kind);
@@ -111,6 +135,10 @@ impl<'a> Modification<'a> {
             .decoded
             .get(&current)
             .ok_or_else(|| ApiError::internal("the stored object is not JSON"))?;
+        let value = match self.version {
+            Some(version) => server.object_in(kind, version, value).await?,
+            None => value,
+        };
         self.current = Some(current);
         Ok((value, server.objects(snapshot)))
     }
@@ -126,7 +154,7 @@ impl<'a> Modification<'a> {
             record,
             value,
             removed,
-        }) = prepare(self.kind, &self.key, &current, change)?
+        }) = prepare(self.kind, &self.key, &current, self.server.stored_change(self.kind, change).await?)?
         else {
             return Ok(Some(Written {
                 entry: current,

@@ -12,17 +12,22 @@ use http::Response;
 use serde_json::{Value, json};
 use skiff_access::Operation;
 use skiff_api::{ApiError, FieldError};
+use skiff_kinds::custom::ScalePaths;
 
 impl ApiServer {
     pub(super) async fn get_scale(&self, call: &ServerCall, target: &Target) -> Result<Response<ApiBody>, ApiError> {
         let snapshot = self.read_snapshot(&call.options.resource_version).await?;
         let entry = self.entry(target, &*snapshot, &call.info.namespace, &call.info.name)?;
+        let entry = self.shown(&target.kind, target.version, &entry).await?;
+        let places = Places::of(target);
         let object = codec::stored(&entry)?;
-        respond::plain(200, call.header(http::header::ACCEPT), &scale_of(&object))
+        places.check(&object)?;
+        respond::plain(200, call.header(http::header::ACCEPT), &places.scale_of(&object))
     }
 
     pub(super) async fn write_scale(&self, call: &ServerCall, target: &Target) -> Result<Response<ApiBody>, ApiError> {
         let kind = &*target.kind;
+        let places = Places::of(target);
         let options = write_options(
             call,
             if call.info.verb == "patch" {
@@ -34,7 +39,7 @@ impl ApiServer {
         let content_type = call.header(http::header::CONTENT_TYPE);
         let applied = if call.info.verb == "patch" && codec::is_apply(content_type) {
             applier(call)?;
-            Some(applied_to_parent(call, target)?)
+            Some(places.applied_to_parent(call, target)?)
         } else {
             None
         };
@@ -79,7 +84,8 @@ impl ApiServer {
             Value::Null
         };
         let mut warnings = Vec::new();
-        let mut writing = self.modification(kind, args.namespace, args.name, args.dry_run);
+        let writing = self.modification(kind, args.namespace, args.name, args.dry_run);
+        let mut writing = writing.in_version(target.version);
         let written = loop {
             warnings.clear();
             let (old, objects) = writing.read().await?;
@@ -91,57 +97,139 @@ impl ApiServer {
                     codec::check_object(new, kind, target.version, validation, &mut warnings)?
                 }
                 (None, Some(patch)) => {
-                    let mut scale = scale_of(&old);
+                    let mut scale = places.scale_of(&old);
                     patch.apply_as(("autoscaling", "v1", "Scale"), &mut scale)?;
-                    scaled(&old, &scale)?
+                    places.scaled(&old, &scale)?
                 }
-                (None, None) => scaled(&old, &sent)?,
+                (None, None) => places.scaled(&old, &sent)?,
             };
-            let mut scale = scale_of(&new);
-            self.admit(&asked, &mut scale, Some(&scale_of(&old)), &objects, &mut warnings)
-                .await?;
-            new["spec"]["replicas"] = replicas(&scale, &call.info.name)?.into();
+            let mut scale = places.scale_of(&new);
+            self.admit(
+                &asked,
+                &mut scale,
+                Some(&places.scale_of(&old)),
+                &objects,
+                &mut warnings,
+            )
+            .await?;
+            places.set_replicas(&mut new, replicas(&scale, &call.info.name)?);
             let change = self.updated(&args, new, &old, &objects, &mut warnings).await?;
             if let Some(written) = writing.write(change).await? {
                 break written;
             }
         };
-        let object = codec::stored(&written.entry)?;
-        respond::plain_warned(200, call.header(http::header::ACCEPT), &scale_of(&object), &warnings)
+        let entry = self.shown(kind, target.version, &written.entry).await?;
+        let scale = places.scale_of(&codec::stored(&entry)?);
+        respond::plain_warned(200, call.header(http::header::ACCEPT), &scale, &warnings)
     }
 }
 
-/// An applied Scale as what it means for the workload.
-fn applied_to_parent(call: &ServerCall, target: &Target) -> Result<Value, ApiError> {
-    let scale = codec::apply_body(&call.body)?;
-    let given = (text_at(&scale, &["apiVersion"]), text_at(&scale, &["kind"]));
-    if given != ("autoscaling/v1", "Scale") {
-        return Err(ApiError::bad_request(format!(
-            "invalid object type: {}, Kind={}",
-            given.0, given.1
-        )));
+/// Where a workload keeps what a Scale shows.
+struct Places<'a>(Option<&'a ScalePaths>);
+
+impl<'a> Places<'a> {
+    fn of(target: &'a Target) -> Self {
+        let custom = target.kind.custom.as_ref();
+        Self(custom.and_then(|custom| custom.scale(target.version)))
     }
-    let mut config = json!({"apiVersion": codec::api_version(target.kind.group, target.version), "kind": target.kind.kind,
-        "metadata": {}});
-    if !scale["spec"]["replicas"].is_null() {
-        config["spec"]["replicas"] = replicas(&scale, &call.info.name)?.into();
+
+    /// A custom object without replicas cannot be shown as a Scale.
+    fn check(&self, object: &Value) -> Result<(), ApiError> {
+        match self.0 {
+            Some(paths) if at(object, &paths.spec_replicas).is_none() => Err(ApiError::internal(format!(
+                "the spec replicas field {:?} does not exist",
+                format!(".{}", paths.spec_replicas.join("."))
+            ))),
+            _ => Ok(()),
+        }
     }
-    match text_at(&scale, &["metadata", "resourceVersion"]) {
-        "" => {}
-        asked => config["metadata"]["resourceVersion"] = asked.into(),
+
+    fn spec_replicas(&self, object: &Value) -> i64 {
+        match self.0 {
+            Some(paths) => at(object, &paths.spec_replicas).and_then(Value::as_i64).unwrap_or(0),
+            None => object["spec"]["replicas"].as_i64().unwrap_or(0),
+        }
     }
-    Ok(config)
+
+    fn set_replicas(&self, object: &mut Value, replicas: i64) {
+        match self.0 {
+            Some(paths) => {
+                let path: Vec<&str> = paths.spec_replicas.iter().map(String::as_str).collect();
+                skiff_api::meta::set(object, &path, replicas);
+            }
+            None => object["spec"]["replicas"] = replicas.into(),
+        }
+    }
+
+    fn status(&self, object: &Value) -> Value {
+        let (replicas, selector) = match self.0 {
+            Some(paths) => (
+                at(object, &paths.status_replicas).and_then(Value::as_i64),
+                at(object, &paths.selector)
+                    .filter(|_| !paths.selector.is_empty())
+                    .and_then(Value::as_str)
+                    .unwrap_or_default()
+                    .to_string(),
+            ),
+            None => (
+                object["status"]["replicas"].as_i64(),
+                selector_text(&object["spec"]["selector"]),
+            ),
+        };
+        let mut status = json!({"replicas": replicas.unwrap_or(0)});
+        if !selector.is_empty() {
+            status["selector"] = selector.into();
+        }
+        status
+    }
+
+    fn scale_of(&self, object: &Value) -> Value {
+        let mut metadata = json!({});
+        for key in ["name", "namespace", "uid", "resourceVersion", "creationTimestamp"] {
+            if let Some(value) = object["metadata"].get(key) {
+                metadata[key] = value.clone();
+            }
+        }
+        json!({"kind": "Scale", "apiVersion": "autoscaling/v1", "metadata": metadata,
+            "spec": {"replicas": self.spec_replicas(object)}, "status": self.status(object)})
+    }
+
+    /// The workload as a Scale would have it.
+    fn scaled(&self, old: &Value, scale: &Value) -> Result<Value, ApiError> {
+        let mut new = old.clone();
+        self.set_replicas(&mut new, replicas(scale, text_at(old, &["metadata", "name"]))?);
+        match text_at(scale, &["metadata", "resourceVersion"]) {
+            "" => {}
+            asked => new["metadata"]["resourceVersion"] = asked.into(),
+        }
+        Ok(new)
+    }
+
+    /// An applied Scale as what it means for the workload.
+    fn applied_to_parent(&self, call: &ServerCall, target: &Target) -> Result<Value, ApiError> {
+        let scale = codec::apply_body(&call.body)?;
+        let given = (text_at(&scale, &["apiVersion"]), text_at(&scale, &["kind"]));
+        if given != ("autoscaling/v1", "Scale") {
+            return Err(ApiError::bad_request(format!(
+                "invalid object type: {}, Kind={}",
+                given.0, given.1
+            )));
+        }
+        let api_version = codec::api_version(target.kind.group, target.version);
+        let mut config = json!({"apiVersion": api_version, "kind": target.kind.kind, "metadata": {}});
+        if !scale["spec"]["replicas"].is_null() {
+            self.set_replicas(&mut config, replicas(&scale, &call.info.name)?);
+        }
+        match text_at(&scale, &["metadata", "resourceVersion"]) {
+            "" => {}
+            asked => config["metadata"]["resourceVersion"] = asked.into(),
+        }
+        Ok(config)
+    }
 }
 
-/// The workload as a Scale would have it.
-fn scaled(old: &Value, scale: &Value) -> Result<Value, ApiError> {
-    let mut new = old.clone();
-    new["spec"]["replicas"] = replicas(scale, text_at(old, &["metadata", "name"]))?.into();
-    match text_at(scale, &["metadata", "resourceVersion"]) {
-        "" => {}
-        asked => new["metadata"]["resourceVersion"] = asked.into(),
-    }
-    Ok(new)
+fn at<'v>(object: &'v Value, path: &[String]) -> Option<&'v Value> {
+    path.iter().try_fold(object, |value, name| value.get(name))
 }
 
 fn replicas(scale: &Value, name: &str) -> Result<i64, ApiError> {
@@ -154,22 +242,6 @@ fn replicas(scale: &Value, name: &str) -> Result<i64, ApiError> {
             Err(ApiError::invalid("autoscaling", "Scale", name, &[error]))
         }
     }
-}
-
-fn scale_of(object: &Value) -> Value {
-    let mut metadata = json!({});
-    for key in ["name", "namespace", "uid", "resourceVersion", "creationTimestamp"] {
-        if let Some(value) = object["metadata"].get(key) {
-            metadata[key] = value.clone();
-        }
-    }
-    let mut status = json!({"replicas": object["status"]["replicas"].as_i64().unwrap_or(0)});
-    let selector = selector_text(&object["spec"]["selector"]);
-    if !selector.is_empty() {
-        status["selector"] = selector.into();
-    }
-    json!({"kind": "Scale", "apiVersion": "autoscaling/v1", "metadata": metadata,
-        "spec": {"replicas": object["spec"]["replicas"].as_i64().unwrap_or(0)}, "status": status})
 }
 
 /// A LabelSelector, or a ReplicationController's plain map, as text.
@@ -196,13 +268,13 @@ mod tests {
         let deployment = json!({"metadata": {"name": "web", "namespace": "d"}, "spec": {"replicas": 3,
             "selector": {"matchLabels": {"app": "web"}, "matchExpressions": [{"key": "t", "operator": "In", "values": ["a", "b"]}]}},
             "status": {"replicas": 2}});
-        let scale = scale_of(&deployment);
+        let scale = Places(None).scale_of(&deployment);
         assert_eq!(
             scale["status"],
             json!({"replicas": 2, "selector": "app=web,t in (a,b)"})
         );
         assert_eq!(
-            scale_of(&json!({"metadata": {}, "spec": {"selector": {"x": "y"}}}))["status"]["selector"],
+            Places(None).scale_of(&json!({"metadata": {}, "spec": {"selector": {"x": "y"}}}))["status"]["selector"],
             "x=y"
         );
     }

@@ -10,6 +10,7 @@ mod structural;
 #[cfg(test)]
 mod tests;
 
+use crate::cel::Costs;
 use crate::path::Path;
 use crate::schema::Schema;
 use json::Json;
@@ -64,8 +65,24 @@ pub fn check(schema: &Value, path: &Path, status: bool) -> Vec<FieldError> {
         None
     };
     errors.append(&mut found);
-    let _ = compiled;
-    errors.append(&mut rules::check(schema, path, &mut |_, _, _| {}));
+    let mut costs = Costs::default();
+    let mut of_rules = Vec::new();
+    let mut found = rules::check(schema, path, &mut |node| {
+        if compiled.is_some() {
+            let uncorrelatable = node.uncorrelatable.as_deref();
+            costs.node(
+                node.schema,
+                node.path,
+                node.root,
+                node.times,
+                uncorrelatable,
+                &mut of_rules,
+            );
+        }
+    });
+    errors.append(&mut found);
+    errors.append(&mut of_rules);
+    costs.finish(path, &mut errors);
     errors
 }
 

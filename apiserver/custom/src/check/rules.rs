@@ -24,20 +24,30 @@ struct Place<'a> {
     root: bool,
     /// The topmost schema whose values cannot be told again in an older object.
     uncorrelatable: Option<&'a Path<'a>>,
+    /// How often values may stand here in one object; `None`: any number of times.
+    times: Option<u64>,
 }
 
-/// Whether a rule may compare with what was: `None`, or where it cannot.
-pub type Uncorrelatable = Option<String>;
+/// A node with rules that is sound itself and below.
+pub struct Node<'a> {
+    pub schema: &'a Value,
+    pub path: &'a Path<'a>,
+    pub root: bool,
+    /// How often its values may stand in one object; `None`: any number of times.
+    pub times: Option<u64>,
+    /// Where in the schema rules cannot look back any more.
+    pub uncorrelatable: Option<String>,
+}
 
-/// Everything wrong with the schema; `rules` is called for each node that has rules and
-/// that is sound itself and below, with where rules cannot look back.
-pub fn check(schema: &Value, path: &Path, rules: &mut dyn FnMut(&Value, &Path, Uncorrelatable)) -> Vec<FieldError> {
+/// Everything wrong with the schema; `rules` is called for each node that has rules.
+pub fn check(schema: &Value, path: &Path, rules: &mut dyn FnMut(&Node<'_>)) -> Vec<FieldError> {
     let mut walk = Walk {
         errors: Vec::new(),
         rules,
     };
     let place = Place {
         root: true,
+        times: Some(1),
         ..Place::default()
     };
     walk.node(schema, path, &place, true);
@@ -46,7 +56,13 @@ pub fn check(schema: &Value, path: &Path, rules: &mut dyn FnMut(&Value, &Path, U
 
 struct Walk<'a> {
     errors: Vec<FieldError>,
-    rules: &'a mut dyn FnMut(&Value, &Path, Uncorrelatable),
+    rules: &'a mut dyn FnMut(&Node<'_>),
+}
+
+/// How often the elements of a value may stand in one object.
+fn times(place: &Place<'_>, schema: &Value, bound: &str) -> Option<u64> {
+    let bound = schema.get(bound)?.as_i64()?.max(0).cast_unsigned();
+    Some(place.times?.saturating_mul(bound))
 }
 
 impl Walk<'_> {
@@ -83,6 +99,7 @@ impl Walk<'_> {
         }
         if let Some(items) = schema.node("items") {
             let mut inner = inner.clone();
+            inner.times = times(place, schema, "maxItems");
             if schema.text("x-kubernetes-list-type") != "map" {
                 inner.uncorrelatable = inner.uncorrelatable.or(Some(path));
             }
@@ -94,7 +111,13 @@ impl Walk<'_> {
         self.keys_are_there(schema, path);
         self.rule_form(schema, path);
         if spine && self.errors.len() == before && !schema.items("x-kubernetes-validations").is_empty() {
-            (self.rules)(schema, path, place.uncorrelatable.map(|p| p.field()));
+            (self.rules)(&Node {
+                schema,
+                path,
+                root: place.root,
+                times: place.times,
+                uncorrelatable: place.uncorrelatable.map(|p| p.field()),
+            });
         }
     }
 
@@ -156,6 +179,7 @@ impl Walk<'_> {
         }
         if additional.is_object() {
             let mut place = place.clone();
+            place.times = times(&place, schema, "maxProperties");
             if place.inside_meta {
                 place.no_default = Some("inside additionalProperties applying to object metadata".into());
             }

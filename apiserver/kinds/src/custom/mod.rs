@@ -98,7 +98,8 @@ fn subresources(custom: &CustomKind) -> &'static [Subresource] {
 impl CustomKind {
     fn new(definition: &Value, source: Source, since: u64) -> Self {
         let spec = definition.at("spec");
-        let versions: Vec<Version> = spec.items("versions").iter().map(Version::new).collect();
+        let mut versions: Vec<Version> = spec.items("versions").iter().map(Version::new).collect();
+        version::tell_deprecations(&mut versions, spec.text("group"), spec.text("names.kind"));
         let mut fields: Vec<(&'static str, Vec<String>)> = Vec::new();
         for version in spec.items("versions") {
             for field in version.items("selectableFields") {

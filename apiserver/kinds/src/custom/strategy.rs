@@ -2,13 +2,14 @@
 //! Objects are in the version of the request, whose schema is asked.
 
 use super::CustomKind;
+use super::version::Compiled;
 use crate::contract::Strategy;
 use crate::meta;
 use crate::rules::NameRule;
 use crate::tree::Tree;
 use serde_json::Value;
 use skiff_api::FieldError;
-use skiff_custom::{Path, defaults, listtype, validate};
+use skiff_custom::{Path, cel, defaults, listtype, validate};
 
 impl Strategy for CustomKind {
     fn default(&self, object: &mut Value) {
@@ -51,11 +52,13 @@ impl Strategy for CustomKind {
         let Some(version) = self.version_of(object) else {
             return Vec::new();
         };
-        let schema = &self.compiled(version).schema;
+        let compiled = self.compiled(version);
+        let schema = &compiled.schema;
         let mut errors = validate::validate(schema, object, &Path::ROOT);
         self.scale_errors(version.name, object, &mut errors);
         errors.extend(skiff_custom::meta::validate(schema, object, false, &Path::ROOT));
         listtype::validate(schema, object, &Path::ROOT, &mut errors);
+        run_rules(compiled, object, None, &mut errors);
         errors
     }
 
@@ -64,7 +67,8 @@ impl Strategy for CustomKind {
         let Some(version) = self.version_of(new) else {
             return errors;
         };
-        let schema = &self.compiled(version).schema;
+        let compiled = self.compiled(version);
+        let schema = &compiled.schema;
         errors.extend(validate::validate_update(schema, new, old, &Path::ROOT));
         self.scale_errors(version.name, new, &mut errors);
         errors.extend(skiff_custom::meta::validate(schema, new, false, &Path::ROOT));
@@ -77,6 +81,7 @@ impl Strategy for CustomKind {
                 errors.append(&mut twice);
             }
         }
+        run_rules(compiled, new, Some(old), &mut errors);
         errors
     }
 
@@ -122,6 +127,15 @@ impl CustomKind {
                 errors.push(FieldError::invalid(field, &n.into(), &why));
             }
         }
+    }
+}
+
+/// Runs the validation rules, unless what is wrong already keeps them from being run.
+fn run_rules(compiled: &Compiled, object: &Value, old: Option<&Value>, errors: &mut Vec<FieldError>) {
+    let Some(rules) = &compiled.rules else { return };
+    match cel::blocking(errors) {
+        Some(instead) => errors.push(instead),
+        None => errors.extend(rules.validate(&compiled.schema, object, old)),
     }
 }
 

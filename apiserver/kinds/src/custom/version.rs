@@ -6,6 +6,7 @@ use crate::row::NAME;
 use crate::tree::Tree;
 use serde_json::Value;
 use skiff_api::schema::Type;
+use skiff_custom::cel::Rules;
 use skiff_custom::{Schema, columns, types};
 use std::cmp::Reverse;
 use std::sync::OnceLock;
@@ -39,6 +40,8 @@ pub enum Conversion {
 /// What is made of a version when it is first used.
 pub(super) struct Compiled {
     pub schema: Schema,
+    /// `x-kubernetes-validations`, if there are any.
+    pub rules: Option<Rules>,
     pub ty: Type,
     /// `Name` first.
     pub columns: Vec<Column>,
@@ -54,12 +57,7 @@ impl Version {
             served: json.flag("served"),
             status: json.has("subresources.status"),
             scale: ScalePaths::new(json.at("subresources.scale")),
-            deprecation: json.flag("deprecated").then(|| {
-                json.at("deprecationWarning")
-                    .as_str()
-                    .map(Into::into)
-                    .unwrap_or_default()
-            }),
+            deprecation: json.flag("deprecated").then(|| json.text("deprecationWarning").into()),
             compiled: OnceLock::new(),
         }
     }
@@ -94,7 +92,8 @@ impl Conversion {
 
 impl Compiled {
     pub fn new(version: &Value, group: &str, kind: &str) -> Self {
-        let schema = Schema::new(version.at("schema.openAPIV3Schema"));
+        let json = version.at("schema.openAPIV3Schema");
+        let schema = Schema::new(json);
         let printed = columns::columns(version);
         let column = |c: &columns::Column| Column {
             name: intern(&c.name),
@@ -107,7 +106,26 @@ impl Compiled {
             ty: types::object_type(&schema, group, version.text("name"), kind),
             columns: std::iter::once(NAME).chain(printed.iter().map(column)).collect(),
             printed,
+            rules: Rules::new(json, &schema, true),
             schema,
+        }
+    }
+}
+
+/// Gives deprecated versions that say nothing themselves the usual text.
+pub(super) fn tell_deprecations(versions: &mut [Version], group: &str, kind: &str) {
+    let mut current: Vec<&'static str> = versions
+        .iter()
+        .filter(|v| v.served && v.deprecation.is_none())
+        .map(|v| v.name)
+        .collect();
+    current.sort_by_key(|v| priority(v));
+    for version in versions {
+        if version.deprecation.as_deref() == Some("") {
+            let newer = current.first().filter(|v| priority(v) < priority(version.name));
+            let instead = newer.map_or(String::new(), |newer| format!("; use {group}/{newer} {kind}"));
+            let text = format!("{group}/{} {kind} is deprecated{instead}", version.name);
+            version.deprecation = Some(text.into());
         }
     }
 }
