@@ -105,7 +105,13 @@ fn check_envelope(ty: &Type, config: &Value) -> Result<(), ApiError> {
     }
     let (group, version, kind) = ty.gvk();
     let expected = api_version(group, version);
-    if text(config, "apiVersion") != expected || text(config, "kind") != kind {
+    let said = text(config, "apiVersion");
+    if !said.is_empty() && said != expected {
+        return Err(ApiError::bad_request(format!(
+            "Incorrect version specified in apply patch. Specified patch version: {said}, expected: {expected}"
+        )));
+    }
+    if said != expected || text(config, "kind") != kind {
         return Err(ApiError::bad_request(format!(
             "invalid object type: {}, Kind={}",
             text(config, "apiVersion"),

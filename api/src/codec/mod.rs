@@ -11,12 +11,12 @@ pub mod yaml;
 mod yaml_write;
 
 pub use check::{FieldValidation, Report, check};
-pub use transcode::transcode_proto;
 pub use decode::{ProtoEnvelope, decode_proto, decode_proto_bare, open_envelope};
 pub use encode::{
     encode_proto, encode_proto_bare, encode_watch_event, frame_watch_event, list_envelope, put_list_item, seal_envelope,
 };
 pub use json::{decode_json, encode_json};
+pub use transcode::transcode_proto;
 pub use yaml::{decode_yaml, decode_yaml_strict};
 pub use yaml_write::encode_yaml;
 
@@ -132,12 +132,14 @@ fn summary(bytes: &[u8]) -> String {
 /// came at run time.
 fn check_kind(ty: &Type, value: &Value) -> Result<(), ApiError> {
     let (group, version, kind) = ty.gvk();
-    let (Some(said_version), Some(said)) = (value["apiVersion"].as_str(), value["kind"].as_str()) else {
-        return Ok(());
+    let text = |key: &str| value[key].as_str().filter(|text| !text.is_empty());
+    let (said_group, said_version) = match text("apiVersion") {
+        Some(said) => crate::schema::split_api_version(said),
+        None => (group, version),
     };
-    let (said_group, said_version) = crate::schema::split_api_version(said_version);
+    let said = text("kind").unwrap_or(kind);
     let built_in = crate::schema::lookup_gvk(group, version, kind).is_some_and(|own| std::ptr::eq(own, ty));
-    if !ty.is_kind || !built_in || (said_group, said_version, said) == ty.gvk() || said.is_empty() {
+    if !ty.is_kind || !built_in || (said_group, said_version, said) == ty.gvk() {
         return Ok(());
     }
     let refuse = |why: String| {

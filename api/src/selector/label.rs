@@ -68,9 +68,7 @@ impl Requirement {
 
     fn new(key: &str, operator: Operator, values: Vec<String>, single: bool) -> Result<Self, SelectorError> {
         let mut faults: Vec<FieldError> = Vec::new();
-        for why in names::qualified_name(key) {
-            faults.push(FieldError::invalid("key", &key.into(), &why));
-        }
+        faults.extend(key_fault("key", key));
         let shown = || Value::from(values.clone());
         match operator {
             Operator::In | Operator::NotIn if values.is_empty() => {
@@ -90,7 +88,7 @@ impl Requirement {
             Operator::Gt | Operator::Lt if values.iter().any(|v| v.parse::<i64>().is_err()) => {
                 faults.push(FieldError::invalid(
                     "values[0]",
-                    &shown(),
+                    &values[0].as_str().into(),
                     "for 'Gt', 'Lt' operators, the value must be an integer",
                 ));
             }
@@ -104,12 +102,10 @@ impl Requirement {
             _ => {}
         }
         for (i, value) in values.iter().enumerate() {
-            for why in names::label_value(value) {
-                faults.push(FieldError::invalid(
-                    format!("values[{i}][{key}]"),
-                    &value.as_str().into(),
-                    &why,
-                ));
+            let whys = names::label_value(value);
+            if !whys.is_empty() {
+                let path = format!("values[{i}][{key}]");
+                faults.push(FieldError::invalid(path, &value.as_str().into(), &whys.join("; ")));
             }
         }
         match faults.len() {
@@ -270,6 +266,11 @@ fn tokens(text: &str) -> Vec<&str> {
     found
 }
 
+fn key_fault(path: &str, key: &str) -> Option<FieldError> {
+    let whys = names::qualified_name(key);
+    (!whys.is_empty()).then(|| FieldError::invalid(path, &key.into(), &whys.join("; ")))
+}
+
 struct Parser<'a> {
     tokens: Vec<&'a str>,
     at: usize,
@@ -331,6 +332,10 @@ impl<'a> Parser<'a> {
         let key = self.take();
         if !is_word(key) {
             return Err(SelectorError(format!("found '{key}', expected: identifier")));
+        }
+        // Upstream knows no path here, and says so.
+        if let Some(fault) = key_fault("<nil>", key) {
+            return Err(SelectorError(fault.to_string()));
         }
         if matches!(self.peek(), "" | ",") {
             let operator = if negated {
@@ -447,10 +452,14 @@ mod tests {
                 "a in ()",
                 "unable to parse requirement: values: Invalid value: []: for 'in', 'notin' operators, values set can't be empty",
             ),
+            (
+                "-a",
+                "unable to parse requirement: <nil>: Invalid value: \"-a\": name part must consist of alphanumeric characters, '-', '_' or '.', and must start and end with an alphanumeric character (e.g. 'MyName',  or 'my.name',  or '123-abc', regex used for validation is '([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9]')",
+            ),
             ("a in (b", "unable to parse requirement: found '', expected: ',' or ')'"),
             (
                 "a>x",
-                "unable to parse requirement: values[0]: Invalid value: [\"x\"]: for 'Gt', 'Lt' operators, the value must be an integer",
+                "unable to parse requirement: values[0]: Invalid value: \"x\": for 'Gt', 'Lt' operators, the value must be an integer",
             ),
         ] {
             assert_eq!(LabelSelector::parse(text), Err(SelectorError(why.into())), "{text}");
