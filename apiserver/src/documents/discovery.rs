@@ -43,13 +43,14 @@ pub(super) fn resource_list(catalog: &Catalog, group: &str, version: &str) -> Op
         if !kind.categories.is_empty() {
             row["categories"] = json!(kind.categories);
         }
-        if kind.verbs.contains(&"list") {
+        // What is never stored has no version to be stored in.
+        if kind.verbs.contains(&"watch") {
             row["storageVersionHash"] = storage_hash(kind).into();
         }
         resources.push(row);
         for sub in kind.subresources {
             let mut row = json!({"name": format!("{}/{}", kind.plural, sub.name), "singularName": "", "namespaced": kind.namespaced, "kind": sub.kind, "verbs": sub.verbs});
-            if (sub.group, sub.version) != (group, version) {
+            if (sub.group, version_of(kind, version, sub)) != (group, version) {
                 row["group"] = sub.group.into();
                 row["version"] = sub.version.into();
             }
@@ -62,12 +63,13 @@ pub(super) fn resource_list(catalog: &Catalog, group: &str, version: &str) -> Op
     )
 }
 
-/// Eight bytes in base64 that change when the storage version does.
+/// Changes when the storage version does; upstream's digest, so that clients that
+/// remember it see no change.
 fn storage_hash(kind: &Kind) -> String {
     use base64::Engine;
     let text = format!("{}/{}/{}", kind.storage.0, kind.storage_version, kind.kind);
-    let id = uuid::Uuid::new_v5(&uuid::Uuid::NAMESPACE_OID, text.as_bytes());
-    base64::engine::general_purpose::STANDARD.encode(&id.as_bytes()[..8])
+    let digest = ring::digest::digest(&ring::digest::SHA256, text.as_bytes());
+    base64::engine::general_purpose::STANDARD.encode(&digest.as_ref()[..8])
 }
 
 /// `/api` as APIGroupDiscoveryList.
@@ -77,10 +79,7 @@ pub(super) fn aggregated_core(catalog: &Catalog, version: &str) -> Value {
         .iter()
         .map(|v| aggregated_version(catalog, "", v))
         .collect();
-    list(
-        version,
-        vec![json!({"metadata": {"creationTimestamp": null}, "versions": versions})],
-    )
+    list(version, vec![json!({"metadata": {}, "versions": versions})])
 }
 
 /// `/apis` as APIGroupDiscoveryList.
@@ -96,7 +95,7 @@ pub(super) fn aggregated(catalog: &Catalog, groups: &[Group], version: &str) -> 
                     None => aggregated_version(catalog, &group.name, &v.name),
                 })
                 .collect();
-            json!({"metadata": {"name": group.name, "creationTimestamp": null}, "versions": versions})
+            json!({"metadata": {"name": group.name}, "versions": versions})
         })
         .collect();
     list(version, items)
@@ -125,7 +124,11 @@ fn aggregated_version(catalog: &Catalog, group: &str, version: &str) -> Value {
                 row["categories"] = json!(kind.categories);
             }
             if !kind.subresources.is_empty() {
-                row["subresources"] = kind.subresources.iter().map(aggregated_sub).collect();
+                row["subresources"] = kind
+                    .subresources
+                    .iter()
+                    .map(|sub| aggregated_sub(kind, version, sub))
+                    .collect();
             }
             row
         })
@@ -133,6 +136,16 @@ fn aggregated_version(catalog: &Catalog, group: &str, version: &str) -> Value {
     json!({"version": version, "freshness": "Current", "resources": resources})
 }
 
-fn aggregated_sub(sub: &Subresource) -> Value {
-    json!({"subresource": sub.name, "responseKind": {"group": sub.group, "version": sub.version, "kind": sub.kind}, "verbs": sub.verbs})
+fn aggregated_sub(kind: &Kind, version: &str, sub: &Subresource) -> Value {
+    let version = version_of(kind, version, sub);
+    json!({"subresource": sub.name, "responseKind": {"group": sub.group, "version": version, "kind": sub.kind}, "verbs": sub.verbs})
+}
+
+/// The version that a subresource is answered in: the kind itself in the one that is asked for.
+fn version_of<'a>(kind: &Kind, version: &'a str, sub: &'a Subresource) -> &'a str {
+    if (sub.group, sub.kind) == (kind.group, kind.kind) {
+        version
+    } else {
+        sub.version
+    }
 }
