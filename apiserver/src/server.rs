@@ -7,7 +7,7 @@ use crate::custom::Customs;
 use crate::documents::{Documents, Metrics};
 use crate::events::EventCache;
 use crate::flow::Flow;
-use crate::handler::{CreateArgs, Target};
+use crate::handler::{Change, CreateArgs, Target};
 use crate::quota::Recounts;
 use crate::registry::{Catalog, DecodeCache, StoreObjects, built_in, encode, key_of, text_at};
 use crate::respond;
@@ -114,8 +114,53 @@ impl ApiServer {
     }
 
     async fn bootstrap(&self) -> Result<(), ServerError> {
-        self.write_missing(self.access.bootstrap_objects()).await?;
+        let objects = self.access.bootstrap_objects();
+        self.reconcile_policy(&objects).await?;
+        self.write_missing(objects).await?;
         self.bootstrap_services().await?;
+        Ok(())
+    }
+
+    /// Gives roles and bindings of the bootstrap policy back what they lack of it.
+    async fn reconcile_policy(&self, objects: &[Value]) -> Result<(), ServerError> {
+        let snapshot = self.store.snapshot_linearizable().await?;
+        for wanted in objects {
+            let (group, _) = text_at(wanted, &["apiVersion"]).split_once('/').unwrap_or(("", ""));
+            let Some(kind) = skiff_kinds::find_kind(group, text_at(wanted, &["kind"])) else {
+                continue;
+            };
+            let (namespace, name) = (
+                text_at(wanted, &["metadata", "namespace"]),
+                text_at(wanted, &["metadata", "name"]),
+            );
+            let Some(entry) = snapshot.get(&key_of(kind, namespace, name)) else {
+                continue;
+            };
+            if self.access.reconciled(&crate::codec::stored(&entry)?, wanted).is_none() {
+                continue;
+            }
+            tracing::info!(
+                kind = kind.kind,
+                namespace,
+                name,
+                "giving back what the bootstrap policy says"
+            );
+            let written = self
+                .modify(kind, namespace, name, false, |old, _| {
+                    Ok(match self.access.reconciled(old, wanted) {
+                        Some(new) => Change::Write(new),
+                        None => Change::Keep,
+                    })
+                })
+                .await;
+            match written {
+                // Somebody deleted it meanwhile: it is made again below.
+                Err(error) if error.reason == "NotFound" => {}
+                other => {
+                    other?;
+                }
+            }
+        }
         Ok(())
     }
 

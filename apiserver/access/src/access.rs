@@ -205,7 +205,7 @@ impl Access {
                 json!({"authenticated": true, "user": user_value(&user), "audiences": audiences})
             }
             Err(reason) => {
-                json!({"authenticated": false, "user": {}, "error": format!("[invalid bearer token, {reason}]")})
+                json!({"user": {}, "error": format!("[invalid bearer token, {reason}]")})
             }
         }
     }
@@ -213,6 +213,14 @@ impl Access {
     /// What exists in every cluster from the start.
     pub fn bootstrap_objects(&self) -> Vec<Value> {
         policy::bootstrap_objects(&self.trust_data())
+    }
+
+    /// A stored object of `bootstrap_objects` with what it lacks of the wanted one;
+    /// `None` if it is to be left alone.
+    pub fn reconciled(&self, stored: &Value, wanted: &Value) -> Option<Value> {
+        policy::is_policy(wanted)
+            .then(|| policy::reconciled(stored, wanted))
+            .flatten()
     }
 
     /// Data of the ConfigMap that extension API servers read their trust from.

@@ -10,7 +10,7 @@ use crate::server::ApiServer;
 use http::Response;
 use serde_json::{Value, json};
 use skiff_access::{Attributes, Decision, UserInfo, user_value};
-use skiff_api::{ApiError, FieldError};
+use skiff_api::ApiError;
 use std::sync::Arc;
 
 impl ApiServer {
@@ -28,20 +28,17 @@ impl ApiServer {
         let mut warnings = Vec::new();
         self.admit_body(call, target, gvk, "", &mut review, &objects, &mut warnings)
             .await?;
+        if kind.kind == "LocalSubjectAccessReview" && text_at(&review, &["metadata", "namespace"]).is_empty() {
+            review["metadata"]["namespace"] = call.info.namespace.as_str().into();
+        }
+        let errors = kind.strategy().validate_create(&review);
+        if !errors.is_empty() {
+            return Err(ApiError::invalid(kind.group, kind.kind, "", &errors));
+        }
         let status = match kind.kind {
-            "SelfSubjectAccessReview" => self.access_status(&call.user, &review["spec"], &objects)?,
+            "SelfSubjectAccessReview" => self.access_status(&call.user, &review["spec"], &objects),
             "SubjectAccessReview" | "LocalSubjectAccessReview" => {
-                let user = reviewed_user(&review, kind.kind)?;
-                if kind.kind == "LocalSubjectAccessReview" {
-                    let namespace = text_at(&review, &["spec", "resourceAttributes", "namespace"]);
-                    if namespace != call.info.namespace {
-                        return Err(ApiError::bad_request(format!(
-                            "spec.resourceAttributes.namespace must match namespace: {namespace:?} is not {:?}",
-                            call.info.namespace
-                        )));
-                    }
-                }
-                self.access_status(&user, &review["spec"], &objects)?
+                self.access_status(&reviewed_user(&review["spec"]), &review["spec"], &objects)
             }
             "SelfSubjectRulesReview" => {
                 let namespace = text_at(&review, &["spec", "namespace"]);
@@ -75,31 +72,19 @@ impl ApiServer {
         if !review["metadata"].is_object() {
             review["metadata"] = json!({});
         }
-        review["metadata"]["creationTimestamp"] = Value::Null;
+        if kind.kind == "SelfSubjectReview" {
+            review["metadata"]["creationTimestamp"] = respond::now_text().into();
+        }
         review["status"] = status;
         respond::plain_warned(201, call.header(http::header::ACCEPT), &review, &warnings)
     }
 
-    fn access_status(
-        &self,
-        user: &UserInfo,
-        spec: &Value,
-        objects: &dyn skiff_access::Objects,
-    ) -> Result<Value, ApiError> {
+    fn access_status(&self, user: &UserInfo, spec: &Value, objects: &dyn skiff_access::Objects) -> Value {
         let (resource, path) = (&spec["resourceAttributes"], &spec["nonResourceAttributes"]);
-        if resource.is_object() == path.is_object() {
-            let error = FieldError::invalid(
-                "spec.resourceAttributes",
-                &Value::Null,
-                "exactly one of nonResourceAttributes or resourceAttributes must be specified",
-            );
-            return Err(ApiError::invalid(
-                "authorization.k8s.io",
-                "SubjectAccessReview",
-                "",
-                &[error],
-            ));
-        }
+        let (fields, labels) = (
+            selector_text(&resource["fieldSelector"]),
+            selector_text(&resource["labelSelector"]),
+        );
         let asked = if resource.is_object() { resource } else { path };
         let attributes = Attributes {
             user,
@@ -111,19 +96,21 @@ impl ApiServer {
             namespace: text_at(resource, &["namespace"]),
             name: text_at(resource, &["name"]),
             path: text_at(path, &["path"]),
-            field_selector: text_at(resource, &["fieldSelector", "rawSelector"]),
-            label_selector: text_at(resource, &["labelSelector", "rawSelector"]),
+            field_selector: &fields,
+            label_selector: &labels,
         };
-        Ok(match self.access.authorize(&attributes, objects) {
-            Decision::Allow { reason } => json!({"allowed": true, "reason": reason}),
-            Decision::Deny { reason } if reason.is_empty() => json!({"allowed": false}),
-            Decision::Deny { reason } => json!({"allowed": false, "reason": reason}),
-        })
+        let (allowed, reason) = match self.access.authorize(&attributes, objects) {
+            Decision::Allow { reason } => (true, reason),
+            Decision::Deny { reason } => (false, reason),
+        };
+        match reason.is_empty() {
+            true => json!({"allowed": allowed}),
+            false => json!({"allowed": allowed, "reason": reason}),
+        }
     }
 }
 
-fn reviewed_user(review: &Value, kind: &str) -> Result<UserInfo, ApiError> {
-    let spec = &review["spec"];
+fn reviewed_user(spec: &Value) -> UserInfo {
     let texts = |value: &Value| -> Vec<String> {
         value
             .as_array()
@@ -141,15 +128,34 @@ fn reviewed_user(review: &Value, kind: &str) -> Result<UserInfo, ApiError> {
     };
     user.groups.sort();
     for (key, values) in spec["extra"].as_object().into_iter().flatten() {
-        user.extra.insert(key.clone(), texts(values));
+        user.extra.insert(key.to_lowercase(), texts(values));
     }
-    if user.name.is_empty() && user.groups.is_empty() {
-        let error = FieldError::invalid(
-            "spec.user",
-            &Value::Null,
-            "at least one of user or group must be specified",
-        );
-        return Err(ApiError::invalid("authorization.k8s.io", kind, "", &[error]));
+    user
+}
+
+/// A selector of a review as the text that requests carry it in; empty if it has a
+/// form that no request has.
+fn selector_text(selector: &Value) -> String {
+    if let Some(raw) = selector["rawSelector"].as_str() {
+        return raw.to_string();
     }
-    Ok(user)
+    let requirements = selector["requirements"].as_array().into_iter().flatten();
+    let terms = requirements.filter_map(|requirement| {
+        let key = text_at(requirement, &["key"]);
+        let values: Vec<&str> = requirement["values"]
+            .as_array()
+            .into_iter()
+            .flatten()
+            .filter_map(Value::as_str)
+            .collect();
+        match (text_at(requirement, &["operator"]), values.as_slice()) {
+            ("In", [one]) => Some(format!("{key}={one}")),
+            ("In", many) => Some(format!("{key} in ({})", many.join(","))),
+            ("NotIn", many) => Some(format!("{key} notin ({})", many.join(","))),
+            ("Exists", _) => Some(key.to_string()),
+            ("DoesNotExist", _) => Some(format!("!{key}")),
+            _ => None,
+        }
+    });
+    terms.collect::<Vec<_>>().join(",")
 }

@@ -24,6 +24,19 @@ impl ApiServer {
     ) -> Result<Response<ApiBody>, ApiError> {
         let mut request = body_of(call, ("authentication.k8s.io", "v1", "TokenRequest"))?;
         let (namespace, name) = (call.info.namespace.as_str(), call.info.name.as_str());
+        for (key, url, what) in [("name", name, "name"), ("namespace", namespace, "namespace")] {
+            let given = text_at(&request, &["metadata", key]);
+            if !given.is_empty() && given != url {
+                let why = format!("must match the service account {what} if specified");
+                let error = FieldError::invalid(format!("metadata.{key}"), &given.into(), &why);
+                return Err(ApiError::invalid(
+                    "authentication.k8s.io",
+                    "TokenRequest",
+                    name,
+                    &[error],
+                ));
+            }
+        }
         let objects = self.objects(self.read_snapshot("").await?);
         let account = objects
             .get("", "serviceaccounts", namespace, name)
@@ -88,8 +101,9 @@ fn issue_of(
             ("Secret", "v1") => (BoundKind::Secret, "secrets", namespace),
             ("Node", "v1") => (BoundKind::Node, "nodes", ""),
             (kind, version) => {
+                let (group, version) = version.split_once('/').unwrap_or(("", version));
                 return Err(ApiError::bad_request(format!(
-                    "cannot bind token for serviceaccount to object of type {version}, Kind={kind}"
+                    "cannot bind token to object of type {group}/{version}, Kind={kind}"
                 )));
             }
         };
@@ -102,7 +116,7 @@ fn issue_of(
         if !asked.is_empty() && asked != uid {
             return Err(ApiError::conflict(
                 "",
-                resource,
+                text_at(reference, &["kind"]),
                 bound_name,
                 &format!(
                     "the UID in the bound object reference ({asked}) does not match the UID in record. The object might have been deleted and then recreated"

@@ -5,7 +5,7 @@ use super::forbidden;
 use crate::authentication::MASTERS;
 use crate::authorization::Authorizers;
 use crate::authorization::rbac::{GROUP, rules_of_role};
-use crate::authorization::rules::{Rule, uncovered};
+use crate::authorization::rules::{Rule, compact, uncovered};
 use crate::contract::{AdmissionRequest, Admitted, Attributes, Decision, Objects, Operation};
 use crate::tree::{items, text};
 use serde_json::Value;
@@ -106,13 +106,18 @@ fn granting(r: &AdmissionRequest, rules: &[Rule], objects: &dyn Objects, authori
         groups.join(" "),
         shown.join("\n")
     );
+    let faults = authorizers.index(objects).faults(r.user, r.namespace);
+    let why = match faults.is_empty() {
+        true => why,
+        false => format!("{why}; resolution errors: [{}]", faults.join(", ")),
+    };
     Err(forbidden(r, &why))
 }
 
 fn missing(r: &AdmissionRequest, rules: &[Rule], objects: &dyn Objects, authorizers: &Authorizers) -> Vec<Rule> {
     let index = authorizers.index(objects);
     let held: Vec<Rule> = index.rules_of(r.user, r.namespace).cloned().collect();
-    uncovered(&held, rules)
+    compact(uncovered(&held, rules))
 }
 
 fn has_verb(

@@ -160,7 +160,10 @@ fn audiences() {
     );
     assert_eq!(review["user"]["username"], "system:serviceaccount:dev:bot");
     let review = access.review_token(&token, &[], &objects, at(1));
-    assert_eq!(review["authenticated"], false);
+    assert_eq!(
+        review,
+        json!({"user": {}, "error": "[invalid bearer token, the token is for other audiences]"})
+    );
 }
 
 #[test]

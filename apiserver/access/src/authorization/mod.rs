@@ -40,9 +40,12 @@ impl Authorizers {
                 Err(reason) => refused.push(reason),
             }
         }
-        match self.index(objects).allows(a) {
+        let index = self.index(objects);
+        match index.allows(a) {
             Some(reason) => Decision::Allow { reason },
             None => {
+                let namespace = if a.path.is_empty() { a.namespace } else { "" };
+                refused.extend(aggregated(&index.faults(a.user, namespace)).map(|faults| format!("RBAC: {faults}")));
                 refused.retain(|reason| !reason.is_empty());
                 Decision::Deny {
                     reason: refused.join(", "),
@@ -55,7 +58,8 @@ impl Authorizers {
     pub fn rules_for(&self, user: &UserInfo, namespace: &str, objects: &dyn Objects) -> Value {
         let mut resource_rules = Vec::new();
         let mut url_rules = Vec::new();
-        for rule in self.index(objects).rules_of(user, namespace) {
+        let index = self.index(objects);
+        for rule in index.rules_of(user, namespace) {
             if !rule.resources.is_empty() {
                 let mut shown = json!({"verbs": rule.verbs, "apiGroups": rule.groups, "resources": rule.resources});
                 if !rule.names.is_empty() {
@@ -68,9 +72,13 @@ impl Authorizers {
             }
         }
         let mut status = json!({"resourceRules": resource_rules, "nonResourceRules": url_rules, "incomplete": false});
+        let mut faults = index.faults(user, namespace);
         if node::node_name(user).is_some() {
             status["incomplete"] = true.into();
-            status["evaluationError"] = "node authorizer does not support user rule resolution".into();
+            faults.insert(0, "node authorizer does not support user rule resolution".into());
+        }
+        if let Some(faults) = aggregated(&faults) {
+            status["evaluationError"] = faults.into();
         }
         status
     }
@@ -86,6 +94,15 @@ impl Authorizers {
         let index = Arc::new(Index::build(objects, generations));
         self.index.store(Some(Arc::clone(&index)));
         index
+    }
+}
+
+/// Several errors as one text, as Go's aggregates print.
+fn aggregated(faults: &[String]) -> Option<String> {
+    match faults {
+        [] => None,
+        [one] => Some(one.clone()),
+        many => Some(format!("[{}]", many.join(", "))),
     }
 }
 

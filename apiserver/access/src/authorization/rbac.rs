@@ -17,7 +17,14 @@ pub const RESOURCES: [&str; 4] = ["clusterroles", "clusterrolebindings", "roles"
 struct Grant {
     /// `RBAC: allowed by ...`, in upstream's words.
     reason: String,
-    rules: Arc<Vec<Rule>>,
+    /// What the binding names, or why there is no such thing.
+    rules: Result<Arc<Vec<Rule>>, Arc<str>>,
+}
+
+impl Grant {
+    fn rules(&self) -> &[Rule] {
+        self.rules.as_ref().map_or(&[], |rules| rules.as_slice())
+    }
 }
 
 /// Grants by subject; service accounts are users.
@@ -67,18 +74,14 @@ impl Index {
         };
         for binding in sorted(objects.list(GROUP, "clusterrolebindings", "")) {
             let name = text(&binding, "/metadata/name");
-            let Some(rules) = index.referenced("", &binding) else {
-                continue;
-            };
+            let rules = index.referenced("", &binding).ok_or_else(|| absent(&binding));
             let by = format!("ClusterRoleBinding {name:?} of {}", shown_role(&binding));
             add(&mut index.cluster, &binding, "", &by, &rules);
         }
         for binding in sorted(objects.list(GROUP, "rolebindings", "")) {
             let namespace = text(&binding, "/metadata/namespace");
             let name = text(&binding, "/metadata/name");
-            let Some(rules) = index.referenced(namespace, &binding) else {
-                continue;
-            };
+            let rules = index.referenced(namespace, &binding).ok_or_else(|| absent(&binding));
             let by = format!(
                 "RoleBinding {:?} of {}",
                 format!("{name}/{namespace}"),
@@ -98,13 +101,27 @@ impl Index {
     /// The reason, if a rule allows it.
     pub fn allows(&self, a: &Attributes) -> Option<String> {
         self.grants(a.user, if a.path.is_empty() { a.namespace } else { "" })
-            .find(|grant| grant.rules.iter().any(|rule| rule.allows(a)))
+            .find(|grant| grant.rules().iter().any(|rule| rule.allows(a)))
             .map(|grant| grant.reason.clone())
     }
 
     /// All rules of a user: cluster-wide and, unless it is empty, in the namespace.
     pub fn rules_of<'a>(&'a self, user: &'a UserInfo, namespace: &str) -> impl Iterator<Item = &'a Rule> {
-        self.grants(user, namespace).flat_map(|grant| grant.rules.iter())
+        self.grants(user, namespace).flat_map(|grant| grant.rules().iter())
+    }
+
+    /// Why some of a user's bindings give nothing: their roles are not there.
+    pub fn faults(&self, user: &UserInfo, namespace: &str) -> Vec<String> {
+        let mut faults: Vec<String> = Vec::new();
+        for fault in self
+            .grants(user, namespace)
+            .filter_map(|grant| grant.rules.as_ref().err())
+        {
+            if !faults.iter().any(|f| **f == **fault) {
+                faults.push(fault.to_string());
+            }
+        }
+        faults
     }
 
     /// Rules of the role that a binding (or role reference) names.
@@ -176,7 +193,19 @@ fn shown_role(binding: &Value) -> String {
     )
 }
 
-fn add(grants: &mut Grants, binding: &Value, binding_namespace: &str, by: &str, rules: &Arc<Vec<Rule>>) {
+/// As upstream says that the role of a binding is not there.
+fn absent(binding: &Value) -> Arc<str> {
+    let kind = text(binding, "/roleRef/kind").to_lowercase();
+    format!("{kind}.{GROUP} {:?} not found", text(binding, "/roleRef/name")).into()
+}
+
+fn add(
+    grants: &mut Grants,
+    binding: &Value,
+    binding_namespace: &str,
+    by: &str,
+    rules: &Result<Arc<Vec<Rule>>, Arc<str>>,
+) {
     for subject in items(binding, "/subjects") {
         let name = text(subject, "/name");
         let (by_subject, key, shown) = match text(subject, "/kind") {
@@ -198,7 +227,7 @@ fn add(grants: &mut Grants, binding: &Value, binding_namespace: &str, by: &str, 
         let reason = format!("RBAC: allowed by {by} to {shown}");
         by_subject.entry(key).or_default().push(Grant {
             reason,
-            rules: Arc::clone(rules),
+            rules: rules.clone(),
         });
     }
 }

@@ -4,6 +4,7 @@
 use crate::contract::Attributes;
 use crate::tree::texts;
 use serde_json::{Value, json};
+use std::collections::HashMap;
 
 /// More single permissions than this in one rule are not compared one by one:
 /// escalation checks refuse the rule instead of computing for minutes.
@@ -60,14 +61,14 @@ impl Rule {
         let list = |name: &str, items: &[String]| {
             (!items.is_empty()).then(|| {
                 let quoted: Vec<String> = items.iter().map(|item| format!("{item:?}")).collect();
-                format!("{name}:[{}]", quoted.join(", "))
+                format!("{name}:[{}]", quoted.join(" "))
             })
         };
         let parts: Vec<String> = [
             list("APIGroups", &self.groups),
             list("Resources", &self.resources),
-            list("ResourceNames", &self.names),
             list("NonResourceURLs", &self.urls),
+            list("ResourceNames", &self.names),
             list("Verbs", &self.verbs),
         ]
         .into_iter()
@@ -164,6 +165,43 @@ pub fn uncovered(held: &[Rule], wanted: &[Rule]) -> Vec<Rule> {
         }
     }
     missing
+}
+
+/// Rules about one group, resource and name taken together, in upstream's order.
+pub fn compact(rules: Vec<Rule>) -> Vec<Rule> {
+    let mut compacted: Vec<Rule> = Vec::new();
+    let mut simple: HashMap<(String, String, Option<String>), usize> = HashMap::new();
+    for rule in rules {
+        let is_simple =
+            rule.groups.len() == 1 && rule.resources.len() == 1 && rule.names.len() <= 1 && rule.urls.is_empty();
+        if !is_simple {
+            compacted.push(rule);
+            continue;
+        }
+        let key = (
+            rule.groups[0].clone(),
+            rule.resources[0].clone(),
+            rule.names.first().cloned(),
+        );
+        match simple.get(&key) {
+            Some(&at) => {
+                for verb in rule.verbs {
+                    if !compacted[at].verbs.contains(&verb) {
+                        compacted[at].verbs.push(verb);
+                    }
+                }
+            }
+            None => {
+                simple.insert(key, compacted.len());
+                compacted.push(rule);
+            }
+        }
+    }
+    let key = |rule: &Rule| {
+        [&rule.verbs, &rule.groups, &rule.resources, &rule.names, &rule.urls].map(|items| items.join(" "))
+    };
+    compacted.sort_by_cached_key(key);
+    compacted
 }
 
 fn any(items: &[String], test: impl Fn(&String) -> bool) -> bool {

@@ -189,6 +189,33 @@ fn reasons_name_the_binding() {
 }
 
 #[test]
+fn bindings_of_no_role_say_so() {
+    let subject = || json!({"kind": "User", "name": "ann"});
+    let objects = Fake::with(vec![
+        binding("RoleBinding", "dev", "b", ("Role", "gone"), subject()),
+        binding("ClusterRoleBinding", "", "c", ("ClusterRole", "lost"), subject()),
+    ]);
+    let who = user("ann", &[]);
+    let (lost, gone) = (
+        "clusterrole.rbac.authorization.k8s.io \"lost\" not found",
+        "role.rbac.authorization.k8s.io \"gone\" not found",
+    );
+    for (path, namespace, reason) in [
+        (":nodes", "", format!("RBAC: {lost}")),
+        ("/healthz", "", format!("RBAC: {lost}")),
+        (":pods", "dev", format!("RBAC: [{lost}, {gone}]")),
+    ] {
+        let decision = authorizers().authorize(&attributes(&who, "get", path, namespace, "p", ""), &objects);
+        assert_eq!(decision, Decision::Deny { reason });
+    }
+    let other = user("bob", &[]);
+    let decision = authorizers().authorize(&attributes(&other, "get", ":pods", "dev", "p", ""), &objects);
+    assert_eq!(decision, Decision::Deny { reason: String::new() });
+    let status = authorizers().rules_for(&who, "dev", &objects);
+    assert_eq!(status["evaluationError"], json!(format!("[{lost}, {gone}]")));
+}
+
+#[test]
 fn a_new_role_counts_at_once() {
     let mut objects = Fake::with(policy::bootstrap_objects(&[]));
     let authorizers = authorizers();
@@ -501,4 +528,31 @@ fn covering() {
             "{wanted:?}"
         );
     }
+}
+
+#[test]
+fn missing_rules_are_shown_together() {
+    let rule = |verb: &str, resource: &str, name: &str| rules::Rule {
+        verbs: vec![verb.into()],
+        groups: vec![String::new()],
+        resources: vec![resource.into()],
+        names: Some(name.to_string()).filter(|n| !n.is_empty()).into_iter().collect(),
+        urls: Vec::new(),
+    };
+    let shown: Vec<String> = rules::compact(vec![
+        rule("list", "pods", ""),
+        rule("get", "pods", ""),
+        rule("get", "nodes", "n"),
+        rule("get", "pods", ""),
+    ])
+    .iter()
+    .map(rules::Rule::shown)
+    .collect();
+    assert_eq!(
+        shown,
+        [
+            "{APIGroups:[\"\"], Resources:[\"nodes\"], ResourceNames:[\"n\"], Verbs:[\"get\"]}",
+            "{APIGroups:[\"\"], Resources:[\"pods\"], Verbs:[\"list\" \"get\"]}",
+        ]
+    );
 }

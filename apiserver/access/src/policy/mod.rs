@@ -12,7 +12,10 @@
 //! Lists are joined by commas. Verbs: R read, W write, RW both, RU read and
 //! update. Groups: `core`, `*`, a name with or without its `.k8s.io`.
 
+mod reconcile;
 mod table;
+
+pub use reconcile::{is_policy, reconciled};
 
 use crate::authorization::rbac::{GROUP, rules_of_role};
 use crate::authorization::rules::Rule;
