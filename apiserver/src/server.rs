@@ -1,13 +1,14 @@
 //! The server's state, and what it writes when it starts.
 
-use crate::aggregation::Aggregation;
 use crate::admission::Dynamic;
+use crate::aggregation::Aggregation;
 use crate::config::Config;
 use crate::custom::Customs;
-use crate::documents::{Documents, Metrics};
+use crate::documents::Documents;
 use crate::events::EventCache;
 use crate::flow::Flow;
 use crate::handler::{Change, CreateArgs, Target};
+use crate::metrics::Metrics;
 use crate::quota::Recounts;
 use crate::registry::{Catalog, DecodeCache, StoreObjects, built_in, encode, key_of, text_at};
 use crate::respond;
@@ -79,6 +80,7 @@ impl ApiServer {
         server.bootstrap().await?;
         server.start_definitions().await?;
         server.start_keeping_services();
+        server.start_checking_policies();
         server.start_aggregation().await?;
         server.start_flow().await?;
         Ok(server)

@@ -270,3 +270,126 @@ async fn policies_that_cannot_work_are_refused() {
         );
     }
 }
+
+async fn mutation(admin: &Caller, name: &str, spec: Value) {
+    let mut object = json!({"apiVersion": "admissionregistration.k8s.io/v1", "kind": "MutatingAdmissionPolicy",
+        "metadata": {"name": name}, "spec": {"matchConstraints": constraints("configmaps")}});
+    for (key, value) in spec.as_object().unwrap() {
+        object["spec"][key] = value.clone();
+    }
+    let (code, answer) = admin.post(&format!("{BASE}/mutatingadmissionpolicies"), object).await;
+    assert_eq!(code, 201, "{answer}");
+    let binding = json!({"apiVersion": "admissionregistration.k8s.io/v1", "kind": "MutatingAdmissionPolicyBinding",
+        "metadata": {"name": format!("{name}-b")}, "spec": {"policyName": name}});
+    let (code, answer) = admin
+        .post(&format!("{BASE}/mutatingadmissionpolicybindings"), binding)
+        .await;
+    assert_eq!(code, 201, "{answer}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn mutating_policies_apply_and_patch() {
+    let f = fixture().await;
+    let admin = f.admin();
+    let apply = "Object{metadata: Object.metadata{labels: {'by': 'policy', 'keys': variables.keys}}}";
+    let patch = "[JSONPatch{op: 'test', path: '/data/a', value: '1'}, \
+        JSONPatch{op: 'add', path: '/metadata/annotations', value: {'k': object.metadata.labels.keys}}]";
+    mutation(
+        &admin,
+        "m",
+        json!({"variables": [{"name": "keys", "expression": "string(object.data.size())"}],
+        "matchConditions": [{"name": "c", "expression": "object.metadata.name != 'free'"}],
+        "mutations": [{"patchType": "ApplyConfiguration", "applyConfiguration": {"expression": apply}},
+            {"patchType": "JSONPatch", "jsonPatch": {"expression": patch}}]}),
+    )
+    .await;
+    let (code, made) = admin.post(MAPS, with_data("m", json!({"a": "1", "b": "2"}))).await;
+    assert_eq!(code, 201, "{made}");
+    assert_eq!(made["metadata"]["labels"], json!({"by": "policy", "keys": "2"}));
+    assert_eq!(made["metadata"]["annotations"], json!({"k": "2"}));
+    let (code, made) = admin.post(MAPS, with_data("free", json!({"a": "1"}))).await;
+    assert_eq!((code, made["metadata"].get("annotations")), (201, None));
+    // The test of the patch fails.
+    let (code, answer) = admin.post(MAPS, with_data("x", json!({"a": "2"}))).await;
+    assert_eq!((code, &answer["reason"]), (403, &json!("Invalid")));
+    let message = answer["message"].as_str().unwrap();
+    assert!(
+        message.starts_with("policy 'm' with binding 'm-b' denied request: JSON Patch: "),
+        "{message}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn mutating_policies_see_what_others_made() {
+    let f = fixture().await;
+    let admin = f.admin();
+    let step = |mark: &str| {
+        let expression = format!("Object{{data: {{'trail': object.data.?trail.orValue('') + '{mark}'}}}}");
+        json!({"reinvocationPolicy": "IfNeeded",
+            "mutations": [{"patchType": "ApplyConfiguration", "applyConfiguration": {"expression": expression}}]})
+    };
+    mutation(&admin, "a", step("a")).await;
+    mutation(&admin, "b", step("b")).await;
+    let (_, made) = admin.post(MAPS, with_data("m", json!({"k": "v"}))).await;
+    assert_eq!(made["data"]["trail"], "abab", "{made}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn mutations_that_cannot_work_are_refused() {
+    let f = fixture().await;
+    let admin = f.admin();
+    let cases = [
+        (
+            json!({"patchType": "ApplyConfiguration", "applyConfiguration": {"expression": "{'a': 1}"}}),
+            "applyConfiguration.expression",
+            "Invalid value: \"{'a': 1}\": must evaluate to Object but got map(string, int)",
+        ),
+        (
+            json!({"patchType": "JSONPatch", "jsonPatch": {"expression": "[1]"}}),
+            "jsonPatch.expression",
+            "Invalid value: \"[1]\": must evaluate to list(JSONPatch) but got list(int)",
+        ),
+        (
+            json!({"patchType": "Merge"}),
+            "patchType",
+            "Unsupported value: \"Merge\": supported values: \"ApplyConfiguration\", \"JSONPatch\"",
+        ),
+    ];
+    for (mutation, field, message) in cases {
+        let object = json!({"apiVersion": "admissionregistration.k8s.io/v1", "kind": "MutatingAdmissionPolicy",
+            "metadata": {"name": "m"}, "spec": {"matchConstraints": constraints("configmaps"), "mutations": [mutation]}});
+        let (code, answer) = admin.post(&format!("{BASE}/mutatingadmissionpolicies"), object).await;
+        assert_eq!(code, 422, "{answer}");
+        let cause = &answer["details"]["causes"][0];
+        assert_eq!(
+            (cause["field"].as_str().unwrap(), cause["message"].as_str().unwrap()),
+            (format!("spec.mutations[0].{field}").as_str(), message)
+        );
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn types_are_checked_after_the_write() {
+    let f = fixture().await;
+    let admin = f.admin();
+    let path = format!("{BASE}/validatingadmissionpolicies");
+    let mut events = admin.watch(&format!("{path}?watch=1"), "application/json").await;
+    let spec = json!({"validations": [{"expression": "object.data > 1"}]});
+    assert_eq!(try_policy(&admin, "p", spec).await.0, 201);
+    let policy = loop {
+        let event = events.next().await.unwrap();
+        if event["object"]["status"].get("typeChecking").is_some() {
+            break event["object"].clone();
+        }
+    };
+    assert_eq!(policy["status"]["observedGeneration"], 1);
+    let warning = &policy["status"]["typeChecking"]["expressionWarnings"][0];
+    assert_eq!(warning["fieldRef"], "spec.validations[0].expression");
+    let text = warning["warning"].as_str().unwrap();
+    assert!(
+        text.starts_with(
+            "v1, Kind=ConfigMap: ERROR: <input>:1:13: found no matching overload for '_>_' applied to '(map(string, string), int)'"
+        ),
+        "{text}"
+    );
+}

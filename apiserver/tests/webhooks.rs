@@ -494,3 +494,65 @@ async fn subresources_are_admitted_as_what_they_are() {
     assert_eq!(admin.post(&format!("{pods}/p/eviction"), eviction).await.0, 201);
     assert_eq!(last("eviction"), "CREATE pods eviction Eviction Eviction");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn match_conditions_decide_who_is_asked() {
+    let f = fixture().await;
+    let admin = f.admin();
+    let server = WebhookServer::start(HTTP2, |_, _| json!({"allowed": false})).await;
+    let condition = |expression: &str| json!([{"name": "c", "expression": expression}]);
+    let cases = [
+        ("request.userInfo.username != 'admin'", "Fail", 201, ""),
+        (
+            "object.metadata.name == 'one'",
+            "Fail",
+            400,
+            "admission webhook \"v.example.com\" denied the request without explanation",
+        ),
+        ("object.data.missing == 'x'", "Ignore", 201, ""),
+        (
+            "object.data.missing == 'x'",
+            "Fail",
+            403,
+            "configmaps \"one\" is forbidden: expression 'object.data.missing == 'x'' resulted in error: no such key: missing",
+        ),
+        (
+            "authorizer.group('').resource('configmaps').check('create').allowed()",
+            "Fail",
+            400,
+            "admission webhook \"v.example.com\" denied the request without explanation",
+        ),
+    ];
+    for (expression, policy, code, message) in cases {
+        let more = json!({"matchConditions": condition(expression), "failurePolicy": policy});
+        configure(
+            &admin,
+            "validating",
+            "v",
+            json!([hook("v.example.com", server.client("/"), maps(), more)]),
+        )
+        .await;
+        let (got, answer) = admin
+            .post(&format!("{MAPS}?dryRun=All"), config_map("one", json!({})))
+            .await;
+        assert_eq!(got, code, "{expression}: {answer}");
+        if code != 201 {
+            assert_eq!(answer["message"], message);
+        }
+        admin
+            .delete(&format!("{BASE}/validatingwebhookconfigurations/v"), json!({}))
+            .await;
+    }
+    let more = json!({"matchConditions": condition("object.x"), "rules": []});
+    let object = json!({"apiVersion": "admissionregistration.k8s.io/v1", "kind": "ValidatingWebhookConfiguration",
+        "metadata": {"name": "v"}, "webhooks": [hook("v.example.com", server.client("/"), maps(), more)]});
+    let (code, answer) = admin
+        .post(&format!("{BASE}/validatingwebhookconfigurations"), object)
+        .await;
+    assert_eq!(code, 422);
+    assert_eq!(
+        answer["details"]["causes"][0],
+        json!({"field": "webhooks[0].matchConditions[0].expression", "reason": "FieldValueInvalid",
+            "message": "Invalid value: \"object.x\": must evaluate to bool but got dyn"})
+    );
+}

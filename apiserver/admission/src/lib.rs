@@ -16,6 +16,7 @@ mod params;
 mod policy;
 mod request;
 mod review;
+mod typing;
 mod validate;
 
 pub use check::expression_errors;
@@ -27,4 +28,5 @@ pub use params::{ParamKind, ParamSource};
 pub use policy::{Policy, Validations, validating_policies};
 pub use request::{Form, Gvk, Gvr, Objects, Request};
 pub use review::{ReviewVersion, Verdict, denied, dry_run_unsupported, read_answer, review};
+pub use typing::{Checked, type_warnings, types_to_check};
 pub use validate::{Findings, Shown, World, forms_met, validate};

@@ -13,6 +13,7 @@ mod forms;
 mod hooks;
 mod options;
 mod policies;
+mod typing;
 mod webhooks;
 
 use crate::codec::Gvk;

@@ -79,6 +79,7 @@ impl ApiServer {
             authorizer: &authorizer,
         };
         let (invocations, mut failures) = invocations(&configured.mutations, request, Objects { object, old }, &world);
+        let mut changed = false;
         for invocation in &invocations {
             let form = &invocation.form;
             if !rounds.includes(&invocation.id()) {
@@ -98,8 +99,13 @@ impl ApiServer {
                 let kept = object["apiVersion"].as_str().unwrap_or("");
                 *object = self.taken_from(asked, form, new, kept, &cluster.catalog).await?;
                 rounds.changed();
+                changed = true;
             }
             rounds.asked(&invocation.id(), invocation.reinvoked());
+        }
+        // As upstream: even the last one sees what it made itself.
+        if changed {
+            rounds.changed();
         }
         rounds.end(object);
         let name = shown_name(request, Objects { object, old });
