@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# The published Python and JavaScript clients against a server without a node.
-# They are installed into target/clients; a machine without Python or npm says so and passes.
+# kubectl's verbs, and the published Python and JavaScript clients, against a server
+# without a node. The clients are installed into target/clients; a machine without Python or npm says so and passes.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 cache=$PWD/target/clients
@@ -35,6 +35,7 @@ run() {
     fi
 }
 
+run kubectl timeout 300 tests/clients/kubectl.sh
 if python3 -c 'import venv, ensurepip' 2>/dev/null; then
     if ! cmp -s tests/clients/requirements.txt "$cache/requirements.txt"; then
         python3 -m venv "$cache/python"

@@ -12,6 +12,7 @@ install -m 0755 "target/$host/static/skiff-cni" target/debug/skiff-cni
 cargo test --locked --workspace --exclude skiff-tests
 # One cluster at a time: they measure and break things.
 cargo test --locked -p skiff-tests -- --test-threads=1
+scripts/clients.sh
 if [[ ${1:-} == long ]]; then
     # Properties over many more cases, and clusters again and again.
     PROPTEST_CASES=5000 cargo test --locked --workspace --exclude skiff-tests --lib
