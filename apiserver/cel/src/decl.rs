@@ -73,7 +73,7 @@ impl DeclType {
             Type::Bool => 4,
             Type::String | Type::Bytes => 2,
             Type::Timestamp => 21,
-            Type::Duration => 4,
+            Type::Duration => 3,
             _ => 1,
         };
         Self {
@@ -194,14 +194,22 @@ impl ObjectType {
                 decl: DeclType::dynamic(),
                 required: false,
             })),
-            None => self.fields.get(name).map(Cow::Borrowed),
+            None => self.own_field(name).map(Cow::Borrowed),
             Some(builtin) => crate::builtin::field(&self.name, builtin, name).map(Cow::Owned),
         }
     }
 
     /// The same for types that hold their fields, which those of data always do.
     pub(crate) fn own_field(&self, name: &str) -> Option<&Field> {
-        self.fields.get(name)
+        // A keyword may be written as it stands where a field is named.
+        self.fields.get(name).or_else(|| {
+            let escaped = RESERVED.contains(&name).then(|| escape(name))?;
+            self.fields.get(&escaped?)
+        })
+    }
+
+    pub(crate) fn by_json_name(&self, name: &str) -> Option<&DeclType> {
+        self.own_field(&escape(name)?).map(|field| &field.decl)
     }
 
     pub(crate) fn own_fields(&self) -> &BTreeMap<String, Field> {

@@ -3,10 +3,11 @@
 
 use crate::bindings::Bindings;
 use crate::error::EvalError;
+use crate::functions::operators::{index, optional_index};
 use crate::functions::regex::Patterns;
-use crate::meter::{LIST_COST, MAP_COST, Meter, STRUCT_COST, price_of_call, price_of_result, scaled};
+use crate::meter::{LIST_COST, MAP_COST, Meter, Price, STRUCT_COST, price_of_call, price_of_result, scaled};
 use crate::meter::{REGEX_FACTOR, TEXT_FACTOR};
-use crate::plan::{AppendNode, CallNode, EntryNode, FieldNode, FoldNode, Node, Slots};
+use crate::plan::{AppendNode, CallNode, EntryNode, FieldNode, FoldNode, IndexNode, Node, Slots, is_chain};
 use crate::value::{Map, OwnedMap, Struct, Value, shown};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -53,6 +54,7 @@ impl<'a, 'b> Ctx<'a, 'b> {
                 self.meter.charge(1)?;
                 self.select(&operand, field)
             }
+            Node::Index(index) => self.index(index),
             Node::Call(call) => self.call(call),
             Node::And(sides) => self.logic(sides, false),
             Node::Or(sides) => self.logic(sides, true),
@@ -65,7 +67,15 @@ impl<'a, 'b> Ctx<'a, 'b> {
     #[inline(never)]
     fn eval_rare(&mut self, node: &'a Node) -> Evaluated<'a> {
         match node {
-            Node::Test { operand, field, free } => self.test(operand, field, *free),
+            Node::FreeLocal(slot) => self.locals[*slot].clone(),
+            Node::Rooted(inner) => {
+                let value = self.eval(inner)?;
+                self.meter.charge(1)?;
+                Ok(value)
+            }
+            Node::OrElse { sides, unwrap } => self.or_else(sides, *unwrap),
+            Node::InSet { item, set } => Ok(Value::Bool(set.contains(&self.eval(item)?))),
+            Node::Test { operand, field } => self.test(operand, field),
             Node::OptionalSelect { operand, field } => self.optional_select(operand, field),
             Node::NotFalse(inner) => self.not_false(inner),
             Node::Matches { text, regex, pattern } => self.matches(text, regex, pattern),
@@ -74,9 +84,18 @@ impl<'a, 'b> Ctx<'a, 'b> {
             Node::Struct { object, fields } => self.structure(object, fields),
             Node::Fold(fold) => self.fold(fold),
             Node::Append(append) => self.append(append),
-            Node::Bind { slot, init, body } => {
-                self.meter.charge(LIST_COST)?;
-                self.locals[*slot] = settled(self.eval(init))?;
+            Node::Bind {
+                slot,
+                init,
+                body,
+                twice,
+            } => {
+                let before = self.meter.spent();
+                let value = settled(self.eval(init))?;
+                if *twice && matches!(value, Ok(Value::Optional(Some(_)))) {
+                    self.meter.charge(self.meter.spent().saturating_sub(before))?;
+                }
+                self.locals[*slot] = value;
                 self.eval(body)
             }
             // All others are eval's.
@@ -116,17 +135,47 @@ impl<'a, 'b> Ctx<'a, 'b> {
     #[inline(never)]
     fn optional_select(&mut self, operand: &'a Node, field: &'a str) -> Evaluated<'a> {
         let operand = self.eval(operand)?;
-        self.meter.charge(1)?;
-        self.optional_field(&operand, field)
+        let found = self.optional_field(&operand, field)?;
+        // What is not there is not selected.
+        if matches!(found, Value::Optional(Some(_))) {
+            self.meter.charge(1)?;
+        }
+        Ok(found)
+    }
+
+    fn index(&mut self, node: &'a IndexNode) -> Evaluated<'a> {
+        let operand = self.eval(&node.operand)?;
+        let before = self.meter.spent();
+        let key = self.eval(&node.index)?;
+        if node.free {
+            self.meter.refund_to(before);
+        }
+        let args = [operand, key];
+        if !node.optional {
+            self.meter.charge(1)?;
+            return index(&args);
+        }
+        let found = optional_index(&args)?;
+        if matches!(found, Value::Optional(Some(_))) {
+            self.meter.charge(1)?;
+        }
+        Ok(found)
     }
 
     #[inline(never)]
-    fn test(&mut self, operand: &'a Node, field: &str, free: bool) -> Evaluated<'a> {
-        let before = self.meter.spent();
-        let operand = self.eval(operand)?;
-        if free && !matches!(operand, Value::Variables) {
-            self.meter.refund_to(before);
+    fn or_else(&mut self, sides: &'a [Node; 2], unwrap: bool) -> Evaluated<'a> {
+        let left = self.eval(&sides[0])?;
+        match &left {
+            Value::Optional(Some(inner)) if unwrap => Ok((**inner).clone()),
+            Value::Optional(Some(_)) => Ok(left),
+            Value::Optional(None) => self.eval(&sides[1]),
+            _ => Err(EvalError::no_such_overload()),
         }
+    }
+
+    #[inline(never)]
+    fn test(&mut self, operand: &'a Node, field: &str) -> Evaluated<'a> {
+        let operand = self.eval(operand)?;
         let present = |value: &Value<'a>| match value {
             Value::Map(map) => Ok(map.field(field).is_some()),
             Value::Struct(made) => Ok(struct_field(made, field).is_some()),
@@ -162,11 +211,17 @@ impl<'a, 'b> Ctx<'a, 'b> {
     }
 
     fn conditional(&mut self, parts: &'a [Node; 3]) -> Evaluated<'a> {
-        match self.eval(&parts[0])? {
-            Value::Bool(true) => self.eval(&parts[1]),
-            Value::Bool(false) => self.eval(&parts[2]),
-            _ => Err(EvalError::no_such_overload()),
+        let branch = match self.eval(&parts[0])? {
+            Value::Bool(true) => &parts[1],
+            Value::Bool(false) => &parts[2],
+            _ => return Err(EvalError::no_such_overload()),
+        };
+        let value = self.eval(branch)?;
+        // The name a branch starts with is free.
+        if is_chain(branch) {
+            self.meter.refund(1);
         }
+        Ok(value)
     }
 
     #[inline(never)]
@@ -177,15 +232,20 @@ impl<'a, 'b> Ctx<'a, 'b> {
     }
 
     fn call(&mut self, call: &'a CallNode) -> Evaluated<'a> {
-        // The usual counts stay on the stack.
+        // The usual counts stay on the stack. Both sides are evaluated, and the call is
+        // paid, even where one fails.
         match &*call.args {
-            [a] => {
-                let args = [self.eval(a)?];
-                self.apply(call, &args)
-            }
+            [a] => match settled(self.eval(a))? {
+                Ok(a) => self.apply(call, &[a]),
+                Err(error) => self.refused(call, error),
+            },
             [a, b] => {
-                let args = [self.eval(a)?, self.eval(b)?];
-                self.apply(call, &args)
+                let a = settled(self.eval(a))?;
+                let b = settled(self.eval(b))?;
+                match (a, b) {
+                    (Ok(a), Ok(b)) => self.apply(call, &[a, b]),
+                    (Err(error), _) | (_, Err(error)) => self.refused(call, error),
+                }
             }
             nodes => {
                 let args = nodes
@@ -195,6 +255,15 @@ impl<'a, 'b> Ctx<'a, 'b> {
                 self.apply(call, &args)
             }
         }
+    }
+
+    #[inline(never)]
+    fn refused(&mut self, call: &CallNode, error: EvalError) -> Evaluated<'a> {
+        self.meter.charge(match call.price {
+            Price::Fixed(cost) => cost,
+            _ => 1,
+        })?;
+        Err(error)
     }
 
     fn apply(&mut self, call: &'a CallNode, args: &[Value<'a>]) -> Evaluated<'a> {
@@ -329,17 +398,14 @@ impl<'a, 'b> Ctx<'a, 'b> {
     fn append(&mut self, fold: &'a AppendNode) -> Evaluated<'a> {
         let range = self.eval(&fold.range)?;
         let mut items = Vec::new();
-        // An iteration names the list so far; one that appends makes a list and adds it.
+        // To append is to name the list so far, to make a list of the item and to add it.
         const NAMED: u64 = 1;
         const APPENDED: u64 = NAMED + LIST_COST + 1;
         self.iterate(&range, &fold.slots, |ctx| {
             if let Some(filter) = &fold.filter {
                 match ctx.eval(filter)? {
                     Value::Bool(true) => {}
-                    Value::Bool(false) => {
-                        ctx.meter.charge(NAMED)?;
-                        return Ok(true);
-                    }
+                    Value::Bool(false) => return Ok(true),
                     _ => return Err(EvalError::no_such_overload()),
                 }
             }

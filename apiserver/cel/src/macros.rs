@@ -8,7 +8,8 @@ use crate::parser::Make;
 /// What the running result is called; no user can write the name.
 pub const ACCU: &str = "@result";
 const UNUSED: &str = "#unused";
-const TARGET: &str = "@target";
+/// What the target of `optMap` is called.
+pub const TARGET: &str = "@target";
 const SORT_INPUT: &str = "@__sortBy_input__";
 
 /// The call itself, or what the macro of that name makes of it.

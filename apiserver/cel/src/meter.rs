@@ -16,7 +16,7 @@ pub const MAP_COST: u64 = 30;
 pub const STRUCT_COST: u64 = 40;
 /// An authorization check; two fit into the budget of one call.
 pub const CHECK_COST: u64 = 350_000;
-/// How long a pattern a named format is priced as.
+/// How long a pattern a named format is taken for where it is not known yet.
 pub const FORMAT_REGEX_CHARS: u64 = 128;
 
 /// Iterations of a comprehension between two looks at the caller's interrupt.
@@ -83,6 +83,10 @@ impl<'b> Meter<'b> {
     /// Takes back what was charged since `spent`.
     pub fn refund_to(&self, spent: u64) {
         self.spent.set(spent);
+    }
+
+    pub fn refund(&self, cost: u64) {
+        self.spent.set(self.spent.get().saturating_sub(cost));
     }
 
     /// Once an iteration.
@@ -255,7 +259,11 @@ pub fn price_of_call(price: Price, args: &[Value<'_>]) -> u64 {
         Price::Selector => selector_cost(size(1)),
         Price::Validate => {
             let text = scaled(size(1).saturating_add(1), TEXT_FACTOR);
-            text.saturating_mul(scaled(FORMAT_REGEX_CHARS, REGEX_FACTOR))
+            let chars = match args.first() {
+                Some(Value::Opaque(Opaque::Format(format))) => format.regex_chars,
+                _ => FORMAT_REGEX_CHARS,
+            };
+            text.saturating_mul(scaled(chars, REGEX_FACTOR))
         }
     }
 }
@@ -293,7 +301,6 @@ fn traversal(value: &Value<'_>) -> u64 {
         Value::List(list) => list.iter().map(|item| traversal(&item)).sum(),
         Value::Map(map) => map.iter().map(|(key, value)| traversal(&key) + traversal(&value)).sum(),
         Value::Struct(made) => made.fields.values().map(traversal).sum(),
-        Value::Opaque(Opaque::Url(_)) => 1,
         _ => 1,
     }
 }

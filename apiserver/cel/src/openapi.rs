@@ -76,8 +76,8 @@ fn string(schema: &Value) -> DeclType {
             number(schema, "maxLength").unwrap_or(REQUEST_BYTES_MAX - 2),
             2,
         ),
-        // Go prints durations in 4 ("0s") to 32 characters, quotes included.
-        "duration" => sized(Type::Duration, 32, 4),
+        // The shortest is `"0"`.
+        "duration" => sized(Type::Duration, 32, 3),
         "date" => sized(Type::Timestamp, 12, 12),
         "date-time" => sized(Type::Timestamp, 30, 21),
         _ => {
@@ -93,7 +93,7 @@ fn string(schema: &Value) -> DeclType {
 fn list(schema: &Value, name: &str, depth: usize) -> Option<DeclType> {
     let items = schema.get("items")?;
     let embedded = flag(items, "x-kubernetes-embedded-resource");
-    let items = declare(items, &format!("{name}.@elem"), embedded, depth + 1)?;
+    let items = declare(items, &format!("{name}.@idx"), embedded, depth + 1)?;
     let semantics = match text(schema, "x-kubernetes-list-type") {
         "set" => ListSemantics::Set,
         "map" => {

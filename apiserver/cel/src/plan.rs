@@ -2,14 +2,17 @@
 //! become pointers, constants are made once, and loops that build lists say so.
 
 use crate::ast::{Expr, Fold, Kind, Literal};
+use crate::bindings::Bindings;
 use crate::check::{Checked, Ref};
 use crate::decl::ObjectType;
 use crate::error::Issue;
+use crate::eval::Ctx;
 use crate::functions::{self, Function, regex::compile};
-use crate::macros::ACCU;
-use crate::meter::{Price, price};
+use crate::macros::{ACCU, TARGET};
+use crate::meter::{Limits, Meter, Price, price};
 use crate::types::Type;
-use crate::value::{List, Value};
+use crate::value::{List, Map, OwnedMap, Value};
+use std::collections::HashSet;
 use std::sync::Arc;
 
 #[derive(Debug)]
@@ -21,20 +24,33 @@ pub enum Node {
         operand: Box<Node>,
         field: Box<str>,
     },
-    /// `has(operand.field)`; free of charge where the operand is a chain of names.
+    /// `has(operand.field)`.
     Test {
         operand: Box<Node>,
         field: Box<str>,
-        free: bool,
     },
     /// `operand.?field`.
     OptionalSelect {
         operand: Box<Node>,
         field: Box<str>,
     },
+    /// `operand[index]`, or `operand[?index]`.
+    Index(Box<IndexNode>),
+    /// What stands around it starts from a value that is no chain of names: one step more.
+    Rooted(Box<Node>),
     And(Box<[Node; 2]>),
     Or(Box<[Node; 2]>),
     Conditional(Box<[Node; 3]>),
+    /// `optional.or(other)`, `optional.orValue(other)`: the other only where it is needed.
+    OrElse {
+        sides: Box<[Node; 2]>,
+        unwrap: bool,
+    },
+    /// `item in [constants]`: free of charge.
+    InSet {
+        item: Box<Node>,
+        set: Box<Constants>,
+    },
     /// Also true of an error: a loop's condition while its result is not settled.
     NotFalse(Box<Node>),
     Call(Box<CallNode>),
@@ -61,7 +77,58 @@ pub enum Node {
         slot: usize,
         init: Box<Node>,
         body: Box<Node>,
+        /// The bound value is written twice in the macro's expansion, and paid twice where it is there.
+        twice: bool,
     },
+    /// A bound value that the macro made a name for: naming it is free.
+    FreeLocal(usize),
+}
+
+#[derive(Debug)]
+pub struct IndexNode {
+    pub operand: Node,
+    pub index: Node,
+    pub optional: bool,
+    /// The index is a chain of names, which costs nothing itself.
+    pub free: bool,
+}
+
+/// Constants to look for.
+#[derive(Debug, Default)]
+pub struct Constants {
+    texts: HashSet<Box<str>>,
+    numbers: HashSet<i128>,
+    booleans: [bool; 2],
+}
+
+impl Constants {
+    /// `None` where there are others than text, booleans and whole numbers.
+    fn of(list: &List<'static>) -> Option<Self> {
+        let mut set = Self::default();
+        for item in list.iter() {
+            match item {
+                Value::String(text) => drop(set.texts.insert(text.as_str().into())),
+                Value::Int(value) => drop(set.numbers.insert(value.into())),
+                Value::Uint(value) => drop(set.numbers.insert(value.into())),
+                Value::Bool(value) => set.booleans[usize::from(value)] = true,
+                _ => return None,
+            }
+        }
+        Some(set)
+    }
+
+    pub fn contains(&self, value: &Value<'_>) -> bool {
+        match value {
+            Value::String(text) => self.texts.contains(text.as_str()),
+            Value::Int(value) => self.numbers.contains(&(*value).into()),
+            Value::Uint(value) => self.numbers.contains(&(*value).into()),
+            Value::Double(value) if value.fract() == 0.0 && value.abs() < 1e20 => {
+                self.numbers.contains(&(*value as i128))
+            }
+            Value::Bool(value) => self.booleans[usize::from(*value)],
+            _ => false,
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -115,7 +182,10 @@ pub struct AppendNode {
 /// Functions that are nodes of their own.
 #[cfg(test)]
 pub fn is_special(function: &str) -> bool {
-    matches!(function, "_&&_" | "_||_" | "_?_:_" | "@not_strictly_false")
+    matches!(
+        function,
+        "_&&_" | "_||_" | "_?_:_" | "@not_strictly_false" | "or" | "orValue" | "_[_]" | "_[?_]"
+    )
 }
 
 /// The nodes and how many slots they need.
@@ -164,6 +234,16 @@ impl Planner<'_> {
         self.scopes.len() - 1
     }
 
+    /// An operand that is selected from.
+    fn chained(&mut self, expr: &Expr) -> Node {
+        let node = self.node(expr);
+        if is_chain(&node) || matches!(node, Node::Conditional(_)) {
+            node
+        } else {
+            Node::Rooted(Box::new(node))
+        }
+    }
+
     fn meaning(&self, expr: &Expr) -> &Ref {
         &self.checked.refs[expr.id as usize]
     }
@@ -179,15 +259,15 @@ impl Planner<'_> {
         match &expr.kind {
             Kind::Literal(value) => Node::Const(literal(value)),
             Kind::Ident(name) => match self.scopes.iter().rposition(|known| known == name) {
+                Some(slot) if name == TARGET => Node::FreeLocal(slot),
                 Some(slot) => Node::Local(slot),
                 None => Node::Variable(name.as_str().into()),
             },
             Kind::Select { operand, field, test } => {
-                let free = operand.root_name().is_some();
-                let operand = self.boxed(operand);
+                let operand = Box::new(self.chained(operand));
                 let field = field.as_str().into();
                 if *test {
-                    Node::Test { operand, field, free }
+                    Node::Test { operand, field }
                 } else {
                     Node::Select { operand, field }
                 }
@@ -198,16 +278,14 @@ impl Planner<'_> {
                 let nodes: Vec<Node> = items.iter().map(|item| self.node(&item.value)).collect();
                 list(nodes, optional)
             }
-            Kind::Map(entries) => Node::Map(
-                entries
-                    .iter()
-                    .map(|entry| EntryNode {
-                        key: self.node(&entry.key),
-                        value: self.node(&entry.value),
-                        optional: entry.optional,
-                    })
-                    .collect(),
-            ),
+            Kind::Map(entries) => {
+                let entries = entries.iter().map(|entry| EntryNode {
+                    key: self.node(&entry.key),
+                    value: self.node(&entry.value),
+                    optional: entry.optional,
+                });
+                map(entries.collect())
+            }
             Kind::Struct { fields, .. } => self.structure(expr, fields),
             Kind::Fold(fold) => self.fold(fold),
         }
@@ -240,17 +318,10 @@ impl Planner<'_> {
             _ => (function.to_string(), false),
         };
         let receiver = target.filter(|_| !namespaced);
-        let mut nodes: Vec<Node> = receiver.into_iter().map(|target| self.node(target)).collect();
-        if function == "_?._" {
-            let field = match args.get(1).map(|arg| &arg.kind) {
-                Some(Kind::Literal(Literal::String(name))) => name.as_str().into(),
-                _ => "".into(),
-            };
-            return Node::OptionalSelect {
-                operand: self.boxed(&args[0]),
-                field,
-            };
+        if let Some(node) = self.access(&function, args) {
+            return node;
         }
+        let mut nodes: Vec<Node> = receiver.into_iter().map(|target| self.node(target)).collect();
         nodes.extend(args.iter().map(|arg| self.node(arg)));
         self.check_literals(&function, args);
         let count = nodes.len();
@@ -260,6 +331,28 @@ impl Planner<'_> {
             ("@not_strictly_false", 1) => return nodes.pop().map_or(NULL, |node| Node::NotFalse(Box::new(node))),
             ("_?_:_", 3) => {
                 return <[Node; 3]>::try_from(nodes).map_or(NULL, |nodes| Node::Conditional(Box::new(nodes)));
+            }
+            ("or" | "orValue", 2) => {
+                return <[Node; 2]>::try_from(nodes).map_or(NULL, |sides| Node::OrElse {
+                    sides: Box::new(sides),
+                    unwrap: function == "orValue",
+                });
+            }
+            ("@in", 2) => {
+                if let Node::Const(Value::List(list)) = &nodes[1]
+                    && let Some(set) = Constants::of(list)
+                {
+                    let item = Box::new(nodes.swap_remove(0));
+                    return Node::InSet {
+                        item,
+                        set: Box::new(set),
+                    };
+                }
+            }
+            (_, 1) if is_conversion(&function) => {
+                if let Some(value) = converted(&function, &nodes[0]) {
+                    return Node::Const(value);
+                }
             }
             ("matches", 2) => {
                 if let Node::Const(pattern) = &nodes[1]
@@ -284,6 +377,29 @@ impl Planner<'_> {
             price: price(&function),
             args: nodes.into(),
         }))
+    }
+
+    /// `a.?b`, `a[b]` and `a[?b]`.
+    fn access(&mut self, function: &str, args: &[Expr]) -> Option<Node> {
+        let (operand, key) = match (function, args) {
+            ("_?._" | "_[_]" | "_[?_]", [operand, key]) => (self.chained(operand), key),
+            _ => return None,
+        };
+        if function == "_?._" {
+            let field = match &key.kind {
+                Kind::Literal(Literal::String(name)) => name.as_str().into(),
+                _ => "".into(),
+            };
+            let operand = Box::new(operand);
+            return Some(Node::OptionalSelect { operand, field });
+        }
+        let index = self.node(key);
+        Some(Node::Index(Box::new(IndexNode {
+            free: is_chain(&index),
+            operand,
+            index,
+            optional: function == "_[?_]",
+        })))
     }
 
     /// Literals that can never be read are refused now, not at every evaluation.
@@ -315,7 +431,13 @@ impl Planner<'_> {
             let slot = self.push(&fold.accu);
             let body = self.boxed(&fold.result);
             self.scopes.pop();
-            return Node::Bind { slot, init, body };
+            let twice = fold.accu == TARGET;
+            return Node::Bind {
+                slot,
+                init,
+                body,
+                twice,
+            };
         }
         let range = self.node(&fold.range);
         let init = self.node(&fold.init);
@@ -360,6 +482,46 @@ const NULL: Node = Node::Const(Value::Null);
 
 fn pair(nodes: Vec<Node>, make: fn(Box<[Node; 2]>) -> Node) -> Node {
     <[Node; 2]>::try_from(nodes).map_or(NULL, |nodes| make(Box::new(nodes)))
+}
+
+/// Names, fields and positions, one after the other.
+pub fn is_chain(node: &Node) -> bool {
+    match node {
+        Node::Variable(_) | Node::Local(_) => true,
+        Node::Select { operand, .. } | Node::OptionalSelect { operand, .. } => is_chain(operand),
+        Node::Index(index) => is_chain(&index.operand),
+        _ => false,
+    }
+}
+
+fn is_conversion(function: &str) -> bool {
+    matches!(
+        function,
+        "int" | "uint" | "double" | "string" | "bytes" | "timestamp" | "duration"
+    )
+}
+
+/// A conversion of a constant is one, unless it fails: that shows when it is evaluated.
+fn converted(function: &str, arg: &Node) -> Option<Value<'static>> {
+    let Node::Const(arg) = arg else { return None };
+    let bindings = Bindings::new();
+    let meter = Meter::new(Limits::default());
+    let convert = functions::function(function)?;
+    convert(&mut Ctx::new(&bindings, &meter, 0), std::slice::from_ref(arg)).ok()
+}
+
+/// A map of constants is one constant, unless its keys are wrong.
+fn map(entries: Vec<EntryNode>) -> Node {
+    let mut made = OwnedMap::default();
+    for entry in &entries {
+        let (Node::Const(key), Node::Const(value), false) = (&entry.key, &entry.value, entry.optional) else {
+            return Node::Map(entries.into());
+        };
+        if made.insert(key.clone(), value.clone()).is_err() {
+            return Node::Map(entries.into());
+        }
+    }
+    Node::Const(Value::Map(Map::Owned(Arc::new(made))))
 }
 
 /// A list of constants is one constant.

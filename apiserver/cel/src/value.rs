@@ -337,7 +337,8 @@ impl<'a> Map<'a> {
             Self::Json(fields, Some(decl)) => match &decl.shape {
                 Shape::Object(object) => {
                     let field = object.own_field(name)?;
-                    let value = fields.get(&field.name)?;
+                    // A field that is null counts as absent; items and entries do not.
+                    let value = fields.get(&field.name).filter(|value| !value.is_null())?;
                     Some(Value::of_json(value, Some(&field.decl)))
                 }
                 _ => fields.get(name).map(|value| Value::of_json(value, decl.items())),
@@ -358,6 +359,17 @@ impl<'a> Map<'a> {
                 "unsupported key type: {}",
                 key.type_of().runtime_name()
             ))),
+        }
+    }
+
+    /// The fields of an object with a declared type.
+    fn as_object(&self) -> Option<(&'a serde_json::Map<String, Json>, &'a ObjectType)> {
+        match self {
+            Self::Json(fields, Some(decl)) => match &decl.shape {
+                Shape::Object(object) => Some((fields, object)),
+                _ => None,
+            },
+            _ => None,
         }
     }
 
@@ -518,17 +530,27 @@ fn sorted<'a>(list: &List<'a>) -> Option<Vec<Value<'a>>> {
 }
 
 fn equal_maps(a: &Map<'_>, b: &Map<'_>) -> bool {
-    a.len() == b.len()
-        && a.iter().all(|(key, value)| {
-            let found = match &key {
-                Value::String(text) => b.field(text.as_str()),
-                key => match b {
-                    Map::Owned(map) => map.get(key),
-                    Map::Json(..) => None,
-                },
-            };
-            found.is_some_and(|other| equal(&value, &other))
-        })
+    if a.len() != b.len() {
+        return false;
+    }
+    // Of objects, what their schema does not know counts too.
+    if let (Some(a), Some(b)) = (a.as_object(), b.as_object()) {
+        return a.0.iter().all(|(name, value)| {
+            let (ours, theirs) = (a.1.by_json_name(name), b.1.by_json_name(name));
+            b.0.get(name)
+                .is_some_and(|other| equal(&Value::of_json(value, ours), &Value::of_json(other, theirs)))
+        });
+    }
+    a.iter().all(|(key, value)| {
+        let found = match &key {
+            Value::String(text) => b.field(text.as_str()),
+            key => match b {
+                Map::Owned(map) => map.get(key),
+                Map::Json(..) => None,
+            },
+        };
+        found.is_some_and(|other| equal(&value, &other))
+    })
 }
 
 fn equal_opaque(a: &Opaque<'_>, b: &Opaque<'_>) -> bool {

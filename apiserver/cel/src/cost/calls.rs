@@ -213,6 +213,12 @@ impl Coster<'_> {
                 ..,
             ) => cost(ONE),
             ("ip", Some(_), _) => cost(ONE),
+            (
+                "ip" | "cidr" | "isIP" | "isCIDR" | "quantity" | "isQuantity" | "semver" | "isSemver",
+                None,
+                [text, ..],
+            ) => cost(self.size_or_unknown(text).scale(TEXT_FACTOR)),
+            ("ip.isCanonical", None, [text]) => cost(self.size_or_unknown(text).scale(2.0 * TEXT_FACTOR)),
             ("fieldSelector" | "labelSelector", _, [selector]) => cost(selector_cost(self.size_or_unknown(selector))),
             ("isSorted" | "sum" | "max" | "min" | "indexOf" | "lastIndexOf", Some(target), _) => {
                 cost(self.list_traversal(target))

@@ -11,6 +11,7 @@ use crate::ast::{Expr, Fold, Kind, Literal};
 use crate::check::{Checked, Ref};
 use crate::decl::{DeclType, Shape};
 use crate::env::Env;
+use crate::macros::TARGET;
 use crate::meter::{LIST_COST, MAP_COST, STRUCT_COST};
 use crate::types::Type;
 use std::collections::HashMap;
@@ -84,6 +85,7 @@ impl Coster<'_> {
         }
         match &expr.kind {
             Kind::Literal(_) => Range::ZERO,
+            Kind::Ident(name) if name == TARGET => Range::ZERO,
             Kind::Ident(name) => {
                 if let Some(origin) = self.local(name).and_then(|local| local.origin.clone()) {
                     self.origins.insert(expr.id, origin);
@@ -208,7 +210,13 @@ impl Coster<'_> {
     }
 
     fn bind(&mut self, expr: &Expr, fold: &Fold) -> Range {
-        let mut sum = self.cost(&fold.range).add(self.cost(&fold.init));
+        let init = self.cost(&fold.init);
+        // An optional's target stands twice in what its macro is a short form of.
+        let mut sum = if fold.accu == TARGET {
+            init.add(init)
+        } else {
+            self.cost(&fold.range).add(init)
+        };
         self.push_bound(&fold.accu, &fold.init);
         sum = sum.add(self.cost(&fold.result));
         // Sizes of the result may hang on the variable: taken while it is known.

@@ -9,6 +9,8 @@ use skiff_api::{names, time};
 /// A format by name.
 pub struct NamedFormat {
     pub name: &'static str,
+    /// How long a regular expression its check is priced as.
+    pub regex_chars: u64,
     faults: fn(&str) -> Vec<String>,
 }
 
@@ -21,38 +23,47 @@ impl std::fmt::Debug for NamedFormat {
 pub static FORMATS: &[NamedFormat] = &[
     NamedFormat {
         name: "dns1123Label",
+        regex_chars: 30,
         faults: names::dns1123_label,
     },
     NamedFormat {
         name: "dns1123Subdomain",
+        regex_chars: 60,
         faults: names::dns1123_subdomain,
     },
     NamedFormat {
         name: "dns1035Label",
+        regex_chars: 30,
         faults: names::dns1035_label,
     },
     NamedFormat {
         name: "qualifiedName",
+        regex_chars: 60,
         faults: names::qualified_name,
     },
     NamedFormat {
         name: "dns1123LabelPrefix",
+        regex_chars: 30,
         faults: |text| names::dns1123_label(&masked(text)),
     },
     NamedFormat {
         name: "dns1123SubdomainPrefix",
+        regex_chars: 60,
         faults: |text| names::dns1123_subdomain(&masked(text)),
     },
     NamedFormat {
         name: "dns1035LabelPrefix",
+        regex_chars: 30,
         faults: |text| names::dns1035_label(&masked(text)),
     },
     NamedFormat {
         name: "labelValue",
+        regex_chars: 40,
         faults: names::label_value,
     },
     NamedFormat {
         name: "uri",
+        regex_chars: 1000,
         faults: |text| match super::url::Url::parse(text) {
             Ok(_) => Vec::new(),
             Err(error) => vec![error],
@@ -60,10 +71,12 @@ pub static FORMATS: &[NamedFormat] = &[
     },
     NamedFormat {
         name: "uuid",
+        regex_chars: 75,
         faults: |text| unless(is_uuid(text), "does not match the UUID format"),
     },
     NamedFormat {
         name: "byte",
+        regex_chars: 80,
         faults: |text| {
             let decoded = base64::engine::general_purpose::STANDARD.decode(text);
             unless(decoded.is_ok(), "invalid base64")
@@ -71,6 +84,7 @@ pub static FORMATS: &[NamedFormat] = &[
     },
     NamedFormat {
         name: "date",
+        regex_chars: 70,
         faults: |text| {
             let read = time::parse(&format!("{text}T00:00:00Z"));
             unless(text.len() == 10 && read.is_some(), "invalid date")
@@ -78,6 +92,7 @@ pub static FORMATS: &[NamedFormat] = &[
     },
     NamedFormat {
         name: "datetime",
+        regex_chars: 70,
         faults: |text| unless(time::parse(text).is_some(), "invalid datetime"),
     },
 ];

@@ -35,8 +35,6 @@ pub fn function(name: &str) -> Option<Function> {
             _ => no_overload(),
         },
         "@in" => |_, args| contained(args),
-        "_[_]" => |_, args| index(args),
-        "_[?_]" => |_, args| optional_index(args),
         "size" => |_, args| match args {
             [value @ (Value::String(_) | Value::Bytes(_) | Value::List(_) | Value::Map(_))] => {
                 Ok(Value::Int(value.size() as i64))
@@ -211,7 +209,7 @@ fn position(index: &Value<'_>) -> Result<i64, EvalError> {
     }
 }
 
-fn index<'a>(args: &[Value<'a>]) -> Made<'a> {
+pub(crate) fn index<'a>(args: &[Value<'a>]) -> Made<'a> {
     match args {
         [Value::List(list), at] => {
             let at = position(at)?;
@@ -228,7 +226,7 @@ fn index<'a>(args: &[Value<'a>]) -> Made<'a> {
     }
 }
 
-fn optional_index<'a>(args: &[Value<'a>]) -> Made<'a> {
+pub(crate) fn optional_index<'a>(args: &[Value<'a>]) -> Made<'a> {
     let found = match args {
         [Value::List(list), at] => usize::try_from(position(at)?).ok().and_then(|at| list.get(at)),
         [Value::Map(map), key] => map.get(key)?,

@@ -24,16 +24,6 @@ pub fn function(name: &str) -> Option<Function> {
             [Value::Optional(None)] => fail("optional.none() dereference"),
             _ => no_overload(),
         },
-        "or" => |_, args| match args {
-            [Value::Optional(None), other @ Value::Optional(_)] => Ok(other.clone()),
-            [found @ Value::Optional(Some(_)), _] => Ok(found.clone()),
-            _ => no_overload(),
-        },
-        "orValue" => |_, args| match args {
-            [Value::Optional(None), other] => Ok(other.clone()),
-            [Value::Optional(Some(inner)), _] => Ok((**inner).clone()),
-            _ => no_overload(),
-        },
         "optional.unwrap" | "unwrapOpt" => |_, args| match args {
             [Value::List(list)] => {
                 let items = list.iter().filter_map(|item| match item {
