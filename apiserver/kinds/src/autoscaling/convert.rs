@@ -108,7 +108,8 @@ pub(crate) fn v1_to_v2(o: &mut Value) {
     if let Some(cpu) = take(o, "status", "currentCPUUtilizationPercentage").filter(|c| !c.is_null()) {
         let of_cpu = |m: &Value| m.text("type") == "Resource" && m.text("resource.name") == "cpu";
         if !current.iter().any(of_cpu) {
-            let metric = json!({"type": "Resource", "resource": {"name": "cpu", "current": {"averageUtilization": cpu}}});
+            let metric =
+                json!({"type": "Resource", "resource": {"name": "cpu", "current": {"averageUtilization": cpu}}});
             current.insert(0, metric);
         }
     }

@@ -95,7 +95,11 @@ fn metric(spec: &Value, status: &Value) -> String {
     let by_resource = matches!(source, "resource" | "containerResource");
     if let Some(wanted) = show(target.at("averageValue")) {
         let now = show(current.at("averageValue")).unwrap_or_else(unknown);
-        let averaged = if matches!(source, "object" | "external") { " (avg)" } else { "" };
+        let averaged = if matches!(source, "object" | "external") {
+            " (avg)"
+        } else {
+            ""
+        };
         return format!("{label}{now}/{wanted}{averaged}");
     }
     if by_resource {

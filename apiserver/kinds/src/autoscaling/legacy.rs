@@ -51,7 +51,11 @@ fn member(metric: &Value) -> Option<&'static str> {
 }
 
 fn selector(kind: &str) -> &'static str {
-    if kind == "external" { "metricSelector" } else { "selector" }
+    if kind == "external" {
+        "metricSelector"
+    } else {
+        "selector"
+    }
 }
 
 fn insert(map: &mut Map<String, Value>, key: &str, value: &Value) {

@@ -2,9 +2,12 @@
 //! object and what comes of it.
 
 mod convert;
+mod core_kinds;
 mod defaults;
 mod devices;
 mod groups;
+mod pod_updates;
+mod pods;
 mod requests;
 mod rows;
 mod updates;

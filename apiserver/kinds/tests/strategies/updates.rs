@@ -2,7 +2,7 @@ use crate::{kind, pod, template};
 use serde_json::{Value, json};
 
 /// Defaults both, prepares as for an update, and answers errors and the object.
-fn update(name: &str, sub: &str, old: &Value, change: impl FnOnce(&mut Value)) -> (Value, Vec<String>) {
+pub fn update(name: &str, sub: &str, old: &Value, change: impl FnOnce(&mut Value)) -> (Value, Vec<String>) {
     let strategy = kind(name).strategy;
     let mut old = old.clone();
     strategy.default(&mut old);

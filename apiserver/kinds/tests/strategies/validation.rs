@@ -2,13 +2,13 @@ use crate::{errors, pod, template};
 use serde_json::{Value, json};
 use skiff_kinds::kinds;
 
-fn check(name: &str, object: Value, want: &[&str]) {
+pub fn check(name: &str, object: Value, want: &[&str]) {
     let got = errors(name, object.clone());
     let ok = got.len() == want.len() && got.iter().zip(want).all(|(g, w)| g.contains(w));
     assert!(ok, "{name} of {object}\n got {got:#?}\nwant {want:#?}");
 }
 
-fn container(extra: Value) -> Value {
+pub fn container(extra: Value) -> Value {
     let mut c = json!({"name": "c", "image": "i:1"});
     for (k, v) in extra.as_object().into_iter().flatten() {
         c[k] = v.clone();
