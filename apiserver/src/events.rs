@@ -2,6 +2,7 @@
 //! watchers through a bounded cache.
 
 use crate::codec;
+use crate::metrics::Watching;
 use crate::registry::spliced;
 use crate::request::{Encoding, Form, Negotiated};
 use crate::respond::{self, View};
@@ -23,6 +24,8 @@ pub(crate) struct WatchFormat {
     pub version: &'static str,
     pub negotiated: Negotiated,
     pub include_object: String,
+    /// Counts what is sent.
+    pub watching: Watching,
 }
 
 /// What makes two encoded events the same bytes.
@@ -68,6 +71,7 @@ struct Inner {
 
 impl EventCache {
     pub fn encoded(&self, key: EventKey, format: &WatchFormat, entry: &Arc<Entry>) -> Result<Bytes, ApiError> {
+        format.watching.sent();
         if let Some(bytes) = self
             .inner
             .lock()

@@ -25,6 +25,7 @@ mod handler;
 mod in_process;
 mod keeping;
 mod listing;
+mod metrics;
 mod proxy;
 mod quota;
 mod registry;

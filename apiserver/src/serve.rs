@@ -14,7 +14,7 @@ use crate::server::{ApiServer, ServerError};
 use bytes::Bytes;
 use http::{Request, Response, header};
 use http_body::Body;
-use http_body_util::{BodyExt, Limited};
+use http_body_util::{BodyExt, LengthLimitError, Limited};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
@@ -29,6 +29,8 @@ use tokio_util::sync::CancellationToken;
 
 /// Largest request body, as upstream.
 const BODY_BYTES_MAX: usize = 3 << 20;
+/// A body that trickles is not waited for longer than a request may last.
+const BODY_TIMEOUT: Duration = Duration::from_secs(60);
 /// Largest request head: impersonation and long selectors fit, abuse does not.
 const HEADER_BYTES_MAX: usize = 64 * 1024;
 /// A client that cannot finish its handshake within this is gone.
@@ -143,29 +145,25 @@ where
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
     let (parts, body) = request.into_parts();
-    let announced = body.size_hint().lower();
-    let body = if announced > BODY_BYTES_MAX as u64 {
-        Err(())
-    } else {
-        collect(body).await
-    };
-    match body {
+    match collect(body, BODY_TIMEOUT).await {
         Ok(body) => Box::pin(server.answer(parts, body, peer)).await,
-        Err(()) => {
-            let accept = parts
-                .headers
-                .get(header::ACCEPT)
-                .and_then(|v| v.to_str().ok())
-                .unwrap_or("");
-            respond::error(
-                &ApiError::too_large(format!("limit is {BODY_BYTES_MAX} bytes of request body")),
-                accept,
-            )
+        Err(error) => {
+            let accept = parts.headers.get(header::ACCEPT).and_then(|v| v.to_str().ok());
+            let mut response = respond::error(&error, accept.unwrap_or(""));
+            if parts.version < http::Version::HTTP_2 {
+                // What is left of the body would be read as the next request.
+                response
+                    .headers_mut()
+                    .insert(header::CONNECTION, http::HeaderValue::from_static("close"));
+            }
+            response
         }
     }
 }
 
-async fn collect<B>(body: B) -> Result<Bytes, ()>
+/// The whole body, if it is not too large and comes in time. Until it is here the
+/// request holds nothing that others could lack.
+async fn collect<B>(body: B, limit: Duration) -> Result<Bytes, ApiError>
 where
     B: Body<Data = Bytes> + Send,
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
@@ -173,10 +171,49 @@ where
     if body.is_end_stream() {
         return Ok(Bytes::new());
     }
+    let too_large = || ApiError::too_large(format!("Request entity is too large: limit is {BODY_BYTES_MAX}"));
+    if body.size_hint().lower() > BODY_BYTES_MAX as u64 {
+        return Err(too_large());
+    }
     let limited = Box::pin(Limited::new(body, BODY_BYTES_MAX));
-    limited
-        .collect()
-        .await
-        .map(http_body_util::Collected::to_bytes)
-        .map_err(|_| ())
+    match tokio::time::timeout(limit, limited.collect()).await {
+        Ok(Ok(collected)) => Ok(collected.to_bytes()),
+        Ok(Err(error)) if error.is::<LengthLimitError>() => Err(too_large()),
+        Ok(Err(error)) => Err(ApiError::bad_request(format!(
+            "the request body could not be read: {error}"
+        ))),
+        Err(_) => Err(ApiError::new(
+            504,
+            "Timeout",
+            "Timeout: request did not complete within the allotted timeout",
+        )),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use http_body_util::{Full, StreamBody};
+
+    #[tokio::test]
+    async fn bodies_that_are_too_large_or_too_slow_are_refused() {
+        let wait = Duration::from_millis(1);
+        let whole = |bytes: usize| Full::new(Bytes::from(vec![b'x'; bytes]));
+        assert_eq!(
+            collect(whole(BODY_BYTES_MAX), wait).await.unwrap().len(),
+            BODY_BYTES_MAX
+        );
+        let error = collect(whole(BODY_BYTES_MAX + 1), wait).await.unwrap_err();
+        assert_eq!(
+            (error.code, error.message.as_str()),
+            (413, "Request entity is too large: limit is 3145728")
+        );
+        // One that does not say how long it is.
+        let pieces = (0..=BODY_BYTES_MAX / 4096)
+            .map(|_| Ok::<_, Infallible>(http_body::Frame::data(Bytes::from(vec![b'x'; 4096]))));
+        let long = StreamBody::new(futures::stream::iter(pieces));
+        assert_eq!(collect(long, Duration::from_secs(60)).await.unwrap_err().code, 413);
+        let endless = StreamBody::new(futures::stream::pending::<Result<http_body::Frame<Bytes>, Infallible>>());
+        assert_eq!(collect(endless, wait).await.unwrap_err().code, 504);
+    }
 }

@@ -2,10 +2,8 @@
 //! metrics, the issuer's documents. All derive from the table of kinds.
 
 mod discovery;
-mod metrics;
+mod health;
 mod openapi;
-
-pub(crate) use metrics::Metrics;
 
 use crate::aggregation::{self, Group};
 use crate::body::ApiBody;
@@ -24,7 +22,7 @@ use std::sync::Mutex;
 /// Version of the API that is served.
 const MAJOR: &str = "1";
 const MINOR: &str = "36";
-const GIT_VERSION: &str = "v1.36.0+skiff";
+pub(crate) const GIT_VERSION: &str = "v1.36.0+skiff";
 
 /// Where the state of priority and fairness is shown.
 const FLOW_PAGES: &str = "/debug/api_priority_and_fairness/";
@@ -91,7 +89,7 @@ impl ApiServer {
             _ => self.group_document(call, path),
         };
         let routed = of_group.is_some() || ROUTED.contains(&path);
-        if !routed && !BESIDE.contains(&path) && health(path).is_none() && !path.starts_with("/openapi/") {
+        if !routed && !BESIDE.contains(&path) && health::path(path).is_none() && !path.starts_with("/openapi/") {
             return Ok(respond::page_not_found());
         }
         // Upstream's router knows GET alone; what lies beside it knows HEAD.
@@ -107,8 +105,8 @@ impl ApiServer {
             "/api" | "/apis" => self.groups_document(call, path),
             "/metrics" => respond::bytes(
                 200,
-                "text/plain; version=0.0.4",
-                Bytes::from(self.metrics.text()),
+                "text/plain; version=0.0.4; charset=utf-8; escaping=underscores",
+                Bytes::from(self.metrics_page()),
                 &[],
                 false,
             ),
@@ -120,8 +118,10 @@ impl ApiServer {
                 let body = codec::encode(Encoding::Json, &self.access.jwks())?;
                 respond::bytes(200, "application/jwk-set+json", body, &[], false)
             }
-            _ if health(path).is_some() => self.health(call, path).await,
-            _ => self.openapi(call, path).await,
+            _ => match health::path(path) {
+                Some((base, single)) => self.health(call, base, single).await,
+                None => self.openapi(call, path).await,
+            },
         }
     }
 
@@ -199,68 +199,6 @@ impl ApiServer {
         }?;
         Some(respond::plain(200, call.header(header::ACCEPT), &value))
     }
-
-    async fn health(&self, call: &ServerCall, path: &str) -> Result<Response<ApiBody>, ApiError> {
-        let text = Bytes::from_static;
-        let (base, check) = health(path).ok_or_else(not_found)?;
-        let checks: &[&str] = if base == "/readyz" {
-            &["ping", "store", "shutdown"]
-        } else {
-            &["ping", "store"]
-        };
-        let mut failed = Vec::new();
-        for name in checks
-            .iter()
-            .copied()
-            .filter(|c| !call.options.exclude.iter().any(|e| e == c))
-        {
-            let well = match name {
-                "shutdown" => !self.closing.is_cancelled(),
-                "store" => self.store.snapshot_linearizable().await.is_ok(),
-                _ => true,
-            };
-            if !well {
-                failed.push(name);
-            }
-        }
-        if !check.is_empty() {
-            if !checks.contains(&check) {
-                return Err(not_found());
-            }
-            let ok = !failed.contains(&check);
-            return respond::bytes(
-                if ok { 200 } else { 500 },
-                "text/plain; charset=utf-8",
-                text(if ok { b"ok" } else { b"failed" }),
-                &[],
-                false,
-            );
-        }
-        if failed.is_empty() && !call.options.verbose {
-            return respond::bytes(200, "text/plain; charset=utf-8", text(b"ok"), &[], false);
-        }
-        let mut body = String::new();
-        for check in checks {
-            let line = if failed.contains(check) {
-                format!("[-]{check} failed: reason withheld\n")
-            } else {
-                format!("[+]{check} ok\n")
-            };
-            body.push_str(&line);
-        }
-        let name = base.trim_start_matches('/');
-        body.push_str(&format!(
-            "{name} check {}\n",
-            if failed.is_empty() { "passed" } else { "failed" }
-        ));
-        respond::bytes(
-            if failed.is_empty() { 200 } else { 500 },
-            "text/plain; charset=utf-8",
-            Bytes::from(body),
-            &[],
-            false,
-        )
-    }
 }
 
 /// A document that clients may keep and ask for again with `If-None-Match`.
@@ -291,18 +229,6 @@ fn not_found() -> ApiError {
     let mut error = ApiError::new(404, "NotFound", "the server could not find the requested resource");
     error.details = Some(json!({}));
     error
-}
-
-/// `(base, single check)` of a health path.
-fn health(path: &str) -> Option<(&str, &str)> {
-    ["/healthz", "/livez", "/readyz"].into_iter().find_map(|base| {
-        let rest = path.strip_prefix(base)?;
-        if rest.is_empty() {
-            Some((base, ""))
-        } else {
-            rest.strip_prefix('/').map(|check| (base, check))
-        }
-    })
 }
 
 fn version() -> Value {

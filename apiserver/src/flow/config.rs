@@ -15,7 +15,7 @@ use serde_json::Value;
 use skiff_access::UserInfo;
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::time::Duration;
 use tokio::sync::Semaphore;
 
@@ -38,6 +38,9 @@ pub struct Entry {
 pub struct Counts {
     pub dispatched: AtomicU64,
     pub refused: [AtomicU64; 3],
+    /// Now.
+    pub running: AtomicI64,
+    pub waiting: AtomicI64,
 }
 
 pub struct Config {
@@ -49,6 +52,15 @@ pub(crate) struct Flow {
     pub balance: Arc<Balance>,
     /// Long computations at once: one for each processor.
     pub processors: Semaphore,
+}
+
+/// One more in a gauge, until it is dropped.
+pub struct Counted(Arc<Counts>, fn(&Counts) -> &AtomicI64);
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        (self.1)(&self.0).fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 /// Where a request belongs.
@@ -64,8 +76,19 @@ impl Placed {
         (self.entry.uid.clone(), self.level.uid.clone())
     }
 
-    pub fn count_dispatched(&self) {
-        self.entry.counts.dispatched.fetch_add(1, Ordering::Relaxed);
+    /// It runs until this is dropped.
+    pub fn count_dispatched(&self) -> Counted {
+        let counts = self.entry.counts.clone();
+        counts.dispatched.fetch_add(1, Ordering::Relaxed);
+        counts.running.fetch_add(1, Ordering::Relaxed);
+        Counted(counts, |counts| &counts.running)
+    }
+
+    /// It waits, or is about to run, until this is dropped.
+    pub fn count_waiting(&self) -> Counted {
+        let counts = self.entry.counts.clone();
+        counts.waiting.fetch_add(1, Ordering::Relaxed);
+        Counted(counts, |counts| &counts.waiting)
     }
 
     pub fn count_refused(&self, refusal: Refusal) {

@@ -23,12 +23,15 @@ mod queues;
 mod shares;
 mod width;
 
+pub(crate) use balance::Row;
 pub(crate) use config::Flow;
+pub(crate) use level::Refusal;
 
 use crate::body::ApiBody;
 use crate::registry::prefix_of;
 use crate::request::{QueryOptions, RequestInfo};
 use crate::server::ApiServer;
+use config::Counted;
 use http::{HeaderName, HeaderValue, Response, header};
 use level::Seat;
 use skiff_access::UserInfo;
@@ -43,6 +46,7 @@ const HEAVY_SEATS: u32 = 3;
 
 /// What a request that runs holds, and what its answer tells.
 pub(crate) struct Entered<'a> {
+    _running: Option<Counted>,
     _seat: Option<Seat>,
     _processor: Option<SemaphorePermit<'a>>,
     uids: Option<(HeaderValue, HeaderValue)>,
@@ -82,6 +86,7 @@ impl ApiServer {
     ) -> Result<Entered<'_>, Response<ApiBody>> {
         if is_long_running(info) && info.verb != "watch" {
             return Ok(Entered {
+                _running: None,
                 _seat: None,
                 _processor: None,
                 uids: None,
@@ -93,7 +98,10 @@ impl ApiServer {
         } else {
             1
         };
-        let seat = match place.level.acquire(place.flow, width).await {
+        let waiting = place.count_waiting();
+        let acquired = place.level.acquire(place.flow, width).await;
+        drop(waiting);
+        let seat = match acquired {
             Ok(seat) => seat,
             Err(refusal) => {
                 place.count_refused(refusal);
@@ -102,7 +110,7 @@ impl ApiServer {
                 return Err(response);
             }
         };
-        place.count_dispatched();
+        let running = place.count_dispatched();
         let processor = if width >= HEAVY_SEATS && !place.level.exempt {
             // Whoever else is ready to run goes first; then as many as there are processors.
             tokio::task::yield_now().await;
@@ -111,6 +119,7 @@ impl ApiServer {
             None
         };
         Ok(Entered {
+            _running: Some(running),
             _seat: Some(seat),
             _processor: processor,
             uids: Some(place.uids()),

@@ -4,6 +4,7 @@ use super::deadline;
 use super::identity::{Peer, ServerCall};
 use super::served::{Served, served};
 use crate::body::ApiBody;
+use crate::metrics::{self, RequestKey};
 use crate::registry::subresource;
 use crate::request::{OptionKind, QueryOptions, bad_segment, parse_info};
 use crate::respond;
@@ -114,7 +115,6 @@ impl ApiServer {
             *response.body_mut() = ApiBody::empty();
         }
         let code = response.status().as_u16();
-        self.metrics.count(code);
         tracing::debug!(%method, path, code, took_us = started.elapsed().as_micros() as u64, "request");
         let headers = response.headers_mut();
         headers.insert("audit-id", audit_id);
@@ -158,14 +158,29 @@ impl ApiServer {
             body,
             upgrade,
         };
-        let outcome = deadline::within(limit, Box::pin(self.admitted(call))).await;
+        let writes = !matches!(call.info.verb, "get" | "list" | "watch" | "head");
+        let inflight = limit.map(|_| self.metrics.inflight(writes));
+        let mut key = None;
+        let started = std::time::Instant::now();
+        let outcome = deadline::within(limit, Box::pin(self.admitted(call, &mut key))).await;
         let mut response = outcome.unwrap_or_else(|error| respond::error(&error, &accept));
+        drop(inflight);
+        if let Some(key) = key {
+            let size = http_body::Body::size_hint(response.body()).exact();
+            let seconds = started.elapsed().as_secs_f64();
+            let code = response.status().as_u16();
+            self.metrics.requests.answered(key, code, seconds, size);
+        }
         entered.mark(&mut response);
         Ok(response)
     }
 
-    /// Answers a request whose turn it is.
-    async fn admitted(self: &Arc<Self>, call: ServerCall) -> Result<Response<ApiBody>, ApiError> {
+    /// Answers a request whose turn it is; `key` is set to what it counts as.
+    async fn admitted(
+        self: &Arc<Self>,
+        call: ServerCall,
+        key: &mut Option<RequestKey>,
+    ) -> Result<Response<ApiBody>, ApiError> {
         if let Err(refused) = self.authorize(&call.user, &call.info, &call.options) {
             return Ok(respond::refused(&refused, call.header(header::ACCEPT)));
         }
@@ -179,6 +194,8 @@ impl ApiServer {
             Ok(target) => target,
             Err(missing) => return missing.answer(),
         };
+        let applies = call.header(header::CONTENT_TYPE).starts_with("application/apply-patch");
+        *key = Some(metrics::key(&call.info, &target, applies, call.options.dry_run));
         let warning = deprecation(&target);
         let accept = call.header(header::ACCEPT).to_string();
         let outcome = Box::pin(self.resource(call, &target)).await;

@@ -117,6 +117,7 @@ impl ApiServer {
         let watcher = Watcher {
             server: self.clone(),
             format: WatchFormat {
+                watching: self.metrics.watching(&call.info, target),
                 kind: target.kind.clone(),
                 version: target.version,
                 negotiated,

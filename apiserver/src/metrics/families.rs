@@ -1,0 +1,130 @@
+//! Figures that are not on every request's way: by name and labels, made when they
+//! are first counted.
+
+use super::text::{Histogram, Page};
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// Rows of one family; labels that clients choose must not fill the memory.
+const ROWS_MAX: usize = 5_000;
+
+/// One family of figures.
+pub struct Family {
+    pub name: &'static str,
+    pub help: &'static str,
+    /// In the order of their names.
+    pub labels: &'static [&'static str],
+    /// Of a histogram; empty: a counter.
+    pub buckets: &'static [f64],
+}
+
+#[derive(Clone)]
+enum Cell {
+    Counter(Arc<AtomicU64>),
+    Histogram(Arc<Histogram>),
+}
+
+struct Rows {
+    family: &'static Family,
+    cells: BTreeMap<Vec<String>, Cell>,
+}
+
+#[derive(Default)]
+pub struct Families {
+    by_name: Mutex<BTreeMap<&'static str, Rows>>,
+}
+
+impl Families {
+    /// Counts one more.
+    pub fn count(&self, family: &'static Family, labels: &[&str]) {
+        if let Some(Cell::Counter(count)) = self.cell(family, labels) {
+            count.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// Takes note of a duration (or another amount).
+    pub fn observe(&self, family: &'static Family, labels: &[&str], value: f64) {
+        if let Some(Cell::Histogram(histogram)) = self.cell(family, labels) {
+            histogram.observe(value);
+        }
+    }
+
+    fn cell(&self, family: &'static Family, labels: &[&str]) -> Option<Cell> {
+        let mut all = self.by_name.lock().unwrap_or_else(PoisonError::into_inner);
+        let rows = all.entry(family.name).or_insert_with(|| Rows {
+            family,
+            cells: BTreeMap::new(),
+        });
+        let key: Vec<String> = labels.iter().map(ToString::to_string).collect();
+        if !rows.cells.contains_key(&key) && rows.cells.len() >= ROWS_MAX {
+            return None;
+        }
+        let cell = rows.cells.entry(key).or_insert_with(|| {
+            if family.buckets.is_empty() {
+                Cell::Counter(Arc::default())
+            } else {
+                Cell::Histogram(Arc::new(Histogram::new(family.buckets, 1e6)))
+            }
+        });
+        Some(cell.clone())
+    }
+
+    pub fn write(&self, page: &mut Page) {
+        let all = self.by_name.lock().unwrap_or_else(PoisonError::into_inner);
+        for Rows { family, cells } in all.values() {
+            let kind = if family.buckets.is_empty() {
+                "counter"
+            } else {
+                "histogram"
+            };
+            page.family(family.name, kind, family.help);
+            for (values, cell) in cells {
+                let labels: Vec<(&str, &str)> = family
+                    .labels
+                    .iter()
+                    .copied()
+                    .zip(values.iter().map(String::as_str))
+                    .collect();
+                match cell {
+                    Cell::Counter(count) => page.sample(family.name, &labels, count.load(Ordering::Relaxed)),
+                    Cell::Histogram(histogram) => page.histogram(family.name, &labels, histogram),
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const COUNTED: Family = Family {
+        name: "some_total",
+        help: "Some.",
+        labels: &["a", "b"],
+        buckets: &[],
+    };
+    const TIMED: Family = Family {
+        name: "some_seconds",
+        help: "Some time.",
+        labels: &["a"],
+        buckets: &[0.5],
+    };
+
+    #[test]
+    fn rows_come_when_they_are_counted() {
+        let families = Families::default();
+        families.count(&COUNTED, &["x", "y"]);
+        families.count(&COUNTED, &["x", "y"]);
+        families.observe(&TIMED, &["z"], 0.25);
+        let mut page = Page::default();
+        families.write(&mut page);
+        assert_eq!(
+            page.finish(),
+            "# HELP some_seconds Some time.\n# TYPE some_seconds histogram\nsome_seconds_bucket{a=\"z\",le=\"0.5\"} 1\n\
+             some_seconds_bucket{a=\"z\",le=\"+Inf\"} 1\nsome_seconds_sum{a=\"z\"} 0.25\nsome_seconds_count{a=\"z\"} 1\n\
+             # HELP some_total Some.\n# TYPE some_total counter\nsome_total{a=\"x\",b=\"y\"} 2\n"
+        );
+    }
+}
