@@ -205,6 +205,14 @@ impl Field {
         }
     }
 
+    /// Counts as there with this value where nothing was given.
+    pub fn with_zero(self, zero: Value) -> Self {
+        Self {
+            zero: Some(zero),
+            ..self
+        }
+    }
+
     /// What Go's JSON has where nothing was given: `{}` for a struct, null for a list
     /// that is always written; `None` where the member is left out.
     pub fn zero(&self) -> Option<&Value> {

@@ -51,7 +51,8 @@ fn with_meta(fields: &mut Vec<Field>) {
         fields.push(Field::new(name, Shape::One, schema::Kind::String));
     }
     if let Some(kind) = schema::lookup_kind(&format!("{META_V1}.ObjectMeta")) {
-        fields.push(Field::new("metadata", Shape::One, kind));
+        let metadata = Field::new("metadata", Shape::One, kind);
+        fields.push(metadata.with_zero(serde_json::Value::Object(serde_json::Map::new())));
     }
 }
 

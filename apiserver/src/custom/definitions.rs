@@ -34,9 +34,17 @@ struct Known {
     removing: bool,
 }
 
+/// A status that is to be written once what it says is true.
+struct Unwritten {
+    name: String,
+    before: Value,
+    status: Value,
+}
+
 #[derive(Default)]
 pub(super) struct Definitions {
     known: BTreeMap<String, Known>,
+    unwritten: Vec<Unwritten>,
 }
 
 impl ApiServer {
@@ -101,6 +109,7 @@ async fn run(weak: Weak<ApiServer>, mut definitions: Definitions, mut seen: Revi
         if changed {
             definitions.serve(&server);
         }
+        definitions.write(&server, kind).await;
     }
 }
 
@@ -123,7 +132,32 @@ impl Definitions {
             self.look(server, kind, entry).await?;
         }
         self.serve(server);
+        self.write(server, kind).await;
         Ok(snapshot.revision())
+    }
+
+    /// Writes what is to be said. A definition that was changed meanwhile is looked at
+    /// again anyway.
+    async fn write(&mut self, server: &ApiServer, table: &Kind) {
+        for Unwritten { name, before, status } in std::mem::take(&mut self.unwritten) {
+            let same = |stored: &Value| {
+                stored["spec"] == before["spec"]
+                    && stored["metadata"]["uid"] == before["metadata"]["uid"]
+                    && stored["status"] == before["status"]
+            };
+            let written = server
+                .rewrite_kept(table, "", &name, |stored| {
+                    same(stored).then(|| {
+                        let mut stored = stored.clone();
+                        stored["status"] = status.clone();
+                        stored
+                    })
+                })
+                .await;
+            if let Err(error) = written {
+                tracing::warn!(%error, name, "the status of a definition could not be written; its next change is seen");
+            }
+        }
     }
 
     /// Puts what is served into the catalog.
@@ -162,18 +196,11 @@ impl Definitions {
         let waiting = settle(&mut definition, &others, &respond::now_text());
         let removing = definition["metadata"]["deletionTimestamp"].is_string();
         if definition["status"] != before["status"] {
-            let status = definition["status"].clone();
-            server
-                .rewrite_kept(table, "", &name, |stored| {
-                    let same =
-                        stored["spec"] == before["spec"] && stored["metadata"]["uid"] == before["metadata"]["uid"];
-                    (same && stored["status"] == before["status"]).then(|| {
-                        let mut stored = stored.clone();
-                        stored["status"] = status.clone();
-                        stored
-                    })
-                })
-                .await?;
+            self.unwritten.push(Unwritten {
+                name: name.clone(),
+                status: definition["status"].clone(),
+                before,
+            });
         }
         let served = definition::is_true(&definition, "Established");
         let shape = shape_of(&definition);

@@ -13,6 +13,7 @@ use http::{HeaderValue, Response, header};
 use serde_json::{Value, json};
 use skiff_api::ApiError;
 use skiff_api::openapi::{self, Descriptions, Resource, Subresource};
+use skiff_kinds::Kind;
 use std::io::Read;
 
 /// With a dot where clients ask with an `@`: Go's media type parser, which reads this, refuses the `@`.
@@ -36,7 +37,7 @@ impl ApiServer {
                 })
             }
             "/openapi/v3" => self.openapi_document(call, path, "application/json", || {
-                let mut index = openapi::v3_index(&resources(&self.catalog()));
+                let mut index = openapi::v3_index(&resources(&self.catalog(), &stamp));
                 for remote in self.aggregation.routes().iter() {
                     if let Some((path, url)) = remote.openapi_v3_url() {
                         index["paths"][path] = json!({"serverRelativeURL": url});
@@ -57,7 +58,9 @@ impl ApiServer {
     fn openapi_v2(&self) -> Value {
         let descriptions = Descriptions::unpack();
         let index = descriptions.index();
-        let mut document = openapi::v2_document(&resources(&self.catalog()), &|ty, field| index.of(ty, field));
+        let mut document = openapi::v2_document(&resources(&self.catalog(), &written_schema), &|ty, field| {
+            index.of(ty, field)
+        });
         for remote in self.aggregation.routes().iter() {
             if let Some(other) = &remote.state.load().openapi.v2 {
                 aggregation::join_openapi(&mut document, other);
@@ -69,8 +72,8 @@ impl ApiServer {
     /// A document of v3. Its address names its hash: at the right one it never changes, from
     /// another the client is sent there.
     fn openapi_v3(&self, call: &ServerCall, path: &str, protobuf: bool) -> Result<Response<ApiBody>, ApiError> {
-        let resources = resources(&self.catalog());
-        let url = openapi::v3_url(path, &resources).ok_or_else(not_found)?;
+        let catalog = self.catalog();
+        let url = openapi::v3_url(path, &resources(&catalog, &stamp)).ok_or_else(not_found)?;
         let hash = call.query.split('&').find_map(|pair| pair.strip_prefix("hash="));
         if hash.is_some_and(|hash| !url.ends_with(&format!("?hash={hash}"))) {
             let moved = Response::builder().status(301).header(header::LOCATION, url);
@@ -81,8 +84,13 @@ impl ApiServer {
         let mut response = self.openapi_document(call, &key, media_type, || {
             let descriptions = Descriptions::unpack();
             let index = descriptions.index();
-            let document =
-                openapi::v3_document(path, &resources, &|ty, field| index.of(ty, field)).ok_or_else(not_found)?;
+            // Only schemas of this group version are read.
+            let of_path = |kind: &Kind, version: &str| {
+                let here = openapi::group_version_path(kind.group, version) == path;
+                here.then(|| written_schema(kind, version)).flatten()
+            };
+            let document = openapi::v3_document(path, &resources(&catalog, &of_path), &|ty, field| index.of(ty, field))
+                .ok_or_else(not_found)?;
             if protobuf {
                 Ok(openapi::v3_protobuf(&document))
             } else {
@@ -143,14 +151,14 @@ impl ApiServer {
 }
 
 /// The table of kinds as the documents' generator wants it.
-fn resources(catalog: &Catalog) -> Vec<Resource> {
+fn resources(catalog: &Catalog, schema: &dyn Fn(&Kind, &str) -> Option<Value>) -> Vec<Resource> {
     let texts = |list: &[&str]| list.iter().map(ToString::to_string).collect::<Vec<_>>();
     catalog
         .kinds()
         .iter()
         .flat_map(|kind| {
             kind.versions.iter().map(move |version| Resource {
-                schema: kind.custom.as_ref().and_then(|custom| custom.openapi_schema(version)),
+                schema: schema(kind, version),
                 group: kind.group.into(),
                 version: (*version).into(),
                 kind: kind.kind.into(),
@@ -171,4 +179,14 @@ fn resources(catalog: &Catalog) -> Vec<Resource> {
             })
         })
         .collect()
+}
+
+/// The schema of a custom kind, as its definition has it.
+fn written_schema(kind: &Kind, version: &str) -> Option<Value> {
+    kind.custom.as_ref()?.openapi_schema(version)
+}
+
+/// What stands for a schema where only a change is to be seen.
+fn stamp(kind: &Kind, _version: &str) -> Option<Value> {
+    Some(kind.custom.as_ref()?.stamp.into())
 }

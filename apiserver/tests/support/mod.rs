@@ -18,6 +18,11 @@ pub struct Fixture {
 }
 
 pub async fn fixture() -> Fixture {
+    fixture_over(Arc::new(skiff_store::MemoryStore::new())).await
+}
+
+/// A server over a store that may have been another one's.
+pub async fn fixture_over(store: Arc<dyn skiff_store::Store>) -> Fixture {
     let dir = tempfile::tempdir().unwrap();
     let options = PkiOptions {
         dir: dir.path().join("pki"),
@@ -34,7 +39,6 @@ pub async fn fixture() -> Fixture {
         front_proxy_ca_pem: pki.front_proxy_ca.certificate_pem().to_string(),
     })
     .unwrap();
-    let store = Arc::new(skiff_store::MemoryStore::new());
     let config = Config {
         front_proxy_client: Some(Arc::new(pki.front_proxy_client.clone())),
         ..Config::default()

@@ -31,9 +31,6 @@ const VERBS: &[&str] = &[
     "update",
     "watch",
 ];
-/// Of a kind that is going away.
-const LAST_VERBS: &[&str] = &["delete", "deletecollection", "get", "list", "watch"];
-
 /// The JSON of a definition, as the store has it.
 pub type Source = Arc<dyn AsRef<[u8]> + Send + Sync>;
 
@@ -50,6 +47,8 @@ pub struct CustomKind {
     pub conversion: Conversion,
     /// The definition is being deleted: nothing new may come.
     pub terminating: bool,
+    /// Changes with the definition's spec, and is the same on every server.
+    pub stamp: u64,
     /// The revision at which the definition last changed: what was stored later was
     /// stored under this schema.
     pub since: u64,
@@ -74,7 +73,7 @@ pub fn kind_of(definition: &Value, source: Source, since: u64) -> Kind {
         short_names: intern_texts(&texts("shortNames")),
         categories: intern_texts(&texts("categories")),
         namespaced: spec.text("scope") == "Namespaced",
-        verbs: if custom.terminating { LAST_VERBS } else { VERBS },
+        verbs: VERBS,
         subresources: subresources(&custom),
         columns: crate::row::DEFAULT_COLUMNS,
         strategy: &PLAIN,
@@ -93,6 +92,13 @@ fn subresources(custom: &CustomKind) -> &'static [Subresource] {
         list.push(SCALE);
     }
     intern_subresources(&list)
+}
+
+fn stamp(spec: &Value) -> u64 {
+    use std::hash::{DefaultHasher, Hash, Hasher};
+    let mut hasher = DefaultHasher::new();
+    spec.to_string().hash(&mut hasher);
+    hasher.finish()
 }
 
 impl CustomKind {
@@ -122,6 +128,7 @@ impl CustomKind {
             fields,
             conversion: Conversion::new(spec.at("conversion")),
             terminating: definition.has("metadata.deletionTimestamp"),
+            stamp: stamp(spec),
             since,
         }
     }
@@ -157,11 +164,6 @@ impl CustomKind {
         let versions = definition["spec"]["versions"].as_array_mut()?;
         let found = versions.iter_mut().find(|v| v.text("name") == version)?;
         Some(found["schema"]["openAPIV3Schema"].take()).filter(Value::is_object)
-    }
-
-    /// The definition's bytes: they differ where anything in it does.
-    pub fn source(&self) -> &[u8] {
-        (*self.source).as_ref()
     }
 
     pub fn type_in(&self, version: &str) -> Option<&Type> {
