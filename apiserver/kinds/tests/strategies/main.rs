@@ -12,6 +12,7 @@ mod requests;
 mod rows;
 mod updates;
 mod validation;
+mod workloads;
 
 use serde_json::{Value, json};
 use skiff_kinds::{Kind, find};
