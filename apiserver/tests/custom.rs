@@ -228,6 +228,57 @@ async fn status_and_scale_are_apart() {
 }
 
 #[tokio::test]
+async fn server_side_apply_knows_the_schema() {
+    let f = fixture().await;
+    let admin = f.admin();
+    let mut schema = spec();
+    schema["properties"]["ports"] = json!({"type": "array", "x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["port"],
+        "items": {"type": "object", "required": ["port"], "properties": {"port": {"type": "integer"}, "name": {"type": "string"}}}});
+    schema["properties"]["open"] = json!({"type": "object", "x-kubernetes-preserve-unknown-fields": true,
+        "properties": {"known": {"type": "string"}}});
+    install(&admin, definition(json!([version("v1", true, schema)]))).await;
+    let apply = async |manager: &str, spec: Value| {
+        let path = format!("PATCH {V1}/a?fieldManager={manager}");
+        let body = tab("a", "v1", spec).to_string();
+        admin
+            .send(&path, &[("content-type", "application/apply-patch+yaml")], body)
+            .await
+    };
+    let (code, made) = apply(
+        "one",
+        json!({"ports": [{"port": 1, "name": "x"}], "open": {"any": {"thing": 1}}}),
+    )
+    .await;
+    assert_eq!(code, 201, "{made}");
+    let (code, made) = apply("two", json!({"ports": [{"port": 2, "name": "y"}], "replicas": 1})).await;
+    assert_eq!(code, 200, "{made}");
+    assert_eq!(
+        made["spec"]["ports"],
+        json!([{"port": 1, "name": "x"}, {"port": 2, "name": "y"}])
+    );
+    let (code, refused) = apply("three", json!({"ports": [{"port": 1, "name": "z"}]})).await;
+    assert_eq!(code, 409);
+    assert!(
+        refused["message"]
+            .as_str()
+            .unwrap()
+            .contains(".spec.ports[port=1].name"),
+        "{refused}"
+    );
+    let (_, made) = apply("one", json!({"open": {"any": {"thing": 1}}})).await;
+    assert_eq!(made["spec"]["ports"], json!([{"port": 2, "name": "y"}]));
+    let (code, refused) = apply("one", json!({"nope": 1})).await;
+    assert_eq!(code, 500);
+    assert!(
+        refused["message"]
+            .as_str()
+            .unwrap()
+            .contains("field not declared in schema"),
+        "{refused}"
+    );
+}
+
+#[tokio::test]
 async fn lists_watches_and_tables_know_the_kind() {
     let (_f, admin) = served().await;
     let mut events = admin.watch(&format!("{V1}?watch=true"), "application/json").await;

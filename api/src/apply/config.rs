@@ -62,7 +62,7 @@ impl Walk {
                 for (name, child) in map {
                     let member = node.member(name);
                     self.path.push(format!("f:{name}"));
-                    if matches!(node, Node::Struct(_)) && member.field.is_none() {
+                    if matches!(node, Node::Struct(ty) if !ty.open) && member.field.is_none() {
                         self.fault("field not declared in schema");
                     } else {
                         self.value(member.node, child);

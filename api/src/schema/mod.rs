@@ -32,6 +32,8 @@ pub struct Type {
     pub is_kind: bool,
     /// The whole object is replaced by server-side apply, never merged.
     pub atomic: bool,
+    /// Members that are not named may be there too, in whatever form.
+    pub open: bool,
     /// Ordered by JSON name.
     fields: Vec<Field>,
     /// Indices of the fields that exist in protobuf, ordered by path.

@@ -12,13 +12,10 @@ pub fn object_type(schema: &Schema, group: &str, version: &str, kind: &str) -> T
     parts.extend([version, kind]);
     let mut fields = members(schema, true);
     with_meta(&mut fields);
-    Type::new(
-        parts.join(".").into(),
-        group.to_string().into(),
-        version.to_string().into(),
-        true,
-        fields,
-    )
+    let (group, version) = (group.to_string().into(), version.to_string().into());
+    let mut made = Type::new(parts.join(".").into(), group, version, true, fields);
+    made.open = schema.open;
+    made
 }
 
 fn struct_type(schema: &Schema) -> Type {
@@ -34,6 +31,7 @@ fn struct_type(schema: &Schema) -> Type {
         fields,
     );
     made.atomic = schema.atomic;
+    made.open = schema.open;
     made
 }
 
