@@ -152,7 +152,14 @@ pub(crate) fn check_object(
     let mode = validation(mode);
     if let Some(custom) = &kind.custom {
         check_gvk(&value, (kind.group, version, kind.kind))?;
-        warnings.extend(read_custom(custom, ty, version, &mut value, wire::check::Report::default(), mode)?);
+        warnings.extend(read_custom(
+            custom,
+            ty,
+            version,
+            &mut value,
+            wire::check::Report::default(),
+            mode,
+        )?);
         return Ok(value);
     }
     let report = wire::check(ty, &mut value, mode)?;
@@ -160,6 +167,46 @@ pub(crate) fn check_object(
     check_gvk(&value, (kind.group, version, kind.kind))?;
     to_storage(value, kind, version)
 }
+
+/// Like [`check_object`], of what a patch made: faults of the patch's own text come first.
+pub(crate) fn check_patched(
+    patch: &Patch,
+    mut value: Value,
+    kind: &Kind,
+    version: &str,
+    mode: FieldValidation,
+    warnings: &mut Vec<String>,
+) -> Result<Value, ApiError> {
+    if mode == FieldValidation::Strict && !patch.faults.is_empty() {
+        let ty = type_in(kind, version)?;
+        let report = wire::check(ty, &mut value, validation(mode))?;
+        let faults: Vec<String> = patch.faults.iter().cloned().chain(report.lines()).collect();
+        let why = format!("strict decoding error: {}", faults.join(", "));
+        return Err(wire::check::cannot_handle(ty, &why));
+    }
+    if mode == FieldValidation::Warn {
+        warnings.extend(patch.faults.iter().cloned());
+    }
+    check_object(value, kind, version, mode, warnings)
+}
+
+/// Members of a JSON patch's operations that mean nothing, or that stand twice.
+fn operation_faults(operations: &Value, twice: &[String]) -> Vec<String> {
+    let operations = operations.as_array().into_iter().flatten().enumerate();
+    let unknown = operations.flat_map(|(i, operation)| {
+        let members = operation.as_object().into_iter().flat_map(|members| members.keys());
+        members
+            .filter(|key| !matches!(key.as_str(), "op" | "path" | "from" | "value"))
+            .map(move |key| format!("json patch unknown field \"[{i}].{key}\""))
+    });
+    // What stands twice in a value is the object's matter: its decoder keeps the last.
+    let own = twice.iter().filter(|path| path.matches(['.', '[']).count() == 2);
+    let own = own.map(|path| format!("json patch duplicate field {path:?}"));
+    unknown.chain(own).take(FAULTS_MAX).collect()
+}
+
+/// Strict decoding reports no more faults than this, as upstream.
+const FAULTS_MAX: usize = 100;
 
 /// A changed body of another type than the path's kind, checked as it would be when it is read.
 pub(crate) fn check_plain(value: &mut Value, gvk: Gvk<'_>) -> Result<(), ApiError> {
@@ -263,8 +310,34 @@ pub(crate) fn apply_body(body: &[u8]) -> Result<Value, ApiError> {
     wire::decode_yaml(body).map_err(|error| ApiError::bad_request(format!("error decoding YAML: {error}")))
 }
 
-/// A patch as it was sent.
-pub(crate) enum Patch {
+/// Keys that stand twice in an applied configuration: warnings, or the error that strict
+/// validation asks for.
+pub(crate) fn apply_faults(body: &[u8], mode: FieldValidation) -> Result<Vec<String>, ApiError> {
+    if mode == FieldValidation::Ignore {
+        return Ok(Vec::new());
+    }
+    // What cannot be read is refused by whoever reads it for its content.
+    let json = body.trim_ascii_start().first() == Some(&b'{');
+    if json && wire::decode_json(body).is_ok_and(|(_, twice)| twice.is_empty()) {
+        return Ok(Vec::new());
+    }
+    let lines = wire::decode_yaml_strict(body).map_or_else(|_| Vec::new(), |(_, lines)| lines);
+    if mode == FieldValidation::Strict && !lines.is_empty() {
+        return Err(ApiError::bad_request(format!(
+            "error strict decoding YAML: error converting YAML to JSON: yaml: unmarshal errors:\n  {}",
+            lines.join("\n  ")
+        )));
+    }
+    Ok(lines)
+}
+
+/// A patch as it was sent, and what is wrong with its text: members given twice.
+pub(crate) struct Patch {
+    what: Content,
+    faults: Vec<String>,
+}
+
+enum Content {
     Json(Bytes),
     Merge(Value),
     Strategic(Value),
@@ -272,14 +345,33 @@ pub(crate) enum Patch {
 
 impl Patch {
     pub fn read(content_type: &str, body: &Bytes) -> Result<Self, ApiError> {
-        let parse = || match wire::decode_json(body) {
-            Ok((value, _)) => Ok(value),
-            Err(error) => Err(ApiError::bad_request(format!("error decoding patch: {error}"))),
+        let parse = |prefix: &str| match wire::decode_json(body) {
+            Ok(read) => Ok(read),
+            Err(error) => Err(ApiError::bad_request(format!("{prefix}{error}"))),
         };
+        let twice = |paths: Vec<String>| paths.iter().map(|path| format!("duplicate field {path:?}")).collect();
         match PatchType::of_media_type(content_type) {
-            Some(PatchType::Json) => Ok(Self::Json(body.clone())),
-            Some(PatchType::Merge) => Ok(Self::Merge(parse()?)),
-            Some(PatchType::Strategic) => Ok(Self::Strategic(parse()?)),
+            Some(PatchType::Json) => {
+                let (operations, paths) = parse("error decoding patch: ")?;
+                Ok(Self {
+                    what: Content::Json(body.clone()),
+                    faults: operation_faults(&operations, &paths),
+                })
+            }
+            Some(PatchType::Merge) => {
+                let (merge, paths) = parse("error decoding patch: ")?;
+                Ok(Self {
+                    what: Content::Merge(merge),
+                    faults: twice(paths),
+                })
+            }
+            Some(PatchType::Strategic) => {
+                let (merge, paths) = parse("")?;
+                Ok(Self {
+                    what: Content::Strategic(merge),
+                    faults: twice(paths),
+                })
+            }
             // Apply is no patch of an object: its callers ask for it first.
             Some(PatchType::ApplyYaml) | None => Err(ApiError::unsupported_media_type(
                 "the body of the request was in an unknown format - accepted media types include: application/json-patch+json, \
@@ -289,7 +381,7 @@ impl Patch {
     }
 
     pub fn is_strategic(&self) -> bool {
-        matches!(self, Self::Strategic(_))
+        matches!(self.what, Content::Strategic(_))
     }
 
     /// Applies it to an object in the given version of the kind.
@@ -298,10 +390,10 @@ impl Patch {
     }
 
     pub fn apply_as(&self, gvk: Gvk<'_>, object: &mut Value) -> Result<(), ApiError> {
-        match self {
-            Self::Json(body) => patch::json_patch(object, body),
-            Self::Merge(merge) => patch::merge_patch(object, merge),
-            Self::Strategic(merge) => patch::strategic_merge(type_of(gvk)?, object, merge.clone()),
+        match &self.what {
+            Content::Json(body) => patch::json_patch(object, body),
+            Content::Merge(merge) => patch::merge_patch(object, merge),
+            Content::Strategic(merge) => patch::strategic_merge(type_of(gvk)?, object, merge.clone()),
         }
     }
 }

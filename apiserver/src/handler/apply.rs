@@ -26,6 +26,7 @@ impl ApiServer {
         let view = self.view(call, target)?;
         let manager = applier(call)?;
         let config = configuration(call, target)?;
+        let faults = codec::apply_faults(&call.body, call.options.field_validation)?;
         let mut warnings = Vec::new();
         let mut tries = 0;
         let (written, code) = loop {
@@ -38,6 +39,7 @@ impl ApiServer {
                 other => break (other?, 201),
             }
         };
+        warnings.extend(faults);
         warnings.dedup();
         respond::bytes(
             code,

@@ -62,7 +62,8 @@ impl ApiServer {
             let mut seen = codec::to_version(copy, kind, target.version);
             patch.apply(kind, target.version, &mut seen)?;
             warnings.clear();
-            let new = codec::check_object(seen, kind, target.version, validation, &mut warnings).map_err(|error| {
+            let checked = codec::check_patched(&patch, seen, kind, target.version, validation, &mut warnings);
+            let new = checked.map_err(|error| {
                 let mut made = codec::to_version(Value::clone(&old), kind, target.version);
                 let shown = !patch.is_strategic() && patch.apply(kind, target.version, &mut made).is_ok();
                 unreadable(error, shown.then_some(&made), &call.body)
