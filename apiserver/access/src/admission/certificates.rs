@@ -11,7 +11,6 @@ use crate::tree::text;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::json;
-use skiff_api::ApiError;
 
 const GROUP: &str = "certificates.k8s.io";
 const RESOURCE: &str = "certificatesigningrequests";
@@ -48,9 +47,12 @@ pub fn validate(r: &AdmissionRequest, objects: &dyn Objects, authorizers: &Autho
         (Operation::Create, "") => subject(r, &signer),
         (Operation::Update, "approval") => signer_permission(r, "approve", &signer, objects, authorizers),
         (Operation::Update, "status") => {
-            let certificate = |value: &serde_json::Value| text(value, "/status/certificate").to_string();
+            let same = |old: &serde_json::Value, pointer: &str| {
+                let given = |value: &serde_json::Value| value.pointer(pointer).cloned().unwrap_or_default();
+                given(old) == given(r.object)
+            };
             if r.old_object
-                .is_some_and(|old| certificate(old) == certificate(r.object))
+                .is_some_and(|old| same(old, "/status/certificate") && same(old, "/status/conditions"))
             {
                 return Ok(());
             }
@@ -64,11 +66,7 @@ fn subject(r: &AdmissionRequest, signer: &str) -> Admitted {
     if signer != "kubernetes.io/kube-apiserver-client" {
         return Ok(());
     }
-    let bad = |why: String| {
-        Err(ApiError::bad_request(format!(
-            "failed to parse certificate request: {why}"
-        )))
-    };
+    let bad = |why: String| Err(forbidden(r, &format!("failed to parse CSR: {why}")));
     let der = match STANDARD.decode(text(r.object, "/spec/request")) {
         Ok(bytes) => bytes,
         Err(error) => return bad(error.to_string()),

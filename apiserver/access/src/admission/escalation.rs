@@ -12,7 +12,7 @@ use serde_json::Value;
 use skiff_api::ApiError;
 
 /// Missing rules shown in a message; a role can lack thousands.
-const SHOWN_MAX: usize = 50;
+const SHOWN_MAX: usize = 500;
 
 pub fn validate(r: &AdmissionRequest, objects: &dyn Objects, authorizers: &Authorizers) -> Admitted {
     let write = matches!(r.operation, Operation::Create | Operation::Update);

@@ -10,7 +10,7 @@ use serde_json::{Map, Value};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-const CONTAINER_LISTS: [&str; 2] = ["initContainers", "containers"];
+const CONTAINER_LISTS: [&str; 2] = ["containers", "initContainers"];
 
 /// The limits of one type (`Container`, `Pod`, `PersistentVolumeClaim`) in a namespace.
 fn limits_of<'a>(ranges: &'a [Arc<Value>], kind: &'a str) -> impl Iterator<Item = &'a Value> {
@@ -100,7 +100,9 @@ fn fill(container: &mut Value, key: &str, defaults: &Map<String, Value>) -> Vec<
 }
 
 pub fn validate(r: &AdmissionRequest, objects: &dyn Objects) -> Admitted {
-    let pod = is(r, Operation::Create, "", "pods");
+    let resized =
+        r.operation == Operation::Update && r.group.is_empty() && (r.resource, r.subresource) == ("pods", "resize");
+    let pod = resized || is(r, Operation::Create, "", "pods");
     let claim = is(r, Operation::Create, "", "persistentvolumeclaims")
         || is(r, Operation::Update, "", "persistentvolumeclaims");
     if !pod && !claim {
@@ -136,6 +138,8 @@ pub fn validate(r: &AdmissionRequest, objects: &dyn Objects) -> Admitted {
             bounds(limit, "Pod", &Asked::of_pod(r.object), true, &mut problems);
         }
     }
+    let mut seen = BTreeSet::new();
+    problems.retain(|problem| seen.insert(problem.clone()));
     match problems.as_slice() {
         [] => Ok(()),
         [one] => Err(forbidden(r, one)),
@@ -163,30 +167,48 @@ impl Asked {
         }
     }
 
-    /// Sum of the containers; init containers run one after the other, so each
-    /// only lifts the sum to its own size.
+    /// Sum of the containers, and of those init containers that go on beside them;
+    /// the others run one after the other, so each only lifts the sum to its own
+    /// size and that of those that were started before it.
     fn of_pod(pod: &Value) -> Self {
         let of = |container: &Value| Self::of(container.get("resources").unwrap_or(&Value::Null));
         let mut total = Self::default();
         for container in items(pod, "/spec/containers") {
-            let asked = of(container);
-            for (into, from) in [(&mut total.requests, asked.requests), (&mut total.limits, asked.limits)] {
-                for (name, quantity) in from {
-                    let sum = into.entry(name).or_default();
-                    *sum = sum.plus(quantity);
-                }
-            }
+            total.add(&of(container));
         }
+        let (mut beside, mut most) = (Self::default(), Self::default());
         for container in items(pod, "/spec/initContainers") {
-            let asked = of(container);
-            for (into, from) in [(&mut total.requests, asked.requests), (&mut total.limits, asked.limits)] {
-                for (name, quantity) in from {
-                    let most = into.entry(name).or_default();
-                    *most = (*most).max(quantity);
-                }
+            let mut asked = of(container);
+            if text(container, "/restartPolicy") == "Always" {
+                total.add(&asked);
+                beside.add(&asked);
+                asked = beside.clone();
+            } else {
+                asked.add(&beside);
+            }
+            most.lift(&asked);
+        }
+        total.lift(&most);
+        total
+    }
+
+    fn add(&mut self, other: &Self) {
+        for (into, from) in [(&mut self.requests, &other.requests), (&mut self.limits, &other.limits)] {
+            for (name, quantity) in from {
+                let sum = into.entry(name.clone()).or_default();
+                *sum = sum.plus(*quantity);
             }
         }
-        total
+    }
+
+    /// To the larger of both.
+    fn lift(&mut self, other: &Self) {
+        for (into, from) in [(&mut self.requests, &other.requests), (&mut self.limits, &other.limits)] {
+            for (name, quantity) in from {
+                let most = into.entry(name.clone()).or_default();
+                *most = (*most).max(*quantity);
+            }
+        }
     }
 }
 

@@ -16,6 +16,7 @@ mod priority;
 mod quantity;
 mod runtime_class;
 mod service_account;
+mod service_account_secrets;
 mod storage;
 
 use crate::authorization::Authorizers;
@@ -45,7 +46,7 @@ pub fn mutate(r: &mut AdmissionRequest, objects: &dyn Objects, suffix: &str) -> 
 pub fn validate(r: &mut AdmissionRequest, objects: &dyn Objects, authorizers: &Authorizers) -> Admitted {
     namespace::lifecycle(r, objects)?;
     limit_ranger::validate(r, objects)?;
-    service_account::validate(r)?;
+    service_account::validate(r, objects)?;
     node_restriction::validate(r, objects)?;
     pod_security::validate(r, objects)?;
     priority::validate(r, objects)?;

@@ -9,6 +9,10 @@ use serde_json::Value;
 const GROUP: &str = "scheduling.k8s.io";
 
 pub fn mutate(r: &mut AdmissionRequest, objects: &dyn Objects) -> Admitted {
+    if is(r, Operation::Update, "", "pods") {
+        keep(r);
+        return Ok(());
+    }
     if !is(r, Operation::Create, "", "pods") || !r.object.get("spec").is_some_and(Value::is_object) {
         return Ok(());
     }
@@ -53,6 +57,22 @@ pub fn mutate(r: &mut AdmissionRequest, objects: &dyn Objects) -> Admitted {
         spec["preemptionPolicy"] = policy.into();
     }
     Ok(())
+}
+
+/// Who updates a pod need not repeat what was computed for it.
+fn keep(r: &mut AdmissionRequest) {
+    let Some(old) = r.old_object else { return };
+    for key in ["priority", "preemptionPolicy"] {
+        if let Some(value) = old
+            .get("spec")
+            .and_then(|spec| spec.get(key))
+            .filter(|value| !value.is_null())
+            && let Some(spec) = super::spec_mut(r)
+            && spec.get(key).is_none_or(Value::is_null)
+        {
+            spec[key] = value.clone();
+        }
+    }
 }
 
 /// The class for pods that name none; of several the lowest, as upstream.

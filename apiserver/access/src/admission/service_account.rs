@@ -2,10 +2,11 @@
 //! with its token unless it declines.
 //! Source: <https://kubernetes.io/docs/concepts/security/service-accounts/>.
 
-use super::{forbidden, is, is_mirror_pod};
+use super::{forbidden, is, is_mirror_pod, service_account_secrets};
 use crate::contract::{AdmissionRequest, Admitted, Objects, Operation};
 use crate::tree::{flag, items, list_mut, text};
 use serde_json::{Value, json};
+use skiff_api::ApiError;
 
 const MOUNT_PATH: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
 const VOLUME_PREFIX: &str = "kube-api-access-";
@@ -26,11 +27,7 @@ pub fn mutate(r: &mut AdmissionRequest, objects: &dyn Objects, suffix: &str) -> 
         .unwrap_or("default")
         .to_string();
     let Some(account) = objects.get("", "serviceaccounts", r.namespace, &name) else {
-        let why = format!(
-            "error looking up service account {}/{name}: serviceaccount {name:?} not found",
-            r.namespace
-        );
-        return Err(forbidden(r, &why));
+        return Err(missing(r, &name));
     };
     let Some(spec) = super::spec_mut(r) else { return Ok(()) };
     spec["serviceAccountName"] = name.as_str().into();
@@ -46,6 +43,14 @@ pub fn mutate(r: &mut AdmissionRequest, objects: &dyn Objects, suffix: &str) -> 
         spec["imagePullSecrets"] = pull_secrets.to_vec().into();
     }
     Ok(())
+}
+
+fn missing(r: &AdmissionRequest, name: &str) -> ApiError {
+    let why = format!(
+        "error looking up service account {}/{name}: serviceaccount {name:?} not found",
+        r.namespace
+    );
+    forbidden(r, &why)
 }
 
 fn mount_token(spec: &mut Value, suffix: &str) {
@@ -91,9 +96,21 @@ fn token_volume(name: &str) -> Value {
 }
 
 /// Mirror pods exist before the API server knows them: they may depend on nothing in it.
-pub fn validate(r: &AdmissionRequest) -> Admitted {
-    if !is(r, Operation::Create, "", "pods") || !is_mirror_pod(r.object) {
+pub fn validate(r: &AdmissionRequest, objects: &dyn Objects) -> Admitted {
+    let debugged = r.operation == Operation::Update && (r.resource, r.subresource) == ("pods", "ephemeralcontainers");
+    if !is(r, Operation::Create, "", "pods") && !debugged {
         return Ok(());
+    }
+    if !is_mirror_pod(r.object) {
+        let name = text(r.object, "/spec/serviceAccountName");
+        return match objects.get("", "serviceaccounts", r.namespace, name) {
+            Some(account) if service_account_secrets::is_enforced(&account) => {
+                service_account_secrets::validate(r, &account)
+            }
+            Some(_) => Ok(()),
+            None if debugged || name.is_empty() => Ok(()),
+            None => Err(missing(r, name)),
+        };
     }
     if !text(r.object, "/spec/serviceAccountName").is_empty() {
         return Err(forbidden(r, "a mirror pod may not reference service accounts"));
