@@ -151,9 +151,9 @@ impl WatchFormat {
         match self.negotiated.encoding {
             Encoding::Protobuf => Ok(codec::protobuf_event(what, &codec::to_protobuf(object)?)),
             _ => {
-                let mut out =
-                    serde_json::to_vec(&json!({"type": what, "object": object})).map_err(ApiError::internal)?;
-                out.push(b'\n');
+                let mut out = format!("{{\"type\":\"{what}\",\"object\":").into_bytes();
+                serde_json::to_writer(&mut out, object).map_err(ApiError::internal)?;
+                out.extend_from_slice(b"}\n");
                 Ok(Bytes::from(out))
             }
         }

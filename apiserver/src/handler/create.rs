@@ -8,8 +8,8 @@ use crate::admission::{Asked, expression_errors, write_options};
 use crate::body::ApiBody;
 use crate::codec;
 use crate::registry::{
-    StoreObjects, decode, deletion_timestamp, encode, generate_name, key_of, new_metadata, split_key, stamp_metadata,
-    text_at,
+    StoreObjects, decode, dedupe_owners, deletion_timestamp, encode, generate_name, key_of, new_metadata, split_key,
+    stamp_metadata, text_at,
 };
 use crate::respond;
 use crate::server::ApiServer;
@@ -105,6 +105,7 @@ impl ApiServer {
         }
         check_identity(args, &object)?;
         new_metadata(&mut object, kind.namespaced, args.namespace)?;
+        dedupe_owners(&mut object, warnings);
         kind.strategy().default(&mut object);
         // Before admission: what the server adds is nobody's, as upstream.
         if let Some(manager) = args.manager {

@@ -22,6 +22,7 @@ mod served;
 mod tracking;
 mod update;
 mod watch;
+mod websocket;
 mod write;
 
 pub(crate) use apply::applier;

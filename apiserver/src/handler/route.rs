@@ -3,6 +3,7 @@
 use super::deadline;
 use super::identity::{Peer, ServerCall};
 use super::served::{Served, served};
+use super::websocket;
 use crate::body::ApiBody;
 use crate::metrics::{self, RequestKey};
 use crate::registry::subresource;
@@ -129,11 +130,12 @@ impl ApiServer {
 
     async fn authorised(
         self: &Arc<Self>,
-        parts: Parts,
+        mut parts: Parts,
         body: Bytes,
         upgrade: Option<hyper::upgrade::OnUpgrade>,
         peer: Peer,
     ) -> Result<Response<ApiBody>, ApiError> {
+        websocket::take_token(&mut parts.headers);
         let query = parts.uri.query().unwrap_or("").to_string();
         let path = parts.uri.path();
         let user = self.authenticate(&peer, &parts.headers, path)?;

@@ -9,7 +9,9 @@ use super::write::{Change, Written};
 use crate::admission::{Asked, expression_errors, write_options};
 use crate::body::ApiBody;
 use crate::codec;
-use crate::registry::{StoreObjects, deletion_timestamp, finalizers, finished, metadata_mut, text_at, update_metadata};
+use crate::registry::{
+    StoreObjects, dedupe_owners, deletion_timestamp, finalizers, finished, metadata_mut, text_at, update_metadata,
+};
 use crate::request::parse_revision;
 use crate::respond;
 use crate::server::ApiServer;
@@ -188,6 +190,7 @@ impl ApiServer {
         }
         let sub = args.target.sub_name();
         update_metadata(&mut new, old)?;
+        dedupe_owners(&mut new, warnings);
         kind.strategy().default(&mut new);
         // Before admission: what the server adds is nobody's, as upstream.
         if let Some((manager, subresource)) = args.tracked {

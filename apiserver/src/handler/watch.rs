@@ -10,6 +10,7 @@
 
 use super::identity::ServerCall;
 use super::route::Target;
+use super::websocket;
 use crate::body::ApiBody;
 use crate::events::{EventKey, WatchFormat};
 use crate::registry::{Filter, key_of, prefix_of};
@@ -149,6 +150,9 @@ impl ApiServer {
         let stream = futures::stream::unfold(watcher, |mut watcher| async move {
             watcher.next_chunk().await.map(|chunk| (Ok(chunk), watcher))
         });
+        if websocket::asked(&call.headers) {
+            return websocket::serve(call, stream, negotiated.encoding);
+        }
         Response::builder()
             .status(200)
             .header(header::CONTENT_TYPE, media_type)

@@ -108,6 +108,33 @@ pub fn update_metadata(new: &mut Value, old: &Value) -> Result<(), ApiError> {
     Ok(())
 }
 
+/// Drops owner references that are there twice, and says so.
+pub fn dedupe_owners(object: &mut Value, warnings: &mut Vec<String>) {
+    let owners = object
+        .pointer_mut("/metadata/ownerReferences")
+        .and_then(Value::as_array_mut);
+    let Some(owners) = owners.filter(|owners| owners.len() > 1) else {
+        return;
+    };
+    let mut twice = Vec::new();
+    let mut kept: Vec<Value> = Vec::with_capacity(owners.len());
+    for owner in owners.drain(..) {
+        if kept.contains(&owner) {
+            twice.push(text_at(&owner, &["uid"]).to_string());
+        } else {
+            kept.push(owner);
+        }
+    }
+    *owners = kept;
+    if !twice.is_empty() {
+        warnings.push(format!(
+            ".metadata.ownerReferences contains duplicate entries; API server dedups owner references in 1.20+, and may reject \
+             such requests as early as 1.24; please fix your requests; duplicate UID(s) observed: {}",
+            twice.join(", ")
+        ));
+    }
+}
+
 pub(crate) fn metadata_mut(object: &mut Value) -> Result<&mut Map<String, Value>, ApiError> {
     let map = object
         .as_object_mut()

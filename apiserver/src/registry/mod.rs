@@ -11,10 +11,10 @@ mod record;
 pub use catalog::{Catalog, built_in, subresource};
 pub use filter::Filter;
 pub use key::{key_of, prefix_of, split_key};
-pub use meta::{
-    check_preconditions, deletion_timestamp, finalizers, finished, generate_name, new_metadata, stamp_metadata, text_at,
-    update_metadata,
-};
 pub(crate) use meta::metadata_mut;
+pub use meta::{
+    check_preconditions, dedupe_owners, deletion_timestamp, finalizers, finished, generate_name, new_metadata,
+    stamp_metadata, text_at, update_metadata,
+};
 pub use objects::{DecodeCache, StoreObjects};
 pub use record::{decode, encode, list_item, list_item_length, metadata_spliced, spliced, type_prefix};

@@ -13,6 +13,7 @@ use tower::ServiceExt;
 
 pub struct Fixture {
     pub server: Arc<ApiServer>,
+    pub store: Arc<dyn skiff_store::Store>,
     pub pki: Pki,
     _dir: tempfile::TempDir,
 }
@@ -43,8 +44,13 @@ pub async fn fixture_over(store: Arc<dyn skiff_store::Store>) -> Fixture {
         front_proxy_client: Some(Arc::new(pki.front_proxy_client.clone())),
         ..Config::default()
     };
-    let server = ApiServer::new(config, store, access).await.unwrap();
-    Fixture { server, pki, _dir: dir }
+    let server = ApiServer::new(config, store.clone(), access).await.unwrap();
+    Fixture {
+        server,
+        store,
+        pki,
+        _dir: dir,
+    }
 }
 
 pub fn user(name: &str, groups: &[&str]) -> UserInfo {
