@@ -35,15 +35,13 @@ pub(super) static STRATEGY: Rules = Rules {
     validate: |o| {
         gather(|errors| {
             let (name, value) = (o.text("metadata.name"), o.int("value").unwrap_or(0));
-            if SYSTEM.contains(&(name, value)) && !o.flag("globalDefault") {
-                return;
-            }
             if name.starts_with("system-") {
-                let text = format!(
-                    "priority class names with 'system-' prefix are reserved for system use only. error: {}",
-                    unknown(name, value, o.flag("globalDefault"))
-                );
-                errors.forbidden(&Path::new("metadata.name"), &text);
+                if let Some(why) = unknown(name, value, o.flag("globalDefault")) {
+                    let text = format!(
+                        "priority class names with 'system-' prefix are reserved for system use only. error: {why}"
+                    );
+                    errors.forbidden(&Path::new("metadata.name"), &text);
+                }
             } else if value > USER_MAX {
                 let text = format!("maximum allowed value of a user defined priority is {USER_MAX}");
                 errors.forbidden(&Path::new("value"), &text);
@@ -84,11 +82,10 @@ pub(super) static STRATEGY: Rules = Rules {
 };
 
 /// Why a name is not that of a class of the system's.
-fn unknown(name: &str, value: i64, global: bool) -> String {
+fn unknown(name: &str, value: i64, global: bool) -> Option<String> {
     match SYSTEM.iter().find(|(known, _)| *known == name) {
-        None => format!("{name} is not a known system priority class"),
-        Some((_, wanted)) if *wanted != value => format!("value of {name} PriorityClass must be {wanted}"),
-        Some(_) if global => format!("globalDefault of {name} PriorityClass must be false"),
-        Some(_) => String::new(),
+        None => Some(format!("{name} is not a known system priority class")),
+        Some((_, wanted)) if *wanted != value => Some(format!("value of {name} PriorityClass must be {wanted}")),
+        Some(_) => global.then(|| format!("globalDefault of {name} PriorityClass must be false")),
     }
 }

@@ -10,8 +10,10 @@ mod pod_updates;
 mod pods;
 mod requests;
 mod rows;
+mod scaling;
 mod updates;
 mod validation;
+mod warnings;
 mod workloads;
 
 use serde_json::{Value, json};
