@@ -652,3 +652,41 @@ async fn many_definitions_are_installed_quickly() {
     println!("200 definitions in {took:?}");
     assert_eq!(admin.get("/apis/stable.example.com/v1/tabs199").await.0, 200);
 }
+
+#[tokio::test]
+async fn kube_clients_find_and_follow_the_kind() {
+    use futures::{StreamExt, TryStreamExt};
+    use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
+    use kube::api::{Api, DynamicObject, Patch, PatchParams, PostParams};
+    use kube::core::GroupVersionKind;
+    use kube::runtime::wait::{await_condition, conditions};
+    use kube::runtime::{WatchStreamExt, watcher};
+    let f = fixture().await;
+    let client = f.kube();
+    let definitions: Api<CustomResourceDefinition> = Api::all(client.clone());
+    let crd = serde_json::from_value(definition(json!([version("v1", true, spec())]))).unwrap();
+    definitions.create(&PostParams::default(), &crd).await.unwrap();
+    let name = "crontabs.stable.example.com";
+    await_condition(definitions, name, conditions::is_crd_established())
+        .await
+        .unwrap();
+    let gvk = GroupVersionKind::gvk("stable.example.com", "v1", "CronTab");
+    let (resource, capabilities) = kube::discovery::pinned_kind(&client, &gvk).await.unwrap();
+    assert!(capabilities.supports_operation("patch"));
+    let tabs: Api<DynamicObject> = Api::default_namespaced_with(client, &resource);
+    let mut seen = watcher(tabs.clone(), watcher::Config::default().streaming_lists())
+        .applied_objects()
+        .boxed();
+    let made: DynamicObject = serde_json::from_value(tab("a", "v1", json!({"replicas": 1}))).unwrap();
+    tabs.create(&PostParams::default(), &made).await.unwrap();
+    let object = seen.try_next().await.unwrap().unwrap();
+    assert_eq!(
+        (object.metadata.name.as_deref(), &object.data["spec"]["image"]),
+        (Some("a"), &json!("busybox"))
+    );
+    let status = json!({"apiVersion": "stable.example.com/v1", "kind": "CronTab", "status": {"replicas": 1}});
+    let params = PatchParams::apply("controller");
+    tabs.patch_status("a", &params, &Patch::Apply(&status)).await.unwrap();
+    let object = seen.try_next().await.unwrap().unwrap();
+    assert_eq!(object.data["status"]["replicas"], 1);
+}
