@@ -101,3 +101,76 @@ async fn roles_bindings_and_tokens_work_together() {
         .await;
     assert_eq!((code, short["reason"].as_str()), (422, Some("Invalid")));
 }
+
+#[tokio::test]
+async fn reviews_are_checked_as_upstream() {
+    let fixture = fixture().await;
+    let admin = fixture.admin();
+    let resource = json!({"verb": "get", "resource": "pods", "namespace": "default"});
+    let subjects = "/apis/authorization.k8s.io/v1/subjectaccessreviews";
+    for (path, body, messages) in [
+        (
+            subjects,
+            json!({"spec": {}}),
+            &[
+                "exactly one of nonResourceAttributes or resourceAttributes must be specified",
+                "spec.user: Invalid value: \"\": at least one of user or group must be specified",
+            ][..],
+        ),
+        (
+            subjects,
+            json!({"metadata": {"name": "x"}, "spec": {"user": "u", "resourceAttributes": resource}}),
+            &["metadata: Invalid value: {\"name\":\"x\"}: must be empty"],
+        ),
+        (
+            subjects,
+            json!({"spec": {"user": "u", "resourceAttributes": resource, "nonResourceAttributes": {"path": "/"}}}),
+            &["cannot be specified in combination with resourceAttributes"],
+        ),
+        (
+            "/apis/authorization.k8s.io/v1/namespaces/other/localsubjectaccessreviews",
+            json!({"spec": {"user": "u", "resourceAttributes": resource}}),
+            &["spec.resourceAttributes.namespace: Invalid value: \"default\": must match metadata.namespace"],
+        ),
+    ] {
+        let (code, status) = admin.post(path, body).await;
+        assert_eq!(code, 422, "{status}");
+        for message in messages {
+            assert!(status["message"].as_str().unwrap().contains(message), "{status}");
+        }
+    }
+    let (code, answer) = admin
+        .post(
+            "/apis/authentication.k8s.io/v1/tokenreviews",
+            json!({"spec": {"token": "abc"}}),
+        )
+        .await;
+    assert_eq!(
+        (code, &answer["status"]),
+        (201, &json!({"user": {}, "error": "invalid bearer token"}))
+    );
+    let bound = json!({"spec": {"boundObjectRef": {"apiVersion": "v1", "kind": "ConfigMap", "name": "x"}}});
+    admin
+        .post(
+            "/api/v1/namespaces/default/serviceaccounts",
+            json!({"metadata": {"name": "bot"}}),
+        )
+        .await;
+    let tokens = "/api/v1/namespaces/default/serviceaccounts/bot/token";
+    let (code, status) = admin.post(tokens, bound).await;
+    assert_eq!(
+        (code, status["message"].as_str()),
+        (400, Some("cannot bind token to object of type /v1, Kind=ConfigMap"))
+    );
+    let (code, status) = admin
+        .post(tokens, json!({"metadata": {"name": "else"}, "spec": {}}))
+        .await;
+    assert_eq!(code, 422);
+    assert!(
+        status["message"]
+            .as_str()
+            .unwrap()
+            .contains("metadata.name: Invalid value: \"else\": must match the service account name if specified"),
+        "{status}"
+    );
+}

@@ -6,7 +6,7 @@ mod support;
 
 use http_body_util::{BodyExt, Full};
 use hyper_util::rt::TokioIo;
-use serde_json::json;
+use serde_json::{Value, json};
 use skiff_access::pki;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -75,7 +75,10 @@ impl Running {
 async fn certificates_name_users_and_nobody_sees_health_only() {
     let running = running().await;
     assert_eq!(running.get("/api/v1/namespaces", "", true).await.0, 200);
-    assert_eq!(running.get("/api/v1/namespaces", "", false).await.0, 401);
+    let (code, body) = running.get("/api/v1/namespaces", "", false).await;
+    let status: Value = serde_json::from_slice(&body).unwrap();
+    let refused = "namespaces is forbidden: User \"system:anonymous\" cannot list resource \"namespaces\" in API group \"\" at the cluster scope";
+    assert_eq!((code, status["message"].as_str()), (403, Some(refused)));
     assert_eq!(running.get("/readyz", "", false).await, (200, b"ok".to_vec()));
     assert_eq!(running.get("/version", "", false).await.0, 200);
     running.stop.cancel();

@@ -26,6 +26,8 @@ const VERIFIED_TOKENS_MAX: usize = 4096;
 /// Client certificates remembered: one per node and a few people.
 const CERTIFICATES_MAX: usize = 4096;
 
+const UNKNOWN_TOKEN: &str = "no authenticator knows the token";
+
 #[derive(Debug, Default)]
 pub struct AccessConfig {
     /// The first signs; all verify.
@@ -205,7 +207,11 @@ impl Access {
                 json!({"authenticated": true, "user": user_value(&user), "audiences": audiences})
             }
             Err(reason) => {
-                json!({"user": {}, "error": format!("[invalid bearer token, {reason}]")})
+                let error = match reason {
+                    UNKNOWN_TOKEN => "invalid bearer token".to_string(),
+                    reason => format!("[invalid bearer token, {reason}]"),
+                };
+                json!({"user": {}, "error": error})
             }
         }
     }
@@ -246,7 +252,7 @@ impl Access {
                 self.config.api_audiences.clone(),
             ));
         }
-        let claims = self.verified_claims(token).ok_or("no authenticator knows the token")?;
+        let claims = self.verified_claims(token).ok_or(UNKNOWN_TOKEN)?;
         if claims.get("iss").and_then(Value::as_str) == Some(LEGACY_ISSUER) {
             // Legacy tokens name no audience: they are good for the API server alone.
             if !audiences

@@ -138,7 +138,7 @@ impl ApiServer {
         websocket::take_token(&mut parts.headers);
         let query = parts.uri.query().unwrap_or("").to_string();
         let path = parts.uri.path();
-        let user = self.authenticate(&peer, &parts.headers, path)?;
+        let user = self.authenticate(&peer, &parts.headers)?;
         let user = self.impersonate(user, &parts.headers)?;
         let options = QueryOptions::parse(&query);
         let info = parse_info(&parts.method, path, options.watch, options.name_selected())

@@ -8,6 +8,7 @@
 
 mod own;
 mod plan;
+mod ranges;
 
 use crate::registry::{StoreObjects, built_in, encode, key_of, text_at};
 use crate::respond;
@@ -15,6 +16,7 @@ use crate::server::ApiServer;
 use bytes::Bytes;
 use plan::{Given, Pool};
 use serde_json::{Value, json};
+use skiff_access::Objects;
 use skiff_api::ApiError;
 use skiff_kinds::Kind;
 use skiff_store::{Compare, Op, Record};
@@ -43,8 +45,10 @@ impl ApiServer {
             None => Given::default(),
             Some(service) => {
                 let addresses = built_in("networking.k8s.io", "ipaddresses")?;
+                let stored = objects.list(ranges::GROUP, "servicecidrs", "");
                 let pool = Pool {
                     cidrs: &self.config.service_cidrs,
+                    ranges: &ranges::usable(&self.config.service_cidrs, &stored),
                     node_ports: self.config.node_port_range,
                     address_taken: &|ip| objects.snapshot.get(&address_key(addresses, ip)).is_some(),
                     port_taken: &|port| objects.snapshot.get(&port_key(port)).is_some(),

@@ -42,11 +42,27 @@ impl Given {
 
 /// What there is to give.
 pub(super) struct Pool<'a> {
+    /// The configured networks: they say which families there are.
     pub cidrs: &'a [IpNet],
+    /// Every network that addresses can be taken from.
+    pub ranges: &'a [IpNet],
     pub node_ports: (u16, u16),
     pub address_taken: &'a dyn Fn(IpAddr) -> bool,
     pub port_taken: &'a dyn Fn(u16) -> bool,
     pub seed: u64,
+}
+
+/// Why a Service does not get what it asks for.
+enum Refusal {
+    Field(FieldError),
+    /// Nothing is left; the text says of what.
+    Exhausted(&'static str),
+}
+
+impl From<FieldError> for Refusal {
+    fn from(error: FieldError) -> Self {
+        Self::Field(error)
+    }
 }
 
 fn port(value: &Value) -> Option<u16> {
@@ -77,11 +93,14 @@ pub(super) fn allocate(
         return Ok(Given::default());
     }
     let result = addresses(service, old, before, pool).and_then(|()| node_ports(service, old, before, pool, &kind));
-    result.map_err(|error| ApiError::invalid("", "Service", &name, &[error]))?;
+    result.map_err(|refusal| match refusal {
+        Refusal::Field(error) => ApiError::invalid("", "Service", &name, &[error]),
+        Refusal::Exhausted(what) => ApiError::internal(format!("failed to allocate a {what}: range is full")),
+    })?;
     Ok(Given::of(service))
 }
 
-fn addresses(service: &mut Value, old: Option<&Value>, before: &Given, pool: &Pool<'_>) -> Result<(), FieldError> {
+fn addresses(service: &mut Value, old: Option<&Value>, before: &Given, pool: &Pool<'_>) -> Result<(), Refusal> {
     let spec = &mut service["spec"];
     if text_at(spec, &["clusterIP"]).is_empty()
         && spec["clusterIPs"].as_array().is_none_or(Vec::is_empty)
@@ -204,9 +223,14 @@ fn explicit(text: &str, net: &IpNet, before: &Given, pool: &Pool<'_>, all: &[Str
     if before.addresses.contains(&ip) {
         return Ok(ip);
     }
-    if !net.contains(&ip) || ip == net.network() || (ip == net.broadcast() && ip.is_ipv4()) {
+    let usable = pool.ranges.iter().filter(|range| family(range) == family(net));
+    let Some(range) = usable.clone().find(|range| range.contains(&ip)) else {
+        return Err(refuse("the provided network does not match the current range".into()));
+    };
+    let at_an_end = |range: &IpNet| ip == range.network() || (ip == range.broadcast() && ip.is_ipv4());
+    if usable.filter(|range| range.contains(&ip)).all(at_an_end) {
         return Err(refuse(format!(
-            "the provided IP ({ip}) is not in the valid range. The range of valid IPs is {net}"
+            "the provided IP ({ip}) is not in the valid range. The range of valid IPs is {range}"
         )));
     }
     if (pool.address_taken)(ip) {
@@ -215,9 +239,17 @@ fn explicit(text: &str, net: &IpNet, before: &Given, pool: &Pool<'_>, all: &[Str
     Ok(ip)
 }
 
+/// A free address of a family, from the first range that has one.
+fn free_address(net: &IpNet, pool: &Pool<'_>, also_taken: &[IpAddr]) -> Result<IpAddr, Refusal> {
+    let mut ranges = pool.ranges.iter().filter(|range| family(range) == family(net));
+    ranges
+        .find_map(|range| free_in(range, pool, also_taken))
+        .ok_or(Refusal::Exhausted("serviceIP"))
+}
+
 /// A free address of the upper band: the lower one is left to those who choose
 /// their address, as upstream.
-fn free_address(net: &IpNet, pool: &Pool<'_>, also_taken: &[IpAddr]) -> Result<IpAddr, FieldError> {
+fn free_in(net: &IpNet, pool: &Pool<'_>, also_taken: &[IpAddr]) -> Option<IpAddr> {
     let bits = u32::from(net.max_prefix_len() - net.prefix_len()).min(63);
     // Without network and broadcast address.
     let size = (1u64 << bits).saturating_sub(2);
@@ -230,13 +262,6 @@ fn free_address(net: &IpNet, pool: &Pool<'_>, also_taken: &[IpAddr]) -> Result<I
         .chain(0..band)
         .filter_map(|offset| nth(net, offset + 1))
         .find(|ip| !also_taken.contains(ip) && !(pool.address_taken)(*ip))
-        .ok_or_else(|| {
-            FieldError::invalid(
-                "spec.clusterIPs",
-                &json!([]),
-                &format!("failed to allocate a serviceIP: range {net} is full"),
-            )
-        })
 }
 
 /// The address `n` above the network's own.
@@ -254,7 +279,7 @@ fn node_ports(
     before: &Given,
     pool: &Pool<'_>,
     kind: &str,
-) -> Result<(), FieldError> {
+) -> Result<(), Refusal> {
     let wants = kind == "NodePort"
         || (kind == "LoadBalancer" && service["spec"]["allocateLoadBalancerNodePorts"] != Value::Bool(false));
     let local_balancer = kind == "LoadBalancer" && service["spec"]["externalTrafficPolicy"] == "Local";
@@ -286,15 +311,11 @@ fn node_ports(
         let path = format!("spec.ports[{i}].nodePort");
         if !(first..=last).contains(&number) {
             let why = format!("provided port is not in the valid range. The range of valid ports is {first}-{last}");
-            return Err(FieldError::invalid(path, &number.into(), &why));
+            return Err(FieldError::invalid(path, &number.into(), &why).into());
         }
         let own = before.ports.contains(&number) || used.iter().any(|(n, p)| *n == number && *p != protocol);
         if used.iter().any(|(n, p)| *n == number && *p == protocol) || (!own && (pool.port_taken)(number)) {
-            return Err(FieldError::invalid(
-                path,
-                &number.into(),
-                "provided port is already allocated",
-            ));
+            return Err(FieldError::invalid(path, &number.into(), "provided port is already allocated").into());
         }
         used.push((number, protocol));
     }
@@ -334,7 +355,7 @@ fn kept_port(old: &Value, entry: &Value, protocol: &str) -> Option<u16> {
     port(&ports.iter().find(same)?["nodePort"])
 }
 
-fn free_port(pool: &Pool<'_>, used: &[(u16, String)], nth: u64) -> Result<u16, FieldError> {
+fn free_port(pool: &Pool<'_>, used: &[(u16, String)], nth: u64) -> Result<u16, Refusal> {
     let (first, last) = pool.node_ports;
     let size = u64::from(last.saturating_sub(first)) + 1;
     // The lower band is left to those who choose, as upstream.
@@ -346,13 +367,7 @@ fn free_port(pool: &Pool<'_>, used: &[(u16, String)], nth: u64) -> Result<u16, F
         .chain(0..band)
         .filter_map(|offset| u16::try_from(u64::from(first) + offset).ok())
         .find(|p| !used.iter().any(|(n, _)| n == p) && !(pool.port_taken)(*p))
-        .ok_or_else(|| {
-            FieldError::invalid(
-                "spec.ports",
-                &Value::Null,
-                "failed to allocate a nodePort: range is full",
-            )
-        })
+        .ok_or(Refusal::Exhausted("nodePort"))
 }
 
 #[cfg(test)]
@@ -364,6 +379,7 @@ mod tests {
         let taken: Vec<String> = taken.iter().map(ToString::to_string).collect();
         let pool = Pool {
             cidrs: &cidrs,
+            ranges: &["10.96.0.0/16".parse().unwrap(), "10.5.0.0/29".parse().unwrap()],
             node_ports: (30000, 32767),
             address_taken: &|ip| taken.contains(&ip.to_string()),
             port_taken: &|port| taken.contains(&port.to_string()),
@@ -395,13 +411,52 @@ mod tests {
     }
 
     #[test]
+    fn full_ranges_give_way_to_others() {
+        let service = || json!({"metadata": {"name": "a"}, "spec": {"type": "NodePort", "ports": [{"port": 80}]}});
+        let small: IpNet = "10.6.0.0/29".parse().unwrap();
+        let ranges: Vec<IpNet> = vec![small, "10.7.0.0/29".parse().unwrap()];
+        let allocate = |ranges: &[IpNet], ports: (u16, u16)| {
+            let pool = Pool {
+                cidrs: &[small],
+                ranges,
+                node_ports: ports,
+                address_taken: &|ip| small.contains(&ip),
+                port_taken: &|port| port == 30000,
+                seed: 5,
+            };
+            let mut service = service();
+            super::allocate(&mut service, None, &Given::default(), &pool).map(|_| service)
+        };
+        let got = allocate(&ranges, (30000, 30001)).unwrap();
+        assert!(got["spec"]["clusterIP"].as_str().unwrap().starts_with("10.7.0."));
+        assert_eq!(got["spec"]["ports"][0]["nodePort"], 30001);
+        let full = |result: Result<Value, ApiError>| {
+            let error = result.unwrap_err();
+            (error.code, error.message)
+        };
+        let text = |what: &str| format!("Internal error occurred: failed to allocate a {what}: range is full");
+        assert_eq!(full(allocate(&ranges[..1], (30000, 30001))), (500, text("serviceIP")));
+        assert_eq!(full(allocate(&ranges, (30000, 30000))), (500, text("nodePort")));
+    }
+
+    #[test]
     fn refusals() {
         let service = |ip: &str| json!({"metadata": {"name": "a"}, "spec": {"clusterIP": ip}});
         assert!(
             run(service("10.97.0.1"), None, &[])
                 .unwrap_err()
                 .message
-                .contains("not in the valid range")
+                .contains("failed to allocate IP 10.97.0.1: the provided network does not match the current range")
+        );
+        assert!(
+            run(service("10.96.0.0"), None, &[])
+                .unwrap_err()
+                .message
+                .contains("The range of valid IPs is 10.96.0.0/16")
+        );
+        assert_eq!(
+            run(service("10.5.0.2"), None, &[]).unwrap()["spec"]["clusterIP"],
+            "10.5.0.2"
         );
         assert!(
             run(service("10.96.0.9"), None, &["10.96.0.9"])

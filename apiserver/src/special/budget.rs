@@ -41,11 +41,19 @@ pub(super) fn spend(budget: &Value, pod: &Value, now: &str) -> Result<Option<Val
         ));
     }
     if allowed == 0 {
-        let why = format!(
-            "The disruption budget {name} needs {} healthy pods and has {} currently",
-            count("desiredHealthy"),
-            count("currentHealthy")
-        );
+        let mut conditions = status["conditions"].as_array().into_iter().flatten();
+        let failed = conditions.find(|c| c["type"] == "DisruptionAllowed" && c["reason"] == "SyncFailed");
+        let why = match failed {
+            Some(condition) => format!(
+                "The disruption budget {name} does not allow evicting pods currently because it failed sync: {}",
+                text_at(condition, &["message"])
+            ),
+            None => format!(
+                "The disruption budget {name} needs {} healthy pods and has {} currently",
+                count("desiredHealthy"),
+                count("currentHealthy")
+            ),
+        };
         return Err(refused(&why, None));
     }
     let mut spent = budget.clone();
