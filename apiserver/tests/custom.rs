@@ -327,9 +327,11 @@ async fn a_new_schema_holds_at_once_also_for_what_is_stored() {
         .post(V1, tab("old", "v1", json!({"replicas": 3, "hostPort": "h:1"})))
         .await;
     let mut schema = spec();
+    assert_eq!(admin.get(&format!("{V1}?fieldSelector=spec.replicas%3D3")).await.0, 400);
     schema["properties"].as_object_mut().unwrap().remove("hostPort");
     schema["properties"]["added"] = json!({"type": "string", "default": "yes"});
     let mut changed = definition(json!([version("v1", true, schema)]));
+    changed["spec"]["versions"][0]["selectableFields"] = json!([{"jsonPath": ".spec.replicas"}]);
     let (_, before) = admin.get(CRD).await;
     changed["metadata"]["resourceVersion"] = before["metadata"]["resourceVersion"].clone();
     let mut events = admin.watch(&format!("{V1}?watch=true"), "application/json").await;
@@ -341,7 +343,7 @@ async fn a_new_schema_holds_at_once_also_for_what_is_stored() {
     let expected = json!({"image": "busybox", "replicas": 3, "added": "yes"});
     let (_, old) = admin.get(&format!("{V1}/old")).await;
     assert_eq!(old["spec"], expected);
-    let (_, list) = admin.get(V1).await;
+    let (_, list) = admin.get(&format!("{V1}?fieldSelector=spec.replicas%3D3")).await;
     assert_eq!(list["items"][0]["spec"], expected);
     let (_, patched) = admin
         .patch(

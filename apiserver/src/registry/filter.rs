@@ -1,7 +1,7 @@
 //! Which objects a list or watch shows: label and field selectors, evaluated on
 //! record headers, without parsing bodies.
 
-use super::split_key;
+use super::{decode, split_key};
 use skiff_api::ApiError;
 use skiff_api::selector::{FieldSelector, LabelSelector};
 use skiff_kinds::{Kind, KindRef};
@@ -76,6 +76,18 @@ impl Filter {
         self.fields.required_value("metadata.namespace")
     }
 
+    /// A field that could not be selected when the object was stored.
+    fn unlisted(&self, entry: &Entry, field: &str) -> String {
+        let object = self
+            .kind
+            .custom
+            .as_ref()
+            .and_then(|_| decode(entry, entry.mod_revision).ok());
+        let fields = object.map(|object| self.kind.strategy().fields(&object));
+        let found = fields.into_iter().flatten().find(|(name, _)| *name == field);
+        found.map_or(String::new(), |(_, value)| value)
+    }
+
     pub fn matches(&self, entry: &Entry) -> bool {
         let header = &entry.record.header;
         if let Some(labels) = &self.labels
@@ -95,11 +107,10 @@ impl Filter {
                 Cow::Borrowed(match field {
                     "metadata.name" => name,
                     "metadata.namespace" => namespace,
-                    other => header
-                        .fields
-                        .iter()
-                        .find(|(k, _)| k.as_ref() == other)
-                        .map_or("", |(_, v)| v.as_ref()),
+                    other => match header.fields.iter().find(|(k, _)| k.as_ref() == other) {
+                        Some((_, value)) => value.as_ref(),
+                        None => return Cow::Owned(self.unlisted(entry, other)),
+                    },
                 })
             })
     }
