@@ -7,8 +7,10 @@ use std::fmt;
 use std::str::FromStr;
 
 const NANO: i128 = 1_000_000_000;
-/// Upstream caps what it accepts at the largest int64.
-const MAX: i128 = i64::MAX as i128 * NANO;
+/// Upstream caps binary amounts at the largest int64.
+const BINARY_MAX: i128 = i64::MAX as i128 * NANO;
+/// It does not cap others; ours end here, far from what arithmetic could overflow.
+const MAX: i128 = 10i128.pow(37);
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Format {
@@ -143,15 +145,14 @@ impl FromStr for Quantity {
             .find(|c: char| !c.is_ascii_digit() && c != '.')
             .unwrap_or(rest.len());
         let (number, suffix) = rest.split_at(split);
-        if number.is_empty() || !suffix_is_shaped(suffix) {
+        // No digits at all are a zero to upstream.
+        let (whole, fraction) = number.split_once('.').unwrap_or((number, ""));
+        if fraction.contains('.') || !suffix_is_shaped(suffix) {
             return Err(QuantityError::Format);
         }
-        let (whole, fraction) = number.split_once('.').unwrap_or((number, ""));
-        if fraction.contains('.') || (whole.is_empty() && fraction.is_empty()) {
-            return Err(QuantityError::Numeric);
-        }
         let (scale, format) = parse_suffix(suffix).ok_or(QuantityError::Suffix)?;
-        let nanos = scaled(whole, fraction, scale).min(MAX);
+        let most = if format == Format::BinarySi { BINARY_MAX } else { MAX };
+        let nanos = scaled(whole, fraction, scale).min(most);
         let format = if format == Format::BinarySi && nanos > 0 && nanos < NANO {
             Format::DecimalSi
         } else {
@@ -303,7 +304,37 @@ impl fmt::Display for Quantity {
 
 /// The canonical form of a quantity's text.
 pub fn canonical(text: &str) -> Result<String, QuantityError> {
-    Ok(text.trim().parse::<Quantity>()?.to_string())
+    let text = text.trim();
+    let quantity = text.parse::<Quantity>()?;
+    let canonical = quantity.to_string();
+    // Upstream keeps a text that differs from its form only by a plus sign, leading zeros,
+    // a point with nothing behind it, or the size of the `e`.
+    Ok(if !quantity.is_zero() && plainer(text) == canonical {
+        text.to_string()
+    } else {
+        canonical
+    })
+}
+
+fn plainer(text: &str) -> String {
+    let (sign, rest) = match text.strip_prefix('-') {
+        Some(rest) => ("-", rest),
+        None => ("", text.strip_prefix('+').unwrap_or(text)),
+    };
+    let rest = rest.trim_start_matches('0');
+    let split = rest
+        .find(|c: char| !c.is_ascii_digit() && c != '.')
+        .unwrap_or(rest.len());
+    let (number, suffix) = rest.split_at(split);
+    let number = number.strip_suffix('.').unwrap_or(number);
+    match suffix
+        .strip_prefix('E')
+        .filter(|exponent| !exponent.is_empty() && *exponent != "i")
+    {
+        Some(exponent) => format!("{sign}{number}e{exponent}"),
+        None if suffix == "e0" => format!("{sign}{number}"),
+        None => format!("{sign}{number}{suffix}"),
+    }
 }
 
 #[cfg(test)]
@@ -337,20 +368,30 @@ mod tests {
             ("100k", "100k"),
             ("1.1", "1100m"),
             ("-1500m", "-1500m"),
-            ("+3", "3"),
+            ("+3", "+3"),
+            ("00012", "00012"),
+            ("001Ki", "001Ki"),
+            ("001024Ki", "1Mi"),
+            ("m", "0"),
+            ("+0", "0"),
+            ("100E", "100E"),
+            ("1e19", "10e18"),
+            ("10E3", "10E3"),
+            ("1e0", "1e0"),
+            ("1E1", "10"),
             (".5", "500m"),
-            ("5.", "5"),
+            ("5.", "5."),
             ("1n", "1n"),
             ("0.1n", "1n"),
             ("0.0000000001", "1n"),
             ("1u", "1u"),
             ("9223372036854775807", "9223372036854775807"),
-            ("99999999999999999999999999999", "9223372036854775807"),
+            ("9999999999999999999999999999", "9999999999999999999999999999"),
             ("1000000Mi", "1000000Mi"),
             ("2048Mi", "2Gi"),
             ("100000000", "100M"),
             ("0.25", "250m"),
-            ("1E3", "1e3"),
+            ("1E3", "1E3"),
             ("1.000000001", "1000000001n"),
             ("-0", "0"),
             ("16Ei", "9223372036854775807"),
@@ -366,12 +407,11 @@ mod tests {
             ("x", QuantityError::Format),
             ("1 Gi", QuantityError::Format),
             ("1GiB", QuantityError::Format),
-            ("1.1.1", QuantityError::Numeric),
+            ("1.1.1", QuantityError::Format),
+            ("--1", QuantityError::Suffix),
             ("1Kk", QuantityError::Suffix),
             ("1i", QuantityError::Suffix),
             ("1K", QuantityError::Suffix),
-            (".", QuantityError::Numeric),
-            ("-", QuantityError::Format),
             ("1e", QuantityError::Suffix),
         ] {
             assert_eq!(text.parse::<Quantity>().map(|q| q.to_string()), Err(want), "{text}");
