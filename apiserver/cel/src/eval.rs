@@ -2,13 +2,15 @@
 //! caller's data in place.
 
 use crate::bindings::Bindings;
+use crate::compare::Equality;
+use crate::containers::{Map, OwnedMap};
 use crate::error::EvalError;
 use crate::functions::operators::{index, optional_index};
 use crate::functions::regex::Patterns;
 use crate::meter::{LIST_COST, MAP_COST, Meter, Price, STRUCT_COST, price_of_call, price_of_result, scaled};
 use crate::meter::{REGEX_FACTOR, TEXT_FACTOR};
-use crate::plan::{AppendNode, CallNode, EntryNode, FieldNode, FoldNode, IndexNode, Node, Slots, is_chain};
-use crate::value::{Map, OwnedMap, Struct, Value, shown};
+use crate::node::{CallNode, EntryNode, FieldNode, FoldNode, GatherNode, Gathered, IndexNode, Node, Slots, is_chain};
+use crate::value::{Struct, Value, shown};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -36,6 +38,14 @@ impl<'a, 'b> Ctx<'a, 'b> {
             patterns: Patterns::default(),
             locals: vec![Ok(Value::Null); slots],
         }
+    }
+
+    /// Compares for equality, within the work that is left.
+    pub fn equality<T>(&self, compare: impl FnOnce(&mut Equality) -> T) -> Result<T, EvalError> {
+        let mut equality = Equality::within(self.meter.work_left());
+        let found = compare(&mut equality);
+        self.meter.work(equality.steps())?;
+        Ok(found)
     }
 
     pub fn eval(&mut self, node: &'a Node) -> Evaluated<'a> {
@@ -83,7 +93,7 @@ impl<'a, 'b> Ctx<'a, 'b> {
             Node::Map(entries) => self.map(entries),
             Node::Struct { object, fields } => self.structure(object, fields),
             Node::Fold(fold) => self.fold(fold),
-            Node::Append(append) => self.append(append),
+            Node::Gather(gather) => self.gather(gather),
             Node::Bind {
                 slot,
                 init,
@@ -395,27 +405,50 @@ impl<'a, 'b> Ctx<'a, 'b> {
     }
 
     #[inline(never)]
-    fn append(&mut self, fold: &'a AppendNode) -> Evaluated<'a> {
-        let range = self.eval(&fold.range)?;
-        let mut items = Vec::new();
-        // To append is to name the list so far, to make a list of the item and to add it.
-        const NAMED: u64 = 1;
-        const APPENDED: u64 = NAMED + LIST_COST + 1;
-        self.iterate(&range, &fold.slots, |ctx| {
-            if let Some(filter) = &fold.filter {
+    fn gather(&mut self, gather: &'a GatherNode) -> Evaluated<'a> {
+        let range = self.eval(&gather.range)?;
+        let (mut items, mut entries) = (Vec::new(), OwnedMap::default());
+        self.iterate(&range, &gather.slots, |ctx| {
+            if let Some(filter) = &gather.filter {
                 match ctx.eval(filter)? {
                     Value::Bool(true) => {}
                     Value::Bool(false) => return Ok(true),
                     _ => return Err(EvalError::no_such_overload()),
                 }
             }
-            let item = ctx.eval(&fold.item)?;
-            ctx.meter.charge(APPENDED)?;
-            items.push(item);
+            // To add is to name what there is so far, and to call a function.
+            const ADDED: u64 = 2;
+            match &gather.what {
+                Gathered::Item(item) => {
+                    items.push(ctx.eval(item)?);
+                    ctx.meter.charge(ADDED + LIST_COST)?;
+                }
+                Gathered::Entry { key, value } => {
+                    let key = ctx.eval(key)?;
+                    let value = ctx.eval(value)?;
+                    ctx.meter.charge(ADDED)?;
+                    entries.insert(key, value)?;
+                }
+                Gathered::Map(map) => {
+                    let Value::Map(map) = ctx.eval(map)? else {
+                        return Err(EvalError::no_such_overload());
+                    };
+                    ctx.meter.charge(ADDED)?;
+                    if map.len() != 1 {
+                        return Err(EvalError::failed("map entry literal must contain exactly one entry"));
+                    }
+                    for (key, value) in map.iter() {
+                        entries.insert(key, value)?;
+                    }
+                }
+            }
             Ok(true)
         })?;
-        self.meter.charge(NAMED)?;
-        Ok(Value::list(items))
+        self.meter.charge(1)?;
+        Ok(match gather.what {
+            Gathered::Item(_) => Value::list(items),
+            _ => Value::Map(Map::Owned(Arc::new(entries))),
+        })
     }
 }
 

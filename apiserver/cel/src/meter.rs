@@ -19,6 +19,12 @@ pub const CHECK_COST: u64 = 350_000;
 /// How long a pattern a named format is taken for where it is not known yet.
 pub const FORMAT_REGEX_CHARS: u64 = 128;
 
+/// Steps that cost less than they take (copies, comparisons), in all: about a fifth of a
+/// second, and ten times what comparing the biggest objects takes.
+const WORK_MAX: u64 = 10_000_000;
+/// Work between two looks at the caller's interrupt.
+const INTERRUPT_EVERY_WORK: u64 = 1_000_000;
+
 /// Iterations of a comprehension between two looks at the caller's interrupt.
 const INTERRUPT_EVERY: u32 = 100;
 
@@ -56,6 +62,7 @@ pub struct Meter<'b> {
     limits: Limits<'b>,
     spent: Cell<u64>,
     ticks: Cell<u32>,
+    work: Cell<u64>,
 }
 
 impl<'b> Meter<'b> {
@@ -64,6 +71,7 @@ impl<'b> Meter<'b> {
             limits,
             spent: Cell::new(0),
             ticks: Cell::new(0),
+            work: Cell::new(0),
         }
     }
 
@@ -87,6 +95,21 @@ impl<'b> Meter<'b> {
 
     pub fn refund(&self, cost: u64) {
         self.spent.set(self.spent.get().saturating_sub(cost));
+    }
+
+    /// Steps taken beyond what was charged for.
+    pub fn work(&self, steps: u64) -> Result<(), EvalError> {
+        let (before, after) = (self.work.get(), self.work.get().saturating_add(steps));
+        self.work.set(after);
+        let asked = before / INTERRUPT_EVERY_WORK != after / INTERRUPT_EVERY_WORK;
+        if after > WORK_MAX || asked && self.limits.interrupt.is_some_and(|interrupt| interrupt()) {
+            return Err(EvalError::Interrupted);
+        }
+        Ok(())
+    }
+
+    pub fn work_left(&self) -> u64 {
+        WORK_MAX.saturating_sub(self.work.get())
     }
 
     /// Once an iteration.
@@ -293,14 +316,28 @@ pub fn price_of_result(price: Price, result: &Value<'_>) -> u64 {
     }
 }
 
-/// The cost of looking at everything in a value.
+/// The cost of looking at everything in a value. It is not looked at beyond what no
+/// budget could pay.
 fn traversal(value: &Value<'_>) -> u64 {
-    match value {
-        Value::String(text) => (text.as_str().len() as f64 * TEXT_FACTOR) as u64,
-        Value::Bytes(bytes) => (bytes.len() as f64 * TEXT_FACTOR) as u64,
-        Value::List(list) => list.iter().map(|item| traversal(&item)).sum(),
-        Value::Map(map) => map.iter().map(|(key, value)| traversal(&key) + traversal(&value)).sum(),
-        Value::Struct(made) => made.fields.values().map(traversal).sum(),
-        _ => 1,
+    fn look(value: &Value<'_>, left: &mut u64) -> u64 {
+        *left = left.saturating_sub(1);
+        if *left == 0 {
+            return u64::MAX;
+        }
+        let text = |len: usize| (len as f64 * TEXT_FACTOR) as u64;
+        match value {
+            Value::String(given) => text(given.as_str().len()),
+            Value::Bytes(bytes) => text(bytes.len()),
+            Value::List(list) => list.iter().fold(0, |sum, item| sum.saturating_add(look(&item, left))),
+            Value::Map(map) => map.iter().fold(0, |sum: u64, (key, value)| {
+                sum.saturating_add(look(&key, left)).saturating_add(look(&value, left))
+            }),
+            Value::Struct(made) => made
+                .fields
+                .values()
+                .fold(0, |sum, value| sum.saturating_add(look(value, left))),
+            _ => 1,
+        }
     }
+    look(value, &mut WORK_MAX.clone())
 }

@@ -4,180 +4,18 @@
 use crate::ast::{Expr, Fold, Kind, Literal};
 use crate::bindings::Bindings;
 use crate::check::{Checked, Ref};
-use crate::decl::ObjectType;
+use crate::containers::{List, Map, OwnedMap};
 use crate::error::Issue;
 use crate::eval::Ctx;
-use crate::functions::{self, Function, regex::compile};
+use crate::functions::{self, regex::compile};
 use crate::macros::{ACCU, TARGET};
-use crate::meter::{Limits, Meter, Price, price};
+use crate::meter::{Limits, Meter, price};
+use crate::node::{
+    CallNode, Constants, EntryNode, FieldNode, FoldNode, GatherNode, Gathered, IndexNode, Node, Slots, is_chain,
+};
 use crate::types::Type;
-use crate::value::{List, Map, OwnedMap, Value};
-use std::collections::HashSet;
+use crate::value::Value;
 use std::sync::Arc;
-
-#[derive(Debug)]
-pub enum Node {
-    Const(Value<'static>),
-    Variable(Box<str>),
-    Local(usize),
-    Select {
-        operand: Box<Node>,
-        field: Box<str>,
-    },
-    /// `has(operand.field)`.
-    Test {
-        operand: Box<Node>,
-        field: Box<str>,
-    },
-    /// `operand.?field`.
-    OptionalSelect {
-        operand: Box<Node>,
-        field: Box<str>,
-    },
-    /// `operand[index]`, or `operand[?index]`.
-    Index(Box<IndexNode>),
-    /// What stands around it starts from a value that is no chain of names: one step more.
-    Rooted(Box<Node>),
-    And(Box<[Node; 2]>),
-    Or(Box<[Node; 2]>),
-    Conditional(Box<[Node; 3]>),
-    /// `optional.or(other)`, `optional.orValue(other)`: the other only where it is needed.
-    OrElse {
-        sides: Box<[Node; 2]>,
-        unwrap: bool,
-    },
-    /// `item in [constants]`: free of charge.
-    InSet {
-        item: Box<Node>,
-        set: Box<Constants>,
-    },
-    /// Also true of an error: a loop's condition while its result is not settled.
-    NotFalse(Box<Node>),
-    Call(Box<CallNode>),
-    /// A match with a pattern known now.
-    Matches {
-        text: Box<Node>,
-        regex: Box<regex::Regex>,
-        pattern: Value<'static>,
-    },
-    List {
-        items: Box<[Node]>,
-        /// Which items are optional; empty when none is.
-        optional: Box<[bool]>,
-    },
-    Map(Box<[EntryNode]>),
-    Struct {
-        object: Arc<ObjectType>,
-        fields: Box<[FieldNode]>,
-    },
-    Fold(Box<FoldNode>),
-    /// A fold that appends: `map` and `filter`.
-    Append(Box<AppendNode>),
-    Bind {
-        slot: usize,
-        init: Box<Node>,
-        body: Box<Node>,
-        /// The bound value is written twice in the macro's expansion, and paid twice where it is there.
-        twice: bool,
-    },
-    /// A bound value that the macro made a name for: naming it is free.
-    FreeLocal(usize),
-}
-
-#[derive(Debug)]
-pub struct IndexNode {
-    pub operand: Node,
-    pub index: Node,
-    pub optional: bool,
-    /// The index is a chain of names, which costs nothing itself.
-    pub free: bool,
-}
-
-/// Constants to look for.
-#[derive(Debug, Default)]
-pub struct Constants {
-    texts: HashSet<Box<str>>,
-    numbers: HashSet<i128>,
-    booleans: [bool; 2],
-}
-
-impl Constants {
-    /// `None` where there are others than text, booleans and whole numbers.
-    fn of(list: &List<'static>) -> Option<Self> {
-        let mut set = Self::default();
-        for item in list.iter() {
-            match item {
-                Value::String(text) => drop(set.texts.insert(text.as_str().into())),
-                Value::Int(value) => drop(set.numbers.insert(value.into())),
-                Value::Uint(value) => drop(set.numbers.insert(value.into())),
-                Value::Bool(value) => set.booleans[usize::from(value)] = true,
-                _ => return None,
-            }
-        }
-        Some(set)
-    }
-
-    pub fn contains(&self, value: &Value<'_>) -> bool {
-        match value {
-            Value::String(text) => self.texts.contains(text.as_str()),
-            Value::Int(value) => self.numbers.contains(&(*value).into()),
-            Value::Uint(value) => self.numbers.contains(&(*value).into()),
-            Value::Double(value) if value.fract() == 0.0 && value.abs() < 1e20 => {
-                self.numbers.contains(&(*value as i128))
-            }
-            Value::Bool(value) => self.booleans[usize::from(*value)],
-            _ => false,
-        }
-    }
-}
-
-#[derive(Debug)]
-pub struct CallNode {
-    pub function: Function,
-    pub price: Price,
-    pub args: Box<[Node]>,
-}
-
-#[derive(Debug)]
-pub struct EntryNode {
-    pub key: Node,
-    pub value: Node,
-    pub optional: bool,
-}
-
-#[derive(Debug)]
-pub struct FieldNode {
-    /// The JSON name.
-    pub name: Box<str>,
-    pub value: Node,
-    pub optional: bool,
-}
-
-#[derive(Debug)]
-pub struct Slots {
-    pub var: usize,
-    pub var2: Option<usize>,
-}
-
-#[derive(Debug)]
-pub struct FoldNode {
-    pub range: Node,
-    pub slots: Slots,
-    pub accu: usize,
-    pub init: Node,
-    /// `None`: always.
-    pub condition: Option<Node>,
-    pub step: Node,
-    pub result: Node,
-}
-
-#[derive(Debug)]
-pub struct AppendNode {
-    pub range: Node,
-    pub slots: Slots,
-    pub filter: Option<Node>,
-    pub item: Node,
-}
 
 /// Functions that are nodes of their own.
 #[cfg(test)]
@@ -446,15 +284,22 @@ impl Planner<'_> {
         let var = self.push(&fold.var);
         let var2 = fold.var2.as_ref().map(|name| self.push(name));
         let slots = Slots { var, var2 };
-        let appended = appended(fold);
-        let node = if let Some((filter, item)) = appended {
+        let node = if let Some((filter, what)) = gathered(fold) {
             let filter = filter.map(|filter| self.node(filter));
-            let item = self.node(item);
-            Node::Append(Box::new(AppendNode {
+            let what = match what.as_slice() {
+                [item] => Gathered::Item(self.node(item)),
+                [_, map] => Gathered::Map(self.node(map)),
+                [_, key, value] => Gathered::Entry {
+                    key: self.node(key),
+                    value: self.node(value),
+                },
+                _ => Gathered::Item(NULL),
+            };
+            Node::Gather(Box::new(GatherNode {
                 range,
                 slots,
                 filter,
-                item,
+                what,
             }))
         } else {
             let condition = match fold.condition.kind {
@@ -482,16 +327,6 @@ const NULL: Node = Node::Const(Value::Null);
 
 fn pair(nodes: Vec<Node>, make: fn(Box<[Node; 2]>) -> Node) -> Node {
     <[Node; 2]>::try_from(nodes).map_or(NULL, |nodes| make(Box::new(nodes)))
-}
-
-/// Names, fields and positions, one after the other.
-pub fn is_chain(node: &Node) -> bool {
-    match node {
-        Node::Variable(_) | Node::Local(_) => true,
-        Node::Select { operand, .. } | Node::OptionalSelect { operand, .. } => is_chain(operand),
-        Node::Index(index) => is_chain(&index.operand),
-        _ => false,
-    }
 }
 
 fn is_conversion(function: &str) -> bool {
@@ -543,33 +378,38 @@ fn list(nodes: Vec<Node>, optional: Vec<bool>) -> Node {
     }
 }
 
-/// The filter and the item, where the fold does nothing but append.
-fn appended(fold: &Fold) -> Option<(Option<&Expr>, &Expr)> {
+/// The filter and what is added, where a fold does nothing but add: the item of a list,
+/// or the arguments of a map's insertion.
+fn gathered(fold: &Fold) -> Option<(Option<&Expr>, Vec<&Expr>)> {
     fn is_accu(expr: &Expr) -> bool {
         matches!(&expr.kind, Kind::Ident(name) if name == ACCU)
     }
-    fn call<'e>(expr: &'e Expr, wanted: &str) -> Option<&'e [Expr]> {
+    fn call(expr: &Expr) -> Option<(&str, &[Expr])> {
         match &expr.kind {
             Kind::Call {
                 function,
                 target: None,
                 args,
-            } if function == wanted => Some(args),
+            } => Some((function, args)),
             _ => None,
         }
     }
-    if fold.accu != ACCU || !matches!(&fold.init.kind, Kind::List(items) if items.is_empty()) {
+    if fold.accu != ACCU {
         return None;
     }
-    let (filter, step) = match call(&fold.step, "_?_:_") {
-        Some([filter, step, same]) if is_accu(same) => (Some(filter), step),
+    let (filter, step) = match call(&fold.step) {
+        Some(("_?_:_", [filter, step, same])) if is_accu(same) => (Some(filter), step),
         _ => (None, &fold.step),
     };
-    match call(step, "_+_")? {
-        [accu, one] if is_accu(accu) => match &one.kind {
-            Kind::List(items) if items.len() == 1 => Some((filter, &items[0].value)),
-            _ => None,
+    let what = match (&fold.init.kind, call(step)?) {
+        (Kind::List(empty), ("_+_", [accu, one])) if empty.is_empty() && is_accu(accu) => match &one.kind {
+            Kind::List(items) if items.len() == 1 => vec![&items[0].value],
+            _ => return None,
         },
-        _ => None,
-    }
+        (Kind::Map(empty), ("cel.@mapInsert", args)) if empty.is_empty() && args.first().is_some_and(is_accu) => {
+            args.iter().collect()
+        }
+        _ => return None,
+    };
+    Some((filter, what))
 }

@@ -1,8 +1,11 @@
 //! Lists: Kubernetes' list library and the extended one.
 
 use super::{Function, bounded_items, fail, no_overload};
+use crate::compare::{Equality, compare};
+use crate::containers::{List, Map};
 use crate::error::EvalError;
-use crate::value::{List, Map, Value, compare, equal};
+use crate::eval::Ctx;
+use crate::value::Value;
 use std::cmp::Ordering;
 use std::collections::HashMap;
 
@@ -32,8 +35,8 @@ pub fn function(name: &str) -> Option<Function> {
             }
             _ => no_overload(),
         },
-        "distinct" => |_, args| match args {
-            [Value::List(list)] => Ok(Value::list(distinct(list))),
+        "distinct" => |ctx, args| match args {
+            [Value::List(list)] => Ok(Value::list(ctx.equality(|equality| distinct(equality, list))?)),
             _ => no_overload(),
         },
         "lists.range" => |_, args| range(args),
@@ -67,16 +70,17 @@ pub fn by_keys(list: &List<'_>, keys: &[String]) -> Option<HashMap<String, usize
     Some(places)
 }
 
-pub fn index_of<'a>(list: &List<'a>, item: &Value<'a>) -> Value<'a> {
-    let found = list.iter().position(|known| equal(&known, item));
-    Value::Int(found.map_or(-1, |at| at as i64))
+pub fn index_of<'a>(ctx: &Ctx<'a, '_>, list: &List<'a>, item: &Value<'a>) -> Made<'a> {
+    let found = ctx.equality(|equality| list.iter().position(|known| equality.equal(&known, item)))?;
+    Ok(Value::Int(found.map_or(-1, |at| at as i64)))
 }
 
-pub fn last_index_of<'a>(list: &List<'a>, item: &Value<'a>) -> Value<'a> {
-    let found = (0..list.len())
-        .rev()
-        .find(|at| list.get(*at).is_some_and(|known| equal(&known, item)));
-    Value::Int(found.map_or(-1, |at| at as i64))
+pub fn last_index_of<'a>(ctx: &Ctx<'a, '_>, list: &List<'a>, item: &Value<'a>) -> Made<'a> {
+    let found = ctx.equality(|equality| {
+        let mut places = (0..list.len()).rev();
+        places.find(|at| list.get(*at).is_some_and(|known| equality.equal(&known, item)))
+    })?;
+    Ok(Value::Int(found.map_or(-1, |at| at as i64)))
 }
 
 fn is_sorted<'a>(args: &[Value<'a>]) -> Made<'a> {
@@ -201,10 +205,10 @@ fn sort<'a>(list: &List<'a>, keys: &List<'a>) -> Made<'a> {
     Ok(Value::list(pairs.into_iter().map(|(_, item)| item).collect()))
 }
 
-fn distinct<'a>(list: &List<'a>) -> Vec<Value<'a>> {
+fn distinct<'a>(equality: &mut Equality, list: &List<'a>) -> Vec<Value<'a>> {
     let mut found: Vec<Value<'a>> = Vec::new();
     for item in list.iter() {
-        if !found.iter().any(|known| equal(known, &item)) {
+        if !found.iter().any(|known| equality.equal(known, &item)) {
             found.push(item);
         }
     }

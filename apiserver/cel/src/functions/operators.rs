@@ -1,30 +1,34 @@
 //! Operators: arithmetic with overflow checks, comparison, membership, indexing.
 
 use super::{Function, bounded, bounded_items, fail, no_overload};
+use crate::compare::{compare, identity};
+use crate::containers::List;
 use crate::decl::ListSemantics;
 use crate::error::EvalError;
-use crate::value::{List, Value, compare, equal, shown};
+use crate::eval::Ctx;
+use crate::value::{Value, shown};
 use jiff::{SignedDuration, Timestamp};
 use std::cmp::Ordering;
+use std::collections::HashSet;
 use std::sync::Arc;
 
 type Made<'a> = Result<Value<'a>, EvalError>;
 
 pub fn function(name: &str) -> Option<Function> {
     Some(match name {
-        "_==_" => |_, args| match args {
-            [a, b] => Ok(Value::Bool(equal(a, b))),
+        "_==_" => |ctx, args| match args {
+            [a, b] => Ok(Value::Bool(ctx.equality(|equality| equality.equal(a, b))?)),
             _ => no_overload(),
         },
-        "_!=_" => |_, args| match args {
-            [a, b] => Ok(Value::Bool(!equal(a, b))),
+        "_!=_" => |ctx, args| match args {
+            [a, b] => Ok(Value::Bool(!ctx.equality(|equality| equality.equal(a, b))?)),
             _ => no_overload(),
         },
         "_<_" => |_, args| order(args, |order| order == Ordering::Less),
         "_<=_" => |_, args| order(args, |order| order != Ordering::Greater),
         "_>_" => |_, args| order(args, |order| order == Ordering::Greater),
         "_>=_" => |_, args| order(args, |order| order != Ordering::Less),
-        "_+_" => |_, args| add(args),
+        "_+_" => |ctx, args| add(ctx, args),
         "_-_" => |_, args| subtract(args),
         "_*_" => |_, args| multiply(args),
         "_/_" => |_, args| divide(args),
@@ -34,11 +38,13 @@ pub fn function(name: &str) -> Option<Function> {
             [Value::Bool(value)] => Ok(Value::Bool(!value)),
             _ => no_overload(),
         },
-        "@in" => |_, args| contained(args),
-        "size" => |_, args| match args {
-            [value @ (Value::String(_) | Value::Bytes(_) | Value::List(_) | Value::Map(_))] => {
-                Ok(Value::Int(value.size() as i64))
+        "@in" => |ctx, args| contained(ctx, args),
+        "size" => |ctx, args| match args {
+            [Value::String(text)] => {
+                ctx.meter.work(text.as_str().len() as u64 / 64)?;
+                Ok(Value::Int(text.as_str().chars().count() as i64))
             }
+            [value @ (Value::Bytes(_) | Value::List(_) | Value::Map(_))] => Ok(Value::Int(value.size() as i64)),
             _ => no_overload(),
         },
         _ => return None,
@@ -80,7 +86,7 @@ fn moved<'a>(at: &Timestamp, nanos: i64) -> Made<'a> {
     timestamp(at.checked_add(SignedDuration::from_nanos(nanos)).ok())
 }
 
-fn add<'a>(args: &[Value<'a>]) -> Made<'a> {
+fn add<'a>(ctx: &Ctx<'a, '_>, args: &[Value<'a>]) -> Made<'a> {
     Ok(match args {
         [Value::Int(a), Value::Int(b)] => Value::Int(or_fail(a.checked_add(*b), INT)?),
         [Value::Uint(a), Value::Uint(b)] => Value::Uint(or_fail(a.checked_add(*b), UINT)?),
@@ -93,7 +99,11 @@ fn add<'a>(args: &[Value<'a>]) -> Made<'a> {
             bounded(a.len().saturating_add(b.len()))?;
             Value::Bytes([&a[..], &b[..]].concat().into())
         }
-        [Value::List(a), Value::List(b)] => Value::List(joined(a, b)?),
+        [Value::List(a), Value::List(b)] => {
+            // Copied, and cheaper than that takes.
+            ctx.meter.work((a.len() + b.len()) as u64)?;
+            Value::List(joined(a, b)?)
+        }
         [Value::Duration(a), Value::Duration(b)] => Value::Duration(or_fail(a.checked_add(*b), DURATION)?),
         [Value::Timestamp(at), Value::Duration(nanos)] | [Value::Duration(nanos), Value::Timestamp(at)] => {
             moved(at, *nanos)?
@@ -110,11 +120,8 @@ fn joined<'a>(a: &List<'a>, b: &List<'a>) -> Result<List<'a>, EvalError> {
     let semantics = a.semantics();
     match semantics {
         Some(ListSemantics::Set) => {
-            for item in b.iter() {
-                if !a.iter().any(|known| equal(&known, &item)) {
-                    items.push(item);
-                }
-            }
+            let known: HashSet<String> = a.iter().map(|item| identity(&item)).collect();
+            items.extend(b.iter().filter(|item| !known.contains(&identity(item))));
         }
         Some(ListSemantics::Map(keys)) => {
             let mut places = super::lists::by_keys(a, keys).unwrap_or_default();
@@ -187,9 +194,12 @@ fn negate<'a>(args: &[Value<'a>]) -> Made<'a> {
     })
 }
 
-fn contained<'a>(args: &[Value<'a>]) -> Made<'a> {
+fn contained<'a>(ctx: &Ctx<'a, '_>, args: &[Value<'a>]) -> Made<'a> {
     match args {
-        [item, Value::List(list)] => Ok(Value::Bool(list.iter().any(|known| equal(&known, item)))),
+        [item, Value::List(list)] => {
+            let found = ctx.equality(|equality| list.iter().any(|known| equality.equal(&known, item)))?;
+            Ok(Value::Bool(found))
+        }
         [key, Value::Map(map)] => Ok(Value::Bool(map.get(key)?.is_some())),
         _ => no_overload(),
     }

@@ -24,8 +24,9 @@ pub fn function(name: &str) -> Option<Function> {
             [Value::Optional(None)] => fail("optional.none() dereference"),
             _ => no_overload(),
         },
-        "optional.unwrap" | "unwrapOpt" => |_, args| match args {
+        "optional.unwrap" | "unwrapOpt" => |ctx, args| match args {
             [Value::List(list)] => {
+                ctx.meter.work(list.len() as u64)?;
                 let items = list.iter().filter_map(|item| match item {
                     Value::Optional(inner) => inner.map(|inner| (*inner).clone()),
                     other => Some(other),

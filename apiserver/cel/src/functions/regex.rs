@@ -13,7 +13,7 @@ type Made<'a> = Result<Value<'a>, EvalError>;
 /// A compiled pattern's memory; bounds the time to compile it too.
 const COMPILED_BYTES_MAX: usize = 1 << 20;
 /// Patterns an evaluation may make up as it goes: each takes far longer than its cost says.
-const PATTERNS_MAX: usize = 200;
+const PATTERNS_MAX: usize = 100;
 
 pub fn function(name: &str) -> Option<Function> {
     Some(match name {

@@ -2,6 +2,7 @@
 
 use super::{Function, bounded, bounded_items, fail, no_overload, text};
 use crate::error::EvalError;
+use crate::eval::Ctx;
 use crate::value::Value;
 
 type Made<'a> = Result<Value<'a>, EvalError>;
@@ -11,13 +12,13 @@ pub fn function(name: &str) -> Option<Function> {
         "contains" => |_, args| test(args, |text, part| text.contains(part)),
         "startsWith" => |_, args| test(args, |text, part| text.starts_with(part)),
         "endsWith" => |_, args| test(args, |text, part| text.ends_with(part)),
-        "charAt" => |_, args| char_at(args),
-        "indexOf" => |_, args| match args {
-            [Value::List(list), item] => Ok(super::lists::index_of(list, item)),
+        "charAt" => |ctx, args| char_at(ctx, args),
+        "indexOf" => |ctx, args| match args {
+            [Value::List(list), item] => super::lists::index_of(ctx, list, item),
             _ => index_of(args),
         },
-        "lastIndexOf" => |_, args| match args {
-            [Value::List(list), item] => Ok(super::lists::last_index_of(list, item)),
+        "lastIndexOf" => |ctx, args| match args {
+            [Value::List(list), item] => super::lists::last_index_of(ctx, list, item),
             _ => last_index_of(args),
         },
         "join" => |_, args| join(args),
@@ -77,10 +78,12 @@ fn chars_before(text: &str, offset: usize) -> i64 {
     text[..offset].chars().count() as i64
 }
 
-fn char_at<'a>(args: &[Value<'a>]) -> Made<'a> {
+fn char_at<'a>(ctx: &Ctx<'a, '_>, args: &[Value<'a>]) -> Made<'a> {
     let [Value::String(given), Value::Int(at)] = args else {
         return no_overload();
     };
+    // Characters are counted from the start.
+    ctx.meter.work(given.as_str().len() as u64 / 64)?;
     let start = offset(given.as_str(), *at)?;
     let found = given.as_str()[start..].chars().next();
     Ok(Value::string(found.map(String::from).unwrap_or_default()))

@@ -2,8 +2,9 @@
 
 use super::convert::{double_text, duration_text, timestamp_text};
 use super::{bounded, fail, no_overload};
+use crate::compare::compare;
 use crate::error::EvalError;
-use crate::value::{Opaque, Value, compare};
+use crate::value::{Opaque, Value};
 use std::fmt::Write;
 
 /// More digits than that are refused; a bound on what one clause prints.

@@ -1,8 +1,9 @@
 //! URLs, read the way Go's `net/url` reads a request's: absolute, or a path from the root.
 
 use super::{Function, no_overload};
+use crate::containers::{Map, OwnedMap};
 use crate::error::EvalError;
-use crate::value::{Map, Opaque, OwnedMap, Value};
+use crate::value::{Opaque, Value};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
