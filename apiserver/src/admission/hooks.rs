@@ -8,6 +8,7 @@ use crate::webhook::{Webhook, WebhookClient};
 use arc_swap::ArcSwap;
 use skiff_access::Objects;
 use skiff_admission::{Hook, Mutations, Policy, Validations, hooks, mutating_policies, validating_policies};
+use std::ops::Deref;
 use std::sync::Arc;
 
 /// Everything that configures admission lies below here.
@@ -25,34 +26,75 @@ pub(super) struct Called {
 #[derive(Default)]
 pub(super) struct Configured {
     revision: u64,
-    pub mutating: Vec<Called>,
-    pub validating: Vec<Called>,
-    pub policies: Vec<Policy<Validations>>,
-    pub mutations: Vec<Policy<Mutations>>,
+    pub mutating: Part<Called>,
+    pub validating: Part<Called>,
+    pub policies: Part<Policy<Validations>>,
+    pub mutations: Part<Policy<Mutations>>,
+}
+
+/// One kind of configuration, compiled; and the last change that is in it.
+pub(super) struct Part<T> {
+    revision: u64,
+    items: Arc<Vec<T>>,
+}
+
+impl<T> Default for Part<T> {
+    fn default() -> Self {
+        Self {
+            revision: 0,
+            items: Arc::default(),
+        }
+    }
+}
+
+impl<T> Deref for Part<T> {
+    type Target = [T];
+
+    fn deref(&self) -> &[T] {
+        &self.items
+    }
+}
+
+impl<T> Part<T> {
+    /// What the resources say; as it was, where none of them has changed.
+    fn read(&self, resources: &[&str], objects: &StoreObjects<'_>, read: impl FnOnce() -> Vec<T>) -> Self {
+        let changes = resources.iter().map(|resource| objects.generation(GROUP, resource));
+        let revision = changes.max().unwrap_or(0);
+        Self {
+            revision,
+            items: if revision == self.revision {
+                self.items.clone()
+            } else {
+                Arc::new(read())
+            },
+        }
+    }
 }
 
 impl Configured {
-    fn read(revision: u64, objects: &StoreObjects<'_>) -> Self {
-        let called = |resource: &str| {
-            let configurations = objects.list(GROUP, resource, "");
-            let called = hooks(&configurations).into_iter().map(|hook| Called {
-                target: Webhook::of(&hook.client),
-                hook,
-            });
-            called.collect()
+    fn read(&self, revision: u64, objects: &StoreObjects<'_>) -> Self {
+        let list = |resource: &str| objects.list(GROUP, resource, "");
+        let called = |part: &Part<Called>, resource: &str| {
+            part.read(&[resource], objects, || {
+                let called = hooks(&list(resource)).into_iter().map(|hook| Called {
+                    target: Webhook::of(&hook.client),
+                    hook,
+                });
+                called.collect()
+            })
         };
+        let validating = ["validatingadmissionpolicies", "validatingadmissionpolicybindings"];
+        let mutating = ["mutatingadmissionpolicies", "mutatingadmissionpolicybindings"];
         Self {
             revision,
-            mutating: called("mutatingwebhookconfigurations"),
-            validating: called("validatingwebhookconfigurations"),
-            mutations: mutating_policies(
-                &objects.list(GROUP, "mutatingadmissionpolicies", ""),
-                &objects.list(GROUP, "mutatingadmissionpolicybindings", ""),
-            ),
-            policies: validating_policies(
-                &objects.list(GROUP, "validatingadmissionpolicies", ""),
-                &objects.list(GROUP, "validatingadmissionpolicybindings", ""),
-            ),
+            mutating: called(&self.mutating, "mutatingwebhookconfigurations"),
+            validating: called(&self.validating, "validatingwebhookconfigurations"),
+            policies: self.policies.read(&validating, objects, || {
+                validating_policies(&list(validating[0]), &list(validating[1]))
+            }),
+            mutations: self.mutations.read(&mutating, objects, || {
+                mutating_policies(&list(mutating[0]), &list(mutating[1]))
+            }),
         }
     }
 
@@ -80,7 +122,7 @@ impl Dynamic {
         if kept.revision == revision {
             return kept;
         }
-        let read = Arc::new(Configured::read(revision, objects));
+        let read = Arc::new(kept.read(revision, objects));
         // A request with an older view does not take the newer one away from others.
         if read.revision > kept.revision {
             self.configured.store(read.clone());

@@ -47,7 +47,7 @@ pub(crate) struct Asked<'a> {
     pub namespace: &'a str,
     pub name: &'a str,
     pub dry_run: bool,
-    /// `CreateOptions` and the like; `Null` for a connection.
+    /// `CreateOptions`, `UpdateOptions`, `DeleteOptions`; `Null` for a connection.
     pub options: &'a Value,
 }
 
@@ -127,6 +127,12 @@ impl ApiServer {
         };
         Box::pin(self.validate_by_policies(&configured, asked, &request, shown, objects, warnings)).await?;
         Box::pin(self.validate_by_webhooks(&configured.validating, asked, &request, shown, objects, warnings)).await
+    }
+
+    /// Whether there are webhooks or policies at all.
+    pub(crate) fn admission_is_configured(&self) -> bool {
+        let configured = self.dynamic.configured(&self.objects(self.store.snapshot()));
+        configured.mutates() || configured.validates()
     }
 
     /// Both, for what is not stored: connections, bindings, tokens, reviews, and deletions.

@@ -4,14 +4,11 @@ use crate::handler::{DeleteOptions, ServerCall};
 use crate::request::{FieldValidation, Propagation};
 use serde_json::{Value, json};
 
-/// `CreateOptions`, `UpdateOptions` or `PatchOptions` of a call.
+/// `CreateOptions` or `UpdateOptions` of a call; a patch is one of these to admission.
 pub(crate) fn write_options(call: &ServerCall, kind: &str) -> Value {
     let mut options = json!({"kind": kind, "apiVersion": "meta.k8s.io/v1"});
     if call.options.dry_run {
         options["dryRun"] = json!(["All"]);
-    }
-    if call.options.force && kind == "PatchOptions" {
-        options["force"] = true.into();
     }
     if !call.options.field_manager.is_empty() {
         options["fieldManager"] = call.options.field_manager.as_str().into();

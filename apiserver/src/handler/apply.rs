@@ -62,7 +62,7 @@ impl ApiServer {
         warnings: &mut Vec<String>,
     ) -> Result<Written, ApiError> {
         let kind = &*target.kind;
-        let options = write_options(call, "PatchOptions");
+        let options = write_options(call, "UpdateOptions");
         let args = UpdateArgs {
             target,
             namespace: &call.info.namespace,
@@ -121,7 +121,7 @@ impl ApiServer {
         };
         let object = writer.apply(None, config, call.options.force)?;
         let object = codec::check_object(object, kind, target.version, call.options.field_validation, warnings)?;
-        let options = write_options(call, "PatchOptions");
+        let options = write_options(call, "CreateOptions");
         let args = CreateArgs {
             kind,
             version: target.version,

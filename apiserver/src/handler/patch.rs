@@ -34,7 +34,7 @@ impl ApiServer {
             ));
         }
         let manager = manager_of(call)?;
-        let options = write_options(call, "PatchOptions");
+        let options = write_options(call, "UpdateOptions");
         let args = UpdateArgs {
             target,
             namespace: &call.info.namespace,

@@ -28,14 +28,7 @@ impl ApiServer {
     pub(super) async fn write_scale(&self, call: &ServerCall, target: &Target) -> Result<Response<ApiBody>, ApiError> {
         let kind = &*target.kind;
         let places = Places::of(target);
-        let options = write_options(
-            call,
-            if call.info.verb == "patch" {
-                "PatchOptions"
-            } else {
-                "UpdateOptions"
-            },
-        );
+        let options = write_options(call, "UpdateOptions");
         let content_type = call.header(http::header::CONTENT_TYPE);
         let applied = if call.info.verb == "patch" && codec::is_apply(content_type) {
             applier(call)?;

@@ -348,6 +348,59 @@ mod tests {
         assert!(url(json!({"url": "https://x/", "caBundle": "%"})).is_err());
     }
 
+    struct Cluster(Vec<(&'static str, Arc<Value>)>);
+
+    impl Objects for Cluster {
+        fn get(&self, _: &str, resource: &str, _: &str, name: &str) -> Option<Arc<Value>> {
+            let mut of_kind = self.0.iter().filter(|(kind, _)| *kind == resource);
+            let found = of_kind.find(|(_, object)| object["metadata"]["name"] == name);
+            found.map(|(_, object)| object.clone())
+        }
+
+        fn list(&self, _: &str, resource: &str, _: &str) -> Vec<Arc<Value>> {
+            let of_kind = self.0.iter().filter(|(kind, _)| *kind == resource);
+            of_kind.map(|(_, object)| object.clone()).collect()
+        }
+
+        fn generation(&self, _: &str, _: &str) -> u64 {
+            0
+        }
+    }
+
+    #[test]
+    fn services_lead_to_their_endpoints() {
+        let service =
+            |name: &str, spec: Value| ("services", Arc::new(json!({"metadata": {"name": name}, "spec": spec})));
+        let ports = json!([{"name": "https", "port": 443, "targetPort": 8443}]);
+        let slice = json!({"metadata": {"labels": {"kubernetes.io/service-name": "hook"}},
+            "ports": [{"name": "https", "port": 8443}], "endpoints": [{"addresses": ["10.1.2.3"]}]});
+        let cluster = Cluster(vec![
+            service("hook", json!({"type": "ClusterIP", "ports": ports})),
+            service("idle", json!({"type": "ClusterIP", "ports": ports})),
+            service(
+                "far",
+                json!({"type": "ExternalName", "externalName": "far.example.com"}),
+            ),
+            ("endpointslices", Arc::new(slice)),
+        ]);
+        let resolved = |name: &str, port: u64| {
+            let config = json!({"service": {"namespace": "ns", "name": name, "port": port}});
+            resolve(&Webhook::of(&config).unwrap(), &cluster).map(|address| (address.host, address.port))
+        };
+        assert_eq!(resolved("hook", 443), Ok(("10.1.2.3".to_string(), 8443)));
+        assert_eq!(resolved("far", 444), Ok(("far.example.com".to_string(), 444)));
+        assert_eq!(resolved("none", 443), Err("service \"none\" not found".to_string()));
+        assert_eq!(
+            resolved("idle", 443),
+            Err("no endpoints available for service \"idle\"".to_string())
+        );
+        assert!(
+            resolved("hook", 80)
+                .unwrap_err()
+                .contains("no service port \"80\" found")
+        );
+    }
+
     #[test]
     fn times_are_rounded_up() {
         let webhook = Webhook::of(&json!({"url": "https://h/"})).unwrap();
