@@ -120,7 +120,13 @@ impl ApiServer {
         let objects = self.access.bootstrap_objects();
         self.reconcile_policy(&objects).await?;
         self.write_missing(objects).await?;
-        self.bootstrap_services().await?;
+        match self.bootstrap_services().await {
+            // They are tried again for as long as they are not there.
+            Err(error) if self.admission_is_configured() => {
+                tracing::warn!(%error, "the server's own services are not complete: the cluster's admission does not let them be made");
+            }
+            other => other?,
+        }
         Ok(())
     }
 
@@ -250,10 +256,6 @@ impl ApiServer {
         match self.create_object(&args, object, &mut Vec::new()).await {
             Ok(_) => Ok(()),
             Err(error) if error.reason == "AlreadyExists" => Ok(()),
-            Err(error) if self.refuses_own(&error) => {
-                tracing::warn!(plural, %error, "admission that the cluster configures refuses an object of the server's own; it is tried again");
-                Ok(())
-            }
             Err(error) => Err(error.into()),
         }
     }
