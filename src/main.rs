@@ -96,7 +96,14 @@ fn check_command(args: &cli::CheckArgs) -> Result<()> {
     Ok(())
 }
 
+/// Readers of nested bodies and expressions bound their depth by the default of 2 MB less
+/// what lies below them; only pages that are touched cost memory.
+const THREAD_STACK_BYTES: usize = 8 << 20;
+
 fn runtime() -> Result<tokio::runtime::Runtime> {
     rustls::crypto::ring::default_provider().install_default().ok();
-    Ok(tokio::runtime::Builder::new_multi_thread().enable_all().build()?)
+    Ok(tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .thread_stack_size(THREAD_STACK_BYTES)
+        .build()?)
 }

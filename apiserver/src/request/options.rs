@@ -114,7 +114,8 @@ impl QueryOptions {
             "continue" => self.continue_token = v.into(),
             "timeoutSeconds" => {
                 let seconds = self.number(key, OptionKind::List, v);
-                self.timeout_seconds = seconds.and_then(|s| u64::try_from(s).ok()).filter(|s| *s > 0);
+                // None is the server's own, and less than none is over at once.
+                self.timeout_seconds = seconds.filter(|s| *s != 0).map(|s| u64::try_from(s).unwrap_or(0));
             }
             "allowWatchBookmarks" => self.allow_watch_bookmarks = boolean(v),
             "sendInitialEvents" => self.send_initial_events = Some(boolean(v)),
