@@ -152,11 +152,10 @@ impl Writer {
     }
 }
 
-/// What YAML's writers in Go put down as it is; a tab is not among it.
+/// What YAML's writer in Go puts down as it is; a tab is not among it, nor a smiley.
 fn printable(c: char) -> bool {
     matches!(c, '\n' | ' '..='~' | '\u{A0}'..='\u{D7FF}' | '\u{E000}'..='\u{FFFD}')
         && !matches!(c, '\u{FEFF}' | '\u{2028}' | '\u{2029}')
-        || c >= '\u{10000}'
 }
 
 /// Unquoted it would be read as a number, a bool, null or a time.
