@@ -79,15 +79,19 @@ fn decode_custom(
 ) -> Result<Value, ApiError> {
     let ty = type_in(kind, version)?;
     let mode = validation(call.options.field_validation);
-    let refused = |text: String| ApiError::bad_request(format!("error decoding the body of the request: {text}"));
-    let (mut value, duplicates, order) = match wire::Encoding::of_media_type(call.header(header::CONTENT_TYPE)) {
+    let refused = |error| wire::unreadable(ty, &call.body, &error);
+    let mut report = wire::check::Report::default();
+    let mut value = match wire::Encoding::of_media_type(call.header(header::CONTENT_TYPE)) {
         Some(wire::Encoding::Json) => {
-            let (value, duplicates) = wire::decode_json(&call.body).map_err(|e| refused(e.to_string()))?;
-            (value, duplicates, wire::json::field_order(&call.body))
+            let (value, duplicates) = wire::decode_json(&call.body).map_err(refused)?;
+            report.duplicates = duplicates;
+            report.order = wire::json::field_order(&call.body);
+            value
         }
         Some(wire::Encoding::Yaml) => {
-            let value = wire::decode_yaml(&call.body).map_err(|e| refused(e.to_string()))?;
-            (value, Vec::new(), Vec::new())
+            let (value, duplicates) = wire::decode_yaml_strict(&call.body).map_err(refused)?;
+            report.yaml = duplicates;
+            value
         }
         _ => {
             return Err(ApiError::unsupported_media_type(
@@ -96,20 +100,10 @@ fn decode_custom(
         }
     };
     if value["kind"].as_str().is_none_or(str::is_empty) {
-        let body = String::from_utf8_lossy(&call.body);
-        let start: String = body.chars().take(30).collect();
-        let rest = if start.len() < body.len() { " ..." } else { "" };
-        return Err(ApiError::bad_request(format!(
-            "the object provided is unrecognized (must be of type {}): Object 'Kind' is missing in '{body}' ({start}{rest})",
-            kind.kind
-        )));
+        let why = format!("Object 'Kind' is missing in '{}'", String::from_utf8_lossy(&call.body));
+        return Err(wire::unrecognized(ty, &call.body, &why));
     }
     check_gvk(&value, (kind.group, version, kind.kind))?;
-    let report = wire::check::Report {
-        duplicates,
-        order,
-        ..Default::default()
-    };
     warnings.extend(read_custom(custom, ty, version, &mut value, report, mode)?);
     Ok(value)
 }

@@ -40,6 +40,8 @@ pub(crate) struct EventKey {
     include_object: String,
     /// The first table of a watch carries the column definitions.
     columns: bool,
+    /// A changed definition shows the same bytes in another way.
+    definition: u64,
 }
 
 impl EventKey {
@@ -53,6 +55,7 @@ impl EventKey {
             negotiated: format.negotiated,
             include_object: format.include_object.clone(),
             columns: first && format.negotiated.form == Form::Table,
+            definition: format.kind.custom.as_ref().map_or(0, |custom| custom.since),
         }
     }
 }

@@ -98,11 +98,19 @@ pub fn decode_object(
 }
 
 /// Of bytes that are no object at all.
-fn unreadable(ty: &Type, bytes: &[u8], error: &CodecError) -> ApiError {
-    let why = match error {
-        CodecError::Json(text) => format!("couldn't get version/kind; json parse error: {text}"),
-        other => other.to_string(),
-    };
+pub fn unreadable(ty: &Type, bytes: &[u8], error: &CodecError) -> ApiError {
+    match error {
+        CodecError::Json(text) => unrecognized(
+            ty,
+            bytes,
+            &format!("couldn't get version/kind; json parse error: {text}"),
+        ),
+        other => unrecognized(ty, bytes, &other.to_string()),
+    }
+}
+
+/// Of a body that is not what the path asks for.
+pub fn unrecognized(ty: &Type, bytes: &[u8], why: &str) -> ApiError {
     ApiError::bad_request(format!(
         "the object provided is unrecognized (must be of type {}): {why} ({})",
         ty.short(),

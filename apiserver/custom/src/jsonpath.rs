@@ -21,12 +21,12 @@ enum Step {
     /// `[from:to:step]`; one index is a slice of one.
     Slice(Option<i64>, Option<i64>, i64),
     Index(i64),
-    Filter(Operand, Compare, Operand),
+    Filter(Side, Compare, Side),
     Union(Vec<JsonPath>),
 }
 
 #[derive(Debug, Clone, PartialEq)]
-enum Operand {
+enum Side {
     Path(JsonPath),
     Literal(Value),
     None,
@@ -128,11 +128,11 @@ fn descend<'a>(value: &'a Value, out: &mut Vec<&'a Value>, depth: usize) {
     }
 }
 
-fn holds(left: &Operand, compare: Compare, right: &Operand, item: &Value) -> bool {
-    let side = |operand: &Operand| match operand {
-        Operand::Path(path) => path.find(item).first().map(|v| (*v).clone()),
-        Operand::Literal(value) => Some(value.clone()),
-        Operand::None => None,
+fn holds(left: &Side, compare: Compare, right: &Side, item: &Value) -> bool {
+    let side = |side_of: &Side| match side_of {
+        Side::Path(path) => path.find(item).first().map(|v| (*v).clone()),
+        Side::Literal(value) => Some(value.clone()),
+        Side::None => None,
     };
     let Some(left) = side(left) else { return false };
     if compare == Compare::Exists {
@@ -272,26 +272,26 @@ fn filter_step(text: &str) -> Result<Step, String> {
             (Some(q), c) if q == c => quote = None,
             (None, _) => {
                 if let Some((sign, compare)) = OPERATORS.iter().find(|(sign, _)| text[at..].starts_with(sign)) {
-                    let left = operand(&text[..at])?;
-                    return Ok(Step::Filter(left, *compare, operand(&text[at + sign.len()..])?));
+                    let left = side_of(&text[..at])?;
+                    return Ok(Step::Filter(left, *compare, side_of(&text[at + sign.len()..])?));
                 }
             }
             _ => {}
         }
     }
-    Ok(Step::Filter(operand(text)?, Compare::Exists, Operand::None))
+    Ok(Step::Filter(side_of(text)?, Compare::Exists, Side::None))
 }
 
-fn operand(text: &str) -> Result<Operand, String> {
+fn side_of(text: &str) -> Result<Side, String> {
     let text = text.trim();
     if let Some(literal) = unquote(text) {
-        return Ok(Operand::Literal(literal.into()));
+        return Ok(Side::Literal(literal.into()));
     }
     if text.starts_with(['@', '$', '.']) {
-        return JsonPath::parse(text).map(Operand::Path);
+        return JsonPath::parse(text).map(Side::Path);
     }
     serde_json::from_str(text)
-        .map(Operand::Literal)
+        .map(Side::Literal)
         .map_err(|_| format!("unrecognized operand {text:?}"))
 }
 
