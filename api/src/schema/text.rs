@@ -30,6 +30,7 @@ use std::collections::HashMap;
 const SOURCES: &[&str] = &[
     include_str!("../../descriptors/meta.txt"),
     include_str!("../../descriptors/core.txt"),
+    include_str!("../../descriptors/admission.txt"),
     include_str!("../../descriptors/admissionregistration.txt"),
     include_str!("../../descriptors/apidiscovery.txt"),
     include_str!("../../descriptors/apiextensions.txt"),
