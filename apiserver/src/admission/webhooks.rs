@@ -93,17 +93,17 @@ impl ApiServer {
             if let Some(denied) = verdict.denied {
                 return Err(denied);
             }
-            if let Some(patch) = verdict.patch {
-                if let Some(new) = patched(called, &seen, &patch)? {
-                    let kept = object["apiVersion"].as_str().unwrap_or("");
-                    let new = self
-                        .taken_from(asked, &form, new, kept, &cluster.catalog)
-                        .await
-                        .map_err(|error| ApiError::internal(error.message))?;
-                    if new != *object {
-                        *object = new;
-                        rounds.changed();
-                    }
+            if let Some(patch) = verdict.patch
+                && let Some(new) = patched(called, &seen, &patch)?
+            {
+                let kept = object["apiVersion"].as_str().unwrap_or("");
+                let new = self
+                    .taken_from(asked, &form, new, kept, &cluster.catalog)
+                    .await
+                    .map_err(|error| ApiError::internal(error.message))?;
+                if new != *object {
+                    *object = new;
+                    rounds.changed();
                 }
             }
             rounds.asked(&hook.id, hook.reinvoked);
