@@ -81,11 +81,12 @@ fn decode_custom(
     let mode = validation(call.options.field_validation);
     let refused = |error| wire::unreadable(ty, &call.body, &error);
     let mut report = wire::check::Report::default();
+    let mut text = None;
     let mut value = match wire::Encoding::of_media_type(call.header(header::CONTENT_TYPE)) {
         Some(wire::Encoding::Json) => {
             let (value, duplicates) = wire::decode_json(&call.body).map_err(refused)?;
             report.duplicates = duplicates;
-            report.order = wire::json::field_order(&call.body);
+            text = Some(&call.body[..]);
             value
         }
         Some(wire::Encoding::Yaml) => {
@@ -104,23 +105,26 @@ fn decode_custom(
         return Err(wire::unrecognized(ty, &call.body, &why));
     }
     check_gvk(&value, (kind.group, version, kind.kind))?;
-    warnings.extend(read_custom(custom, ty, version, &mut value, report, mode)?);
+    let mut report = read_custom(custom, ty, version, &mut value, report)?;
+    if let Some(text) = text.filter(|_| !report.is_empty()) {
+        report.order = wire::json::field_order(text);
+    }
+    warnings.extend(report.settle(ty, mode)?);
     Ok(value)
 }
 
-/// Drops what the schema does not know, and says so as is asked.
+/// Drops what the schema does not know, and says so.
 fn read_custom(
     custom: &CustomKind,
     ty: &Type,
     version: &str,
     value: &mut Value,
     mut report: wire::check::Report,
-    mode: wire::FieldValidation,
-) -> Result<Vec<String>, ApiError> {
+) -> Result<wire::check::Report, ApiError> {
     report.unknown = custom
         .read(version, value)
         .map_err(|why| wire::check::cannot_handle(ty, &why))?;
-    report.settle(ty, mode)
+    Ok(report)
 }
 
 /// A body of another type than the path's kind: options, bindings, reviews.
@@ -146,14 +150,8 @@ pub(crate) fn check_object(
     let mode = validation(mode);
     if let Some(custom) = &kind.custom {
         check_gvk(&value, (kind.group, version, kind.kind))?;
-        warnings.extend(read_custom(
-            custom,
-            ty,
-            version,
-            &mut value,
-            wire::check::Report::default(),
-            mode,
-        )?);
+        let report = read_custom(custom, ty, version, &mut value, wire::check::Report::default())?;
+        warnings.extend(report.settle(ty, mode)?);
         return Ok(value);
     }
     let report = wire::check(ty, &mut value, mode)?;
