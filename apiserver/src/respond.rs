@@ -240,11 +240,14 @@ impl View<'_> {
     }
 
     /// Trees that lie nowhere, as a list or as its table.
-    pub fn list_of(&self, items: Vec<Value>) -> Result<Bytes, ApiError> {
+    pub fn list_of(&self, mut items: Vec<Value>) -> Result<Bytes, ApiError> {
         let list = if self.negotiated.form == Form::Table {
             let rows = items.into_iter().map(|item| self.row(item)).collect::<Result<_, _>>()?;
             self.table(rows, json!({}))
         } else {
+            for item in items.iter_mut().filter_map(Value::as_object_mut) {
+                item.retain(|key, _| key != "kind" && key != "apiVersion");
+            }
             json!({"kind": self.kind.list_kind, "apiVersion": codec::api_version(self.kind.group, self.version), "metadata": {}, "items": items})
         };
         self.encode(&list)
