@@ -109,7 +109,7 @@ impl Env {
     /// Parses, checks and plans an expression. What it gives is for the caller to judge:
     /// see [`Program::output`].
     pub fn compile(&self, source: &str) -> Result<Program, CompileError> {
-        let (expr, ids) = parser::parse(source).map_err(|issue| CompileError::new(source, vec![issue]))?;
+        let (expr, ids) = parser::parse(source).map_err(|issues| CompileError::new(source, issues))?;
         let checked = check::check(self, &expr, ids).map_err(|issues| CompileError::new(source, issues))?;
         let (node, slots) = plan::plan(&expr, &checked).map_err(|issues| CompileError::new(source, issues))?;
         let cost = cost::estimate(self, &expr, &checked);

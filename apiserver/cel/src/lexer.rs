@@ -29,13 +29,27 @@ const OPERATORS: &[&str] = &[
     "{", "}",
 ];
 
-pub fn lex(source: &str) -> Result<Vec<Spanned>, Issue> {
+/// The tokens, and what was no token: that is left out, and reading goes on.
+pub fn lex(source: &str) -> (Vec<Spanned>, Vec<Issue>) {
     let mut lexer = Lexer { source, at: 0 };
-    let mut tokens = Vec::new();
+    let (mut tokens, mut issues) = (Vec::new(), Vec::new());
     loop {
         lexer.skip_blank();
         let start = lexer.at;
-        let token = lexer.next()?;
+        let token = match lexer.next() {
+            Ok(token) => token,
+            Err(issue) => {
+                if issues.len() < ISSUES_MAX {
+                    issues.push(issue);
+                }
+                // Numbers and strings were read to their end, other characters were not.
+                if lexer.at == start {
+                    lexer.at += lexer.rest().chars().next().map_or(0, char::len_utf8);
+                    continue;
+                }
+                Token::Literal(Literal::Null)
+            }
+        };
         let end = token == Token::End;
         tokens.push(Spanned {
             token,
@@ -43,10 +57,13 @@ pub fn lex(source: &str) -> Result<Vec<Spanned>, Issue> {
             end: lexer.at as u32,
         });
         if end {
-            return Ok(tokens);
+            return (tokens, issues);
         }
     }
 }
+
+/// As many faults as are told.
+const ISSUES_MAX: usize = 20;
 
 struct Lexer<'s> {
     source: &'s str,
@@ -117,8 +134,10 @@ impl<'s> Lexer<'s> {
                 return Ok(Token::Op(operator));
             }
         }
-        let text = &rest[..first.len_utf8()];
-        self.unknown(self.at, text)
+        // Half an operator is told with the character that it breaks at.
+        let half = matches!(first, '=' | '&' | '|');
+        let len = rest.chars().take(if half { 2 } else { 1 }).map(char::len_utf8).sum();
+        self.unknown(self.at, &rest[..len])
     }
 
     fn quoted_ident(&mut self) -> Result<Token, Issue> {
@@ -303,7 +322,11 @@ mod tests {
     use super::*;
 
     fn literal(text: &str) -> Option<Literal> {
-        match &lex(text).ok()?[..] {
+        let (tokens, issues) = lex(text);
+        if !issues.is_empty() {
+            return None;
+        }
+        match &tokens[..] {
             [
                 Spanned {
                     token: Token::Literal(value),

@@ -41,26 +41,30 @@ const OPERAND_EXPECTED: &str =
     "{'[', '{', '(', '.', '-', '!', 'true', 'false', 'null', NUM_FLOAT, NUM_INT, NUM_UINT, STRING, BYTES, IDENTIFIER}";
 
 /// The tree and how many ids were given out.
-pub fn parse(source: &str) -> Result<(Expr, u32), Issue> {
+pub fn parse(source: &str) -> Result<(Expr, u32), Vec<Issue>> {
     let chars = source.chars().count();
     if chars > EXPRESSION_CHARS_MAX {
-        return Err(Issue {
+        return Err(vec![Issue {
             offset: 0,
             message: format!("expression code point size exceeds limit: size: {chars}, limit {EXPRESSION_CHARS_MAX}"),
-        });
+        }]);
     }
+    let (tokens, mut issues) = lex(source);
     let mut parser = Parser {
-        tokens: lex(source)?,
+        source,
+        tokens,
         at: 0,
         nesting: 0,
         make: Make { next_id: 0 },
     };
-    let expr = parser.expr()?;
-    if parser.peek() != &Token::End {
-        let text = parser.text(source);
-        return parser.fault(format!("Syntax error: mismatched input '{text}' expecting <EOF>"));
+    match parser.whole() {
+        Ok(expr) if issues.is_empty() => Ok((expr, parser.make.next_id)),
+        Ok(_) => Err(issues),
+        Err(issue) => {
+            issues.push(issue);
+            Err(issues)
+        }
     }
-    Ok((expr, parser.make.next_id))
 }
 
 /// Makes nodes: gives out ids and keeps the height bounded.
@@ -94,7 +98,8 @@ fn children(kind: &Kind) -> Box<dyn Iterator<Item = &Expr> + '_> {
     }
 }
 
-struct Parser {
+struct Parser<'s> {
+    source: &'s str,
     tokens: Vec<Spanned>,
     at: usize,
     nesting: u16,
@@ -122,7 +127,7 @@ fn strength(op: &str) -> Option<(u8, &'static str)> {
     })
 }
 
-impl Parser {
+impl Parser<'_> {
     fn peek(&self) -> &Token {
         &self.tokens[self.at].token
     }
@@ -131,12 +136,20 @@ impl Parser {
         self.tokens[self.at].start
     }
 
-    fn text(&self, source: &str) -> String {
-        let token = &self.tokens[self.at];
-        source
-            .get(token.start as usize..token.end as usize)
-            .unwrap_or_default()
-            .to_string()
+    /// The expression, and nothing after it.
+    fn whole(&mut self) -> Parsed {
+        let expr = self.expr()?;
+        if self.peek() == &Token::End {
+            return Ok(expr);
+        }
+        // One token too many is told apart from a text that goes on.
+        let what = if self.at + 2 == self.tokens.len() {
+            "extraneous"
+        } else {
+            "mismatched"
+        };
+        let shown = self.shown();
+        self.fault(format!("Syntax error: {what} input '{shown}' expecting <EOF>"))
     }
 
     fn advance(&mut self) -> Token {
@@ -163,22 +176,12 @@ impl Parser {
         })
     }
 
+    /// The token as it is written.
     fn shown(&self) -> String {
-        match self.peek() {
-            Token::Ident(name) => name.clone(),
-            Token::Quoted(name) => format!("`{name}`"),
-            Token::Op(op) => (*op).to_string(),
+        let token = &self.tokens[self.at];
+        match token.token {
             Token::End => "<EOF>".to_string(),
-            Token::IntMin => "9223372036854775808".to_string(),
-            Token::Literal(literal) => match literal {
-                Literal::Null => "null".to_string(),
-                Literal::Bool(value) => value.to_string(),
-                Literal::Int(value) => value.to_string(),
-                Literal::Uint(value) => format!("{value}u"),
-                Literal::Double(value) => value.to_string(),
-                Literal::String(value) => format!("{value:?}"),
-                Literal::Bytes(_) => "b\"...\"".to_string(),
-            },
+            _ => self.source[token.start as usize..token.end as usize].to_string(),
         }
     }
 

@@ -3,7 +3,7 @@ use super::*;
 fn fault(source: &str) -> String {
     match parse(source) {
         Ok((expr, _)) => panic!("{source} parsed as {expr:?}"),
-        Err(issue) => issue.message,
+        Err(issues) => issues[0].message.clone(),
     }
 }
 
@@ -35,7 +35,7 @@ fn says_what_is_wrong() {
     for (source, want) in [
         ("", "Syntax error: mismatched input '<EOF>' expecting {'['"),
         ("a +", "Syntax error: mismatched input '<EOF>' expecting {'['"),
-        ("a b", "Syntax error: mismatched input 'b' expecting <EOF>"),
+        ("a b", "Syntax error: extraneous input 'b' expecting <EOF>"),
         ("(a", "Syntax error: missing ')' at '<EOF>'"),
         ("a # b", "Syntax error: token recognition error at: '#'"),
         ("namespace == 'x'", "reserved identifier: namespace"),
@@ -71,4 +71,27 @@ fn bounds_length_and_depth() {
     // Long logic is balanced, and signs cancel out.
     assert!(parse(&vec!["a"; 5000].join(" && ")).is_ok());
     assert!(parse(&format!("{}a", "!".repeat(5000))).is_ok());
+}
+
+#[test]
+fn tells_several_faults() {
+    let issues = parse("a = 1").expect_err("no assignment");
+    let told: Vec<_> = issues
+        .iter()
+        .map(|issue| (issue.offset, issue.message.as_str()))
+        .collect();
+    assert_eq!(
+        told,
+        [
+            (2, "Syntax error: token recognition error at: '= '"),
+            (4, "Syntax error: extraneous input '1' expecting <EOF>"),
+        ]
+    );
+    let issues = parse("1 + $").expect_err("no operand");
+    assert_eq!(issues.len(), 2);
+    assert!(
+        issues[1]
+            .message
+            .starts_with("Syntax error: mismatched input '<EOF>' expecting {'['")
+    );
 }

@@ -9,9 +9,9 @@ use crate::error::EvalError;
 use crate::functions::format::NamedFormat;
 use crate::functions::ip::Cidr;
 use crate::functions::url::Url;
+use crate::instant::Instant;
 use crate::types::Type;
 use base64::Engine as _;
-use jiff::Timestamp;
 use serde_json::Value as Json;
 use skiff_api::quantity::Quantity;
 use std::collections::BTreeMap;
@@ -31,7 +31,7 @@ pub enum Value<'a> {
     Double(f64),
     String(Text<'a>),
     Bytes(Arc<[u8]>),
-    Timestamp(Timestamp),
+    Timestamp(Instant),
     /// Nanoseconds.
     Duration(i64),
     List(List<'a>),
@@ -257,8 +257,8 @@ fn number_value<'a>(number: &'a serde_json::Number, decl: Option<&DeclType>) -> 
 
 fn text_value<'a>(text: &'a str, decl: Option<&DeclType>) -> Value<'a> {
     let read = match decl.map(|decl| &decl.shape) {
-        Some(Shape::Scalar(Type::Timestamp)) => skiff_api::time::parse(text)
-            .or_else(|| skiff_api::time::parse(&format!("{text}T00:00:00Z")))
+        Some(Shape::Scalar(Type::Timestamp)) => Instant::parse(text)
+            .or_else(|| Instant::parse(&format!("{text}T00:00:00Z")))
             .map(Value::Timestamp),
         Some(Shape::Scalar(Type::Duration)) => skiff_api::duration::parse_go(text).map(Value::Duration),
         Some(Shape::Scalar(Type::Bytes)) => base64::engine::general_purpose::STANDARD

@@ -2,8 +2,8 @@
 
 use super::{Function, bounded, fail, no_overload};
 use crate::error::EvalError;
+use crate::instant::Instant;
 use crate::value::{Opaque, Value};
-use jiff::Timestamp;
 use std::sync::Arc;
 
 type Made<'a> = Result<Value<'a>, EvalError>;
@@ -45,7 +45,7 @@ fn to_int<'a>(args: &[Value<'a>]) -> Made<'a> {
             Some(value) => Value::Int(value),
             None => return wrong("string", "int"),
         },
-        [Value::Timestamp(at)] => Value::Int(at.as_second()),
+        [Value::Timestamp(at)] => Value::Int(at.seconds()),
         [Value::Duration(nanos)] => Value::Int(*nanos),
         [other] => return wrong(other.type_of().runtime_name(), "int"),
         _ => return no_overload(),
@@ -152,7 +152,7 @@ fn to_bool<'a>(args: &[Value<'a>]) -> Made<'a> {
 fn to_timestamp<'a>(args: &[Value<'a>]) -> Made<'a> {
     match args {
         [value @ Value::Timestamp(_)] => Ok(value.clone()),
-        [Value::Int(seconds)] => super::operators::timestamp(Timestamp::from_second(*seconds).ok()),
+        [Value::Int(seconds)] => super::operators::timestamp(Instant::from_seconds(*seconds)),
         [Value::String(text)] => match parse_timestamp(text.as_str()) {
             Some(at) => super::operators::timestamp(Some(at)),
             None => wrong("string", "google.protobuf.Timestamp"),
@@ -175,8 +175,8 @@ fn to_duration<'a>(args: &[Value<'a>]) -> Made<'a> {
     }
 }
 
-pub fn parse_timestamp(text: &str) -> Option<Timestamp> {
-    skiff_api::time::parse(text)
+pub fn parse_timestamp(text: &str) -> Option<Instant> {
+    Instant::parse(text)
 }
 
 pub fn parse_duration(text: &str) -> Option<i64> {
@@ -184,7 +184,7 @@ pub fn parse_duration(text: &str) -> Option<i64> {
 }
 
 /// RFC 3339 with as many digits of a second as it takes.
-pub fn timestamp_text(at: &Timestamp) -> String {
+pub fn timestamp_text(at: &Instant) -> String {
     at.to_string()
 }
 

@@ -6,8 +6,8 @@ use crate::containers::List;
 use crate::decl::ListSemantics;
 use crate::error::EvalError;
 use crate::eval::Ctx;
+use crate::instant::Instant;
 use crate::value::{Value, shown};
-use jiff::{SignedDuration, Timestamp};
 use std::cmp::Ordering;
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -73,17 +73,9 @@ fn or_fail<T>(value: Option<T>, message: &'static str) -> Result<T, EvalError> {
     value.ok_or_else(|| EvalError::failed(message))
 }
 
-/// Times from year 1 to 9999.
-pub(crate) fn timestamp(at: Option<Timestamp>) -> Result<Value<'static>, EvalError> {
-    const FIRST_SECOND: i64 = -62_135_596_800;
-    match at {
-        Some(at) if at.as_second() >= FIRST_SECOND => Ok(Value::Timestamp(at)),
-        _ => fail(TIMESTAMP),
-    }
-}
-
-fn moved<'a>(at: &Timestamp, nanos: i64) -> Made<'a> {
-    timestamp(at.checked_add(SignedDuration::from_nanos(nanos)).ok())
+/// A time, unless it is before year 1 or after 9999.
+pub(crate) fn timestamp(at: Option<Instant>) -> Result<Value<'static>, EvalError> {
+    at.map_or_else(|| fail(TIMESTAMP), |at| Ok(Value::Timestamp(at)))
 }
 
 fn add<'a>(ctx: &Ctx<'a, '_>, args: &[Value<'a>]) -> Made<'a> {
@@ -106,7 +98,7 @@ fn add<'a>(ctx: &Ctx<'a, '_>, args: &[Value<'a>]) -> Made<'a> {
         }
         [Value::Duration(a), Value::Duration(b)] => Value::Duration(or_fail(a.checked_add(*b), DURATION)?),
         [Value::Timestamp(at), Value::Duration(nanos)] | [Value::Duration(nanos), Value::Timestamp(at)] => {
-            moved(at, *nanos)?
+            timestamp(at.plus(*nanos))?
         }
         _ => return no_overload(),
     })
@@ -149,11 +141,10 @@ fn subtract<'a>(args: &[Value<'a>]) -> Made<'a> {
         [Value::Uint(a), Value::Uint(b)] => Value::Uint(or_fail(a.checked_sub(*b), UINT)?),
         [Value::Double(a), Value::Double(b)] => Value::Double(a - b),
         [Value::Duration(a), Value::Duration(b)] => Value::Duration(or_fail(a.checked_sub(*b), DURATION)?),
-        [Value::Timestamp(at), Value::Duration(nanos)] => moved(at, or_fail(nanos.checked_neg(), TIMESTAMP)?)?,
-        [Value::Timestamp(a), Value::Timestamp(b)] => {
-            let nanos = i64::try_from(a.as_nanosecond() - b.as_nanosecond()).ok();
-            Value::Duration(or_fail(nanos, DURATION)?)
+        [Value::Timestamp(at), Value::Duration(nanos)] => {
+            timestamp(nanos.checked_neg().and_then(|nanos| at.plus(nanos)))?
         }
+        [Value::Timestamp(a), Value::Timestamp(b)] => Value::Duration(or_fail(a.since(b), DURATION)?),
         _ => return no_overload(),
     })
 }

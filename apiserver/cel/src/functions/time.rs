@@ -3,7 +3,7 @@
 use super::{Function, fail, no_overload};
 use crate::error::EvalError;
 use crate::value::Value;
-use jiff::Zoned;
+use jiff::civil::DateTime;
 use jiff::tz::{Offset, TimeZone};
 
 type Made<'a> = Result<Value<'a>, EvalError>;
@@ -30,12 +30,17 @@ pub fn function(name: &str) -> Option<Function> {
     })
 }
 
-fn part<'a>(args: &[Value<'a>], of_time: fn(&Zoned) -> i64, of_duration: Option<fn(i64) -> i64>) -> Made<'a> {
-    let at = match (args, of_duration) {
-        ([Value::Timestamp(at)], _) => at.to_zoned(TimeZone::UTC),
-        ([Value::Timestamp(at), Value::String(name)], _) => at.to_zoned(zone(name.as_str())?),
+fn part<'a>(args: &[Value<'a>], of_time: fn(&DateTime) -> i64, of_duration: Option<fn(i64) -> i64>) -> Made<'a> {
+    let (at, offset) = match (args, of_duration) {
+        ([Value::Timestamp(at)], _) => (at, 0),
+        ([Value::Timestamp(at), Value::String(name)], _) => {
+            (at, zone(name.as_str())?.to_offset(at.timestamp()).seconds())
+        }
         ([Value::Duration(nanos)], Some(of_duration)) => return Ok(Value::Int(of_duration(*nanos))),
         _ => return no_overload(),
+    };
+    let Some(at) = at.civil(offset) else {
+        return fail("timestamp overflow");
     };
     Ok(Value::Int(of_time(&at)))
 }
