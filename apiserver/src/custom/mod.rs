@@ -30,13 +30,21 @@ pub(crate) struct Customs {
 
 impl Customs {
     /// Cancelled when the kind goes or changes: watches of it end then, and their
-    /// clients come again.
+    /// clients come again. Built-in kinds never do.
     pub fn ended(&self, kind: &Kind) -> CancellationToken {
+        if kind.custom.is_none() {
+            return CancellationToken::new();
+        }
         let served = self.served.lock().unwrap_or_else(PoisonError::into_inner);
-        served
-            .get(&(kind.group, kind.plural))
-            .map(|(_, token)| token.clone())
-            .unwrap_or_default()
+        match served.get(&(kind.group, kind.plural)) {
+            Some((known, token)) if std::ptr::eq(&**known, kind) => token.clone(),
+            // It went while the request was on its way.
+            _ => {
+                let gone = CancellationToken::new();
+                gone.cancel();
+                gone
+            }
+        }
     }
 
     /// These are served from now on.
