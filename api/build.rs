@@ -45,8 +45,11 @@ fn main() {
 /// Where cargo keeps the sources of the crate that this workspace is locked to.
 fn sources() -> PathBuf {
     let cargo = env::var_os("CARGO").expect("cargo says where it is");
+    // Of one platform: the crates of others need not have been downloaded.
     let output = Command::new(cargo)
-        .args(["metadata", "--format-version", "1", "--locked", "--manifest-path"])
+        .args(["metadata", "--format-version", "1", "--locked", "--filter-platform"])
+        .arg(env::var_os("TARGET").expect("set by cargo"))
+        .arg("--manifest-path")
         .arg(Path::new(&env::var_os("CARGO_MANIFEST_DIR").expect("set by cargo")).join("Cargo.toml"))
         .output()
         .expect("cargo metadata runs");
