@@ -175,6 +175,9 @@ async fn refusals_reach_the_client() {
             .delete(&format!("{BASE}/validatingwebhookconfigurations/v"), json!({}))
             .await;
     }
+    let (_, metrics) = admin.get("/metrics").await;
+    let counted = "apiserver_admission_webhook_rejection_count{error_type=\"no_error\",name=\"v.example.com\",operation=\"CREATE\",rejection_code=\"400\",type=\"validating\"} 2";
+    assert!(metrics.as_str().unwrap().contains(counted), "{metrics}");
     configure(
         &admin,
         "validating",

@@ -26,7 +26,7 @@ pub use matching::{Constraints, Rule};
 pub use mutate::{Invocation, Merge, Mutations, PolicyFailure, invocations, mutating_policies, mutation_refusal};
 pub use params::{ParamKind, ParamSource};
 pub use policy::{Policy, Validations, validating_policies};
-pub use request::{Form, Gvk, Gvr, Objects, Request};
+pub use request::{Form, Gvk, Gvr, Objects, Request, operation_name};
 pub use review::{ReviewVersion, Verdict, denied, dry_run_unsupported, read_answer, review};
 pub use typing::{Checked, type_warnings, types_to_check};
 pub use validate::{Findings, Shown, World, forms_met, validate};

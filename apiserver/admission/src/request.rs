@@ -53,7 +53,7 @@ pub struct Objects<'a> {
 }
 
 /// As rules and reviews name it.
-pub(crate) fn operation_name(operation: Operation) -> &'static str {
+pub fn operation_name(operation: Operation) -> &'static str {
     match operation {
         Operation::Create => "CREATE",
         Operation::Update => "UPDATE",

@@ -7,7 +7,7 @@ use crate::core::pod::gather;
 use crate::names;
 use crate::row::{AGE, NAME, cell, integer};
 use crate::rules::Rules;
-use crate::tree::{Tree, each, existing, set_default, set_int, set_text};
+use crate::tree::{Tree, each, existing, set_default, set_text};
 use serde_json::Value;
 
 pub(super) const COLUMNS: &[Column] = &[NAME, integer("Webhooks", "Number of webhooks."), AGE];
@@ -25,7 +25,7 @@ fn defaults(o: &mut Value, mutating: bool) {
         }
         matching::default_rules(hook, "rules");
         if let Some(service) = existing(hook, "clientConfig").and_then(|c| existing(c, "service")) {
-            set_int(service, "port", 443);
+            set_default(service, "port", 443);
         }
     }
 }

@@ -1,6 +1,7 @@
 //! Strategies from outside, as the generic handler uses them: tables of an
 //! object and what comes of it.
 
+mod admission;
 mod convert;
 mod core_kinds;
 mod defaults;
