@@ -13,7 +13,7 @@ const MAY_DEPEND_ON: &[(&str, &[&str])] = &[
     ("skiff-store", &[]),
     ("base2histogram", &[]),
     ("skiff-custom", &["skiff-api", "skiff-cel"]),
-    ("skiff-kinds", &["skiff-api", "skiff-custom"]),
+    ("skiff-kinds", &["skiff-api", "skiff-cel", "skiff-custom"]),
     ("skiff-access", &["skiff-api"]),
     ("skiff-cel", &["skiff-api"]),
     ("skiff-admission", &["skiff-access", "skiff-api", "skiff-cel"]),

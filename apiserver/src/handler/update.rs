@@ -212,6 +212,7 @@ impl ApiServer {
             update_metadata(&mut new, old)?;
         }
         kind.strategy().prepare_update(sub, &mut new, old);
+        crate::special::times::fill(kind, sub, &mut new, old, &respond::now_text());
         kind.strategy().default(&mut new);
         let mut errors = if sub == "status" {
             Vec::new()

@@ -5,6 +5,7 @@ mod budget;
 mod pods;
 mod reviews;
 mod scale;
+pub(crate) mod times;
 mod token;
 
 use crate::body::ApiBody;

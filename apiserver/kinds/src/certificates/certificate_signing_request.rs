@@ -36,8 +36,10 @@ pub(super) static STRATEGY: Rules = Rules {
             let conditions = new.at("status").get("conditions").cloned();
             copy(new, old, "spec");
             copy(new, old, "status");
-            if let (Some(conditions), Some(status)) = (conditions, object(new, "status")) {
-                status["conditions"] = conditions;
+            match (conditions, object(new, "status").and_then(Value::as_object_mut)) {
+                (Some(conditions), Some(status)) => drop(status.insert("conditions".into(), conditions)),
+                (None, Some(status)) => drop(status.remove("conditions")),
+                (_, None) => {}
             }
         }
         _ => copy(new, old, "spec"),

@@ -5,6 +5,7 @@ mod claim;
 mod device;
 mod names;
 mod request;
+mod selector;
 mod slice;
 
 use crate::contract::Kind;

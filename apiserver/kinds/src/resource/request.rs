@@ -1,5 +1,4 @@
 //! What a claim asks for: requests, constraints among them, configuration.
-//! Expressions are read where they are compiled; here only their size is checked.
 
 use super::names::{self, by_name, fully_qualified, itself, label, list, set, subdomain};
 use crate::check::{Errors, Path};
@@ -13,7 +12,6 @@ const CONSTRAINTS_MAX: usize = 32;
 pub(super) const CONFIGS_MAX: usize = 32;
 const ALTERNATIVES_MAX: usize = 8;
 const SELECTORS_MAX: usize = 32;
-const EXPRESSION_BYTES_MAX: usize = 10 * 1024;
 const PARAMETERS_BYTES_MAX: usize = 10 * 1024;
 
 /// Defaults of a claim's spec.
@@ -177,12 +175,10 @@ fn asked(request: &Value, path: &Path, errors: &mut Errors) {
 pub(super) fn selectors(selectors: &[Value], path: &Path, errors: &mut Errors) {
     list(selectors, SELECTORS_MAX, path, errors, &mut |selector, path, errors| {
         let at = path.of("cel");
-        match selector.at("cel.expression").as_str() {
-            _ if !selector.has("cel") => errors.required(&at, ""),
-            Some(text) if text.len() > EXPRESSION_BYTES_MAX => {
-                errors.too_long(&at.of("expression"), EXPRESSION_BYTES_MAX);
-            }
-            _ => {}
+        if selector.has("cel") {
+            super::selector::check(selector.text("cel.expression"), &at.of("expression"), errors);
+        } else {
+            errors.required(&at, "");
         }
     });
 }

@@ -426,3 +426,31 @@ fn classes() {
     ];
     table("deviceclasses.resource.k8s.io", &class, rows);
 }
+
+#[test]
+fn expressions_that_choose_devices() {
+    let memory = "device.capacity['d.io'].memory.compareTo(quantity('8Gi')) >= 0";
+    for (expression, want) in [
+        ("device.driver == 'd.io'", ""),
+        ("device.attributes['d.io'].model == 'a' && 'x' in device.attributes", ""),
+        (memory, ""),
+        ("device.attributes['d.io'].shared", ""),
+        (
+            "device.color == 'red'",
+            "compilation failed: ERROR: <input>:1:7: undefined field 'color'",
+        ),
+        ("device.driver", "must evaluate to bool or the unknown type, not string"),
+        ("device.driver ==", "compilation failed: ERROR: <input>:1:"),
+    ] {
+        let class = json!({"metadata": {"name": "c"}, "spec": {"selectors": [{"cel": {"expression": expression}}]}});
+        let got = created("deviceclasses.resource.k8s.io", class.clone());
+        let want: Vec<&str> = [want].into_iter().filter(|w| !w.is_empty()).collect();
+        check(&got, &want, &class);
+        for fault in got {
+            assert!(
+                fault.starts_with("spec.selectors[0].cel.expression: Invalid value: "),
+                "{fault}"
+            );
+        }
+    }
+}

@@ -160,6 +160,9 @@ fn decisions() {
     for (sub, old, new, want) in rows {
         check(&updated(CSRS, sub, &old, &new).0, want, &new);
     }
+    // Empty lists do not reach the strategies.
+    let want = "updates may not remove a condition of type \"Approved\"";
+    check(&updated(CSRS, "approval", &approved, &request()).0, &[want], &approved);
 }
 
 #[test]
