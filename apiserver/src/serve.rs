@@ -14,7 +14,7 @@ use crate::server::{ApiServer, ServerError};
 use bytes::Bytes;
 use http::{Request, Response, header};
 use http_body::Body;
-use http_body_util::{BodyExt, LengthLimitError, Limited};
+use http_body_util::BodyExt;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
@@ -29,6 +29,9 @@ use tokio_util::sync::CancellationToken;
 
 /// Largest request body, as upstream.
 const BODY_BYTES_MAX: usize = 3 << 20;
+/// As much of a refused body is taken in, and for as long.
+const DISCARDED_BYTES_MAX: usize = 64 << 20;
+const DISCARD_TIMEOUT: Duration = Duration::from_secs(10);
 /// A body that trickles is not waited for longer than a request may last.
 const BODY_TIMEOUT: Duration = Duration::from_secs(60);
 /// Largest request head: impersonation and long selectors fit, abuse does not.
@@ -141,7 +144,7 @@ async fn connection(
 /// Reads the body, within limits, and has the handler answer.
 pub(crate) async fn respond<B>(server: &Arc<ApiServer>, request: Request<B>, peer: Peer) -> Response<ApiBody>
 where
-    B: Body<Data = Bytes> + Send,
+    B: Body<Data = Bytes> + Send + 'static,
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
     let (parts, body) = request.into_parts();
@@ -165,20 +168,43 @@ where
 /// request holds nothing that others could lack.
 async fn collect<B>(body: B, limit: Duration) -> Result<Bytes, ApiError>
 where
-    B: Body<Data = Bytes> + Send,
+    B: Body<Data = Bytes> + Send + 'static,
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
     if body.is_end_stream() {
         return Ok(Bytes::new());
     }
-    let too_large = || ApiError::too_large(format!("Request entity is too large: limit is {BODY_BYTES_MAX}"));
-    if body.size_hint().lower() > BODY_BYTES_MAX as u64 {
-        return Err(too_large());
-    }
-    let limited = Box::pin(Limited::new(body, BODY_BYTES_MAX));
-    match tokio::time::timeout(limit, limited.collect()).await {
-        Ok(Ok(collected)) => Ok(collected.to_bytes()),
-        Ok(Err(error)) if error.is::<LengthLimitError>() => Err(too_large()),
+    let announced = body.size_hint().lower();
+    let mut body = Box::pin(body);
+    let read = async {
+        if announced > BODY_BYTES_MAX as u64 {
+            return Ok(None);
+        }
+        let mut pieces: Vec<Bytes> = Vec::new();
+        let mut total = 0;
+        while let Some(frame) = body.frame().await {
+            let Ok(piece) = frame.map_err(Into::into)?.into_data() else {
+                continue;
+            };
+            total += piece.len();
+            if total > BODY_BYTES_MAX {
+                return Ok(None);
+            }
+            pieces.push(piece);
+        }
+        Ok::<_, Box<dyn std::error::Error + Send + Sync>>(Some(match pieces.len() {
+            1 => pieces.swap_remove(0),
+            _ => pieces.concat().into(),
+        }))
+    };
+    match tokio::time::timeout(limit, read).await {
+        Ok(Ok(Some(bytes))) => Ok(bytes),
+        Ok(Ok(None)) => {
+            tokio::spawn(discard(body));
+            Err(ApiError::too_large(format!(
+                "Request entity is too large: limit is {BODY_BYTES_MAX}"
+            )))
+        }
         Ok(Err(error)) => Err(ApiError::bad_request(format!(
             "the request body could not be read: {error}"
         ))),
@@ -188,6 +214,24 @@ where
             "Timeout: request did not complete within the allotted timeout",
         )),
     }
+}
+
+/// Takes in what a client still sends after it was answered: most clients read the
+/// answer only when they have sent everything, and see a broken connection instead.
+async fn discard<B>(mut body: std::pin::Pin<Box<B>>)
+where
+    B: Body<Data = Bytes>,
+{
+    let mut left = DISCARDED_BYTES_MAX;
+    let read = async {
+        while let Some(Ok(frame)) = body.frame().await {
+            left = left.saturating_sub(frame.data_ref().map_or(0, Bytes::len));
+            if left == 0 {
+                return;
+            }
+        }
+    };
+    let _ = tokio::time::timeout(DISCARD_TIMEOUT, read).await;
 }
 
 #[cfg(test)]

@@ -178,3 +178,36 @@ async fn tunnels_keep_half_closed_connections() {
         "{seen}"
     );
 }
+
+/// Clients that send everything before they read see why they were refused, over both protocols.
+#[tokio::test]
+async fn a_body_that_is_too_large_is_answered() {
+    let running = running().await;
+    let body = || Full::new(bytes::Bytes::from(vec![b' '; 4 << 20]));
+    let request = |uri: &str| {
+        let builder = http::Request::builder().method("POST").uri(uri).header("host", "x");
+        builder.header("content-type", "application/json").body(body()).unwrap()
+    };
+    let stream = running.dial(true).await;
+    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
+        .await
+        .unwrap();
+    tokio::spawn(connection);
+    let over_http1 = sender.send_request(request("/api/v1/namespaces")).await.unwrap();
+    let stream = running.dial(true).await;
+    let executor = hyper_util::rt::TokioExecutor::new();
+    let (mut sender, connection) = hyper::client::conn::http2::handshake(executor, TokioIo::new(stream))
+        .await
+        .unwrap();
+    tokio::spawn(connection);
+    let over_http2 = sender
+        .send_request(request("https://x/api/v1/namespaces"))
+        .await
+        .unwrap();
+    for response in [over_http1, over_http2] {
+        assert_eq!(response.status(), 413);
+        let bytes = response.into_body().collect().await.unwrap().to_bytes();
+        let status: serde_json::Value = serde_json::from_slice(&bytes).unwrap();
+        assert_eq!(status["message"], "Request entity is too large: limit is 3145728");
+    }
+}

@@ -68,9 +68,20 @@ pub(crate) async fn connect(host: &str, port: u16) -> Result<TcpStream, String> 
     let stream = tokio::time::timeout(CONNECT_TIMEOUT, TcpStream::connect((host, port)))
         .await
         .map_err(|_| format!("dial tcp {host}:{port}: i/o timeout"))?
-        .map_err(|e| format!("dial tcp {host}:{port}: {e}"))?;
+        .map_err(|e| format!("dial tcp {host}:{port}: {}", connect_error(&e)))?;
     let _ = stream.set_nodelay(true);
     Ok(stream)
+}
+
+/// In the words that Go's clients look for.
+fn connect_error(error: &std::io::Error) -> String {
+    match error.kind() {
+        std::io::ErrorKind::ConnectionRefused => "connect: connection refused".into(),
+        std::io::ErrorKind::HostUnreachable => "connect: no route to host".into(),
+        std::io::ErrorKind::NetworkUnreachable => "connect: network is unreachable".into(),
+        std::io::ErrorKind::TimedOut => "connect: connection timed out".into(),
+        _ => error.to_string(),
+    }
 }
 
 /// TLS over it, in time; `peer` is named in errors.
