@@ -393,3 +393,37 @@ async fn types_are_checked_after_the_write() {
         "{text}"
     );
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_raises_the_level_of_a_namespace_learns_of_its_pods() {
+    let f = fixture().await;
+    let admin = f.admin();
+    let account = json!({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "default"}});
+    admin.post("/api/v1/namespaces/default/serviceaccounts", account).await;
+    for name in ["b", "a"] {
+        let pod = json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name},
+            "spec": {"hostPID": true, "containers": [{"name": "c", "image": "i"}]}});
+        let (code, answer) = admin.post("/api/v1/namespaces/default/pods", pod).await;
+        assert_eq!(code, 201, "{answer}");
+    }
+    let patch = json!({"metadata": {"labels": {"pod-security.kubernetes.io/enforce": "baseline"}}});
+    let request = http::Request::patch("/api/v1/namespaces/default")
+        .header("content-type", "application/merge-patch+json")
+        .body(http_body_util::Full::new(patch.to_string().into()))
+        .unwrap();
+    let response = admin.raw(request).await;
+    assert_eq!(response.status(), 200);
+    let warnings: Vec<&str> = response
+        .headers()
+        .get_all("warning")
+        .iter()
+        .map(|w| w.to_str().unwrap())
+        .collect();
+    assert_eq!(
+        warnings,
+        [
+            "299 - \"existing pods in namespace \\\"default\\\" violate the new PodSecurity enforce level \\\"baseline:latest\\\"\"",
+            "299 - \"a (and 1 other pod): host namespaces\"",
+        ]
+    );
+}
