@@ -1,7 +1,7 @@
 //! Subresources that lead to something running: exec, attach, port forwarding, proxies.
 
+use super::names::{camel, operation_id, scoped};
 use super::operations::{ANYTHING, Operation, Parameter};
-use super::paths::{camel, operation_id, scoped};
 use super::{Resource, Subresource};
 use serde_json::json;
 

@@ -9,6 +9,7 @@ mod custom;
 mod descriptions;
 mod gnostic;
 mod gnostic3;
+mod names;
 mod operations;
 mod paths;
 mod plain;

@@ -1,5 +1,6 @@
 //! Paths and operations of resources, with the query parameters that clients look for.
 
+use super::names::{camel, operation_id, scoped, tag};
 use super::operations::{
     self, ANYTHING, CUSTOM_PATCHES, DELETE, ENCODINGS, LIST, Operation, PATCH, PATCHES, PRETTY, Parameter, STREAMS,
     WRITE,
@@ -336,49 +337,4 @@ fn put(
         );
     }
     paths.insert(path.to_string(), Value::Object(item));
-}
-
-/// `core_v1`, `rbacAuthorization_v1`.
-pub(super) fn tag(resource: &Resource) -> String {
-    if resource.group.is_empty() {
-        format!("core_{}", resource.version)
-    } else {
-        format!("{}_{}", camel(&resource.group, false), resource.version)
-    }
-}
-
-pub(super) fn scoped(resource: &Resource, what: &str) -> String {
-    let scope = if resource.namespaced { "Namespaced" } else { "" };
-    format!("{scope}{what}")
-}
-
-/// `createAppsV1NamespacedDeployment`, `patchCoreV1NodeStatus`.
-pub(super) fn operation_id(resource: &Resource, verb: &str, middle: &str, what: &str) -> String {
-    let (group, version) = group_words(&resource.group, &resource.version);
-    format!("{verb}{group}{version}{middle}{what}")
-}
-
-pub(super) fn group_words(group: &str, version: &str) -> (String, String) {
-    let group = if group.is_empty() {
-        "Core".to_string()
-    } else {
-        camel(group, true)
-    };
-    (group, camel(version, true))
-}
-
-/// `rbac.authorization.k8s.io` to `RbacAuthorization`.
-pub(super) fn camel(text: &str, upper: bool) -> String {
-    let text = text.trim_end_matches(".k8s.io");
-    let mut out = String::with_capacity(text.len());
-    let mut raise = upper;
-    for c in text.chars() {
-        if c.is_ascii_alphanumeric() {
-            out.push(if raise { c.to_ascii_uppercase() } else { c });
-            raise = false;
-        } else {
-            raise = true;
-        }
-    }
-    out
 }

@@ -1,7 +1,7 @@
 //! Documents of what is no resource: discovery, the version, the issuer's keys.
 
+use super::names::{camel, group_words};
 use super::operations::{ENCODINGS, JSON, Operation, written};
-use super::paths::{camel, group_words};
 use super::schemas::Schemas;
 use super::{Describe, Resource, document_v3, schemas::Flavor};
 use crate::Value;
@@ -166,7 +166,7 @@ pub(super) fn resource_list(paths: &mut Map<String, Value>, resource: &Resource,
     let list = Plain {
         path,
         id: format!("get{group}{version}APIResources"),
-        tag: super::paths::tag(resource),
+        tag: super::names::tag(resource),
         description: "get available resources",
         answers: "APIResourceList",
     };
