@@ -93,7 +93,7 @@ impl ApiServer {
             });
         }
         let place = self.flow.place(user, info);
-        let width = if info.verb == "list" {
+        let width = if info.verb == "list" && !place.level.exempt {
             width::seats(self.list_shape(info, options), place.nominal)
         } else {
             1
@@ -132,7 +132,7 @@ impl ApiServer {
             return ListShape::default();
         };
         ListShape {
-            stored: self.store.snapshot().count(&prefix_of(kind, "")),
+            stored: self.store.snapshot().count(&prefix_of(kind, &info.namespace)),
             limit: options.limit,
             selects: !options.label_selector.is_empty() || !options.field_selector.is_empty(),
         }

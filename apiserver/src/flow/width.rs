@@ -11,7 +11,7 @@ const LEVEL_PERCENT_MAX: u32 = 15;
 /// What is known of a list before it runs.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct ListShape {
-    /// Objects of the resource in the store.
+    /// Objects of the resource in the store, in the namespace if one is asked for.
     pub stored: usize,
     /// `limit`; 0 if there is none.
     pub limit: usize,
