@@ -156,3 +156,52 @@ async fn options_are_read_by_the_verbs_that_have_them() {
     let (code, _, _) = ask(&admin, "GET /api/v1/namespaces/default?limit=x&dryRun=x").await;
     assert_eq!(code, 200);
 }
+
+#[tokio::test]
+async fn media_types_are_refused_where_upstream_refuses_them() {
+    let admin = fixture().await.admin();
+    let maps = "/api/v1/namespaces/default/configmaps";
+    let objects = "application/json, application/yaml, application/vnd.kubernetes.protobuf";
+    let watches = "application/json;stream=watch, application/vnd.kubernetes.protobuf;stream=watch";
+    let none = "406: Not Acceptable\n\nAvailable representations: ";
+    let cases = [
+        (
+            format!("PATCH {maps}/a"),
+            ("content-type", "application/json"),
+            415,
+            "415: Unsupported Media Type".to_string(),
+        ),
+        (
+            format!("GET {maps}/a"),
+            ("accept", "text/html"),
+            406,
+            format!("{none}{objects}"),
+        ),
+        (
+            format!("GET {maps}"),
+            ("accept", "text/html, image/png"),
+            406,
+            format!("{none}{objects}, {watches}"),
+        ),
+        (
+            format!("GET {maps}"),
+            ("accept", "application/json;as=Nonsense;v=v1;g=meta.k8s.io"),
+            406,
+            format!("only the following media types are accepted: {objects}"),
+        ),
+        (
+            format!("POST {maps}"),
+            ("content-type", "text/plain"),
+            415,
+            format!("the body of the request was in an unknown format - accepted media types include: {objects}"),
+        ),
+    ];
+    for (line, header, code, message) in cases {
+        let (got, status) = admin.send(&line, &[header], "{}").await;
+        assert_eq!(
+            (got, status["message"].as_str()),
+            (code, Some(message.as_str())),
+            "{line}"
+        );
+    }
+}

@@ -2,7 +2,7 @@
 
 use super::deadline;
 use super::identity::{Peer, ServerCall};
-use super::served::{Served, served};
+use super::served::{Served, media_types, served};
 use super::websocket;
 use crate::body::ApiBody;
 use crate::metrics::{self, RequestKey};
@@ -254,6 +254,13 @@ impl ApiServer {
         if let Some(why) = bad_segment(&call.info.name) {
             let text = format!("Name parameter invalid: {:?}: {why}", call.info.name);
             return Err(ApiError::bad_request(text));
+        }
+        if kind.custom.is_none() && target.sub.is_none_or(|sub| matches!(sub.name, "status" | "scale")) {
+            media_types(
+                &call.info,
+                call.header(header::ACCEPT),
+                call.header(header::CONTENT_TYPE),
+            )?;
         }
         match verb {
             "create" => call.options.check(OptionKind::Create)?,

@@ -3,6 +3,8 @@
 
 use crate::request::RequestInfo;
 use http::Method;
+use skiff_api::ApiError;
+use skiff_api::patch::PatchType;
 use skiff_kinds::{Kind, Subresource};
 
 /// What the router says of a request for a resource.
@@ -84,6 +86,41 @@ fn allowed(path: bool, methods: &[(bool, bool)]) -> Served {
     } else {
         Served::NoMethod
     }
+}
+
+/// Media types of objects, and of lists also those of watches.
+const OBJECTS: [&str; 3] = [
+    "application/json",
+    "application/yaml",
+    "application/vnd.kubernetes.protobuf",
+];
+const WATCHES: [&str; 2] = [
+    "application/json;stream=watch",
+    "application/vnd.kubernetes.protobuf;stream=watch",
+];
+
+/// What the router says of the media types of a built-in resource, in its own words;
+/// what they ask for in detail is the handler's to see.
+pub(super) fn media_types(info: &RequestInfo, accept: &str, content_type: &str) -> Result<(), ApiError> {
+    let refused = |code, reason, text: String| {
+        let mut error = ApiError::new(code, reason, text);
+        error.details = Some(serde_json::json!({}));
+        Err(error)
+    };
+    if info.verb == "patch" && PatchType::of_media_type(content_type).is_none() {
+        return refused(415, "UnsupportedMediaType", "415: Unsupported Media Type".into());
+    }
+    let range = |clause: &str| clause.split(';').next().unwrap_or("").trim().to_string();
+    let served = |range: &str| range == "*/*" || range == "application/*" || OBJECTS.contains(&range);
+    if accept.trim().is_empty() || accept.split(',').any(|clause| served(&range(clause))) {
+        return Ok(());
+    }
+    let mut known = OBJECTS.to_vec();
+    if matches!(info.verb, "list" | "watch") {
+        known.extend(WATCHES);
+    }
+    let text = format!("406: Not Acceptable\n\nAvailable representations: {}", known.join(", "));
+    refused(406, "NotAcceptable", text)
 }
 
 #[cfg(test)]
