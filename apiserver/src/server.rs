@@ -81,6 +81,7 @@ impl ApiServer {
         server.start_definitions().await?;
         server.start_keeping_services();
         server.start_keeping_ranges();
+        server.start_filling_tokens();
         server.start_checking_policies();
         server.start_aggregation().await?;
         server.start_flow().await?;

@@ -4,6 +4,8 @@
 
 mod support;
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use serde_json::json;
 use support::fixture;
 
@@ -173,4 +175,40 @@ async fn reviews_are_checked_as_upstream() {
             .contains("metadata.name: Invalid value: \"else\": must match the service account name if specified"),
         "{status}"
     );
+}
+
+#[tokio::test]
+async fn token_secrets_are_filled_and_authenticate() {
+    let admin = fixture().await.admin();
+    let accounts = "/api/v1/namespaces/default/serviceaccounts";
+    admin.post(accounts, json!({"metadata": {"name": "bot"}})).await;
+    let mut secrets = admin
+        .watch(
+            "/api/v1/namespaces/default/secrets?watch=true&timeoutSeconds=20",
+            "application/json",
+        )
+        .await;
+    let secret = json!({"type": "kubernetes.io/service-account-token",
+        "metadata": {"name": "st", "annotations": {"kubernetes.io/service-account.name": "bot"}}});
+    let (code, answer) = admin.post("/api/v1/namespaces/default/secrets", secret).await;
+    assert_eq!(code, 201, "{answer}");
+    let token = loop {
+        let event = secrets.next().await.expect("the secret is filled while it is watched");
+        if let Some(token) = event["object"]["data"]["token"].as_str() {
+            break String::from_utf8(STANDARD.decode(token).unwrap()).unwrap();
+        }
+    };
+    let review = json!({"spec": {"token": token}});
+    let (_, answer) = admin.post("/apis/authentication.k8s.io/v1/tokenreviews", review).await;
+    assert_eq!(
+        answer["status"]["user"]["username"], "system:serviceaccount:default:bot",
+        "{answer}"
+    );
+    admin.delete(&format!("{accounts}/bot"), json!({})).await;
+    loop {
+        let event = secrets.next().await.expect("the secret goes while it is watched");
+        if event["type"] == "DELETED" {
+            break;
+        }
+    }
 }

@@ -182,6 +182,11 @@ impl Access {
         })
     }
 
+    /// PEM of the cluster's CA, as pods get it beside their tokens.
+    pub fn cluster_ca_pem(&self) -> &str {
+        &self.config.client_ca_pem
+    }
+
     pub fn issuer(&self) -> &str {
         &self.config.issuer
     }

@@ -1,6 +1,7 @@
 //! Subresources and kinds that are not plain objects in the store: scale,
 //! binding, eviction, tokens, reviews. Which path goes where is decided here.
 
+mod account_tokens;
 mod budget;
 mod pods;
 mod reviews;
