@@ -9,7 +9,7 @@ use crate::eval::{Ctx, Evaluated};
 use crate::meter::Meter;
 use crate::value::{Opaque, Value};
 use serde_json::Value as Json;
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::sync::Arc;
 
 /// Values by variable name. Not shared between threads; made for a request.
@@ -17,7 +17,12 @@ use std::sync::Arc;
 pub struct Bindings<'a> {
     values: Vec<(&'a str, Value<'a>)>,
     variables: Vec<Lazy<'a>>,
+    /// Variables that are being evaluated for one another.
+    nesting: Cell<u32>,
 }
+
+/// Variables that use variables that use variables: each takes stack.
+const NESTING_MAX: u32 = 64;
 
 /// A variable of a policy: evaluated when it is first asked for, and once.
 #[derive(Debug)]
@@ -122,8 +127,15 @@ impl<'a> Bindings<'a> {
             State::Done(value) => value,
             State::Running => Err(EvalError::failed(format!("variable '{name}' refers to itself"))),
             State::Untouched => {
+                if self.nesting.get() >= NESTING_MAX {
+                    return Err(EvalError::failed(format!(
+                        "variables use one another more than {NESTING_MAX} deep"
+                    )));
+                }
                 lazy.state.replace(State::Running);
+                self.nesting.set(self.nesting.get() + 1);
                 let value = lazy.program.run(&mut Ctx::new(self, meter, lazy.program.slots()));
+                self.nesting.set(self.nesting.get() - 1);
                 // What ran out of budget here may be tried again with another.
                 let again = value.as_ref().is_err_and(EvalError::is_final);
                 lazy.state.replace(if again {

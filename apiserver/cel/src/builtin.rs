@@ -3,7 +3,7 @@
 
 use crate::decl::{DeclType, Field, ListSemantics, ObjectType, escape};
 use crate::types::Type;
-use skiff_api::schema::{self, Kind, ListType, META_V1, Shape};
+use skiff_api::schema::{self, Kind, ListType, Shape};
 
 impl DeclType {
     /// The type of a built-in kind; `None` where there is no such kind. Its fields are
@@ -15,15 +15,13 @@ impl DeclType {
 }
 
 /// The field that an expression calls `name`, escaped or, where that is no keyword, as it stands.
-pub(crate) fn field(owner: &str, builtin: &'static schema::Type, name: &str) -> Option<Field> {
+pub(crate) fn field(builtin: &'static schema::Type, name: &str) -> Option<Field> {
     let found = builtin.field(name).or_else(|| {
         builtin
             .fields()
             .iter()
             .find(|field| escape(&field.name).as_deref() == Some(name))
     })?;
-    // A list's or object's own metadata is ObjectMeta; only its name is needed here.
-    let _ = (owner, META_V1);
     Some(Field {
         name: found.name.to_string(),
         decl: declare(found),

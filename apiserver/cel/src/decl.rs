@@ -195,7 +195,7 @@ impl ObjectType {
                 required: false,
             })),
             None => self.own_field(name).map(Cow::Borrowed),
-            Some(builtin) => crate::builtin::field(&self.name, builtin, name).map(Cow::Owned),
+            Some(builtin) => crate::builtin::field(builtin, name).map(Cow::Owned),
         }
     }
 
