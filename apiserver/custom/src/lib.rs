@@ -32,3 +32,6 @@ pub use schema::Schema;
 
 #[cfg(test)]
 mod tests;
+
+#[cfg(test)]
+mod properties_test;
