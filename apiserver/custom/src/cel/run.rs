@@ -154,29 +154,10 @@ impl Run {
             return self.fail(path, kind, SPENT);
         };
         self.budget = Some(left);
-        let text = shown(rule);
         match outcome.value {
             Ok(answer) if answer.as_bool() == Some(true) => return,
             Ok(_) => {}
-            Err(EvalError::CostExceeded) => {
-                self.budget = None;
-                let why = format!(
-                    "'{}': no further validation rules will be run due to call cost exceeds limit for rule: {text}",
-                    EvalError::CostExceeded
-                );
-                return self.fail(path, kind, &why);
-            }
-            Err(error) => {
-                let error = error.to_string();
-                let why = if error.starts_with("no such overload") {
-                    format!(
-                        "'{error}': call arguments did not match a supported operator, function or macro signature for rule: {text}"
-                    )
-                } else {
-                    format!("{error} evaluating rule: {text}")
-                };
-                return self.fail(path, kind, &why);
-            }
+            Err(error) => return self.broken(&error, rule, path, kind),
         }
         let passes = !compiled.uses_old() && before.unchanged(value);
         let at = match &compiled.field {
@@ -193,6 +174,24 @@ impl Run {
                 }
             }
         }
+    }
+
+    /// A rule gave no answer.
+    fn broken(&mut self, error: &EvalError, rule: &Rule, path: &Path, kind: &str) {
+        let text = shown(rule);
+        let why = match error {
+            EvalError::CostExceeded => {
+                self.budget = None;
+                format!(
+                    "'{error}': no further validation rules will be run due to call cost exceeds limit for rule: {text}"
+                )
+            }
+            _ if error.to_string().starts_with("no such overload") => format!(
+                "'{error}': call arguments did not match a supported operator, function or macro signature for rule: {text}"
+            ),
+            _ => format!("{error} evaluating rule: {text}"),
+        };
+        self.fail(path, kind, &why);
     }
 
     /// What is told of a rule that does not hold; `Err` ends the run.
