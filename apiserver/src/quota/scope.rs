@@ -27,11 +27,22 @@ pub(crate) fn matches(quota: &Value, group: &str, plural: &str, object: &Value) 
 fn covers(scope: &str, operator: &str, values: &Value, group: &str, plural: &str, object: &Value) -> bool {
     let spec = &object["spec"];
     if (group, plural) == ("", "persistentvolumeclaims") && scope == "VolumeAttributesClass" {
-        return selected(
-            spec["volumeAttributesClassName"].as_str().unwrap_or(""),
-            operator,
-            values,
-        );
+        // The class it has, the one it asks for, and the one it is on its way to.
+        let status = &object["status"];
+        let classes = [
+            &spec["volumeAttributesClassName"],
+            &status["currentVolumeAttributesClassName"],
+            &status["modifyVolumeStatus"]["targetVolumeAttributesClassName"],
+        ];
+        let mut named = classes
+            .iter()
+            .filter_map(|c| c.as_str())
+            .filter(|c| !c.is_empty())
+            .peekable();
+        return match named.peek() {
+            None => selected("", operator, values),
+            Some(_) => named.any(|class| selected(class, operator, values)),
+        };
     }
     if (group, plural) != ("", "pods") {
         return false;
@@ -121,6 +132,26 @@ mod tests {
                 spec_is_plain(&quota),
                 "{quota}"
             );
+        }
+    }
+
+    #[test]
+    fn claims_count_for_every_class_they_are_between() {
+        let of = |operator: &str| {
+            let expression = json!({"scopeName": "VolumeAttributesClass", "operator": operator, "values": ["gold"]});
+            json!({"spec": {"scopeSelector": {"matchExpressions": [expression]}}})
+        };
+        let moving = json!({"spec": {"volumeAttributesClassName": "gold"}, "status": {"currentVolumeAttributesClassName": "tin"}});
+        let leaving = json!({"spec": {"volumeAttributesClassName": "tin"}, "status": {"currentVolumeAttributesClassName": "gold"}});
+        let other = json!({"spec": {"volumeAttributesClassName": "tin"}});
+        for (claim, is_in, not_in) in [
+            (&moving, true, true),
+            (&leaving, true, true),
+            (&other, false, true),
+            (&json!({"spec": {}}), false, true),
+        ] {
+            let counts = |operator| matches(&of(operator), "", "persistentvolumeclaims", claim);
+            assert_eq!((counts("In"), counts("NotIn")), (is_in, not_in), "{claim}");
         }
     }
 
