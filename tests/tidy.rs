@@ -19,7 +19,15 @@ const MAY_DEPEND_ON: &[(&str, &[&str])] = &[
     ("skiff-admission", &["skiff-access", "skiff-api", "skiff-cel"]),
     (
         "skiff-apiserver",
-        &["skiff-api", "skiff-store", "skiff-access", "skiff-admission", "skiff-kinds", "skiff-cel", "skiff-custom"],
+        &[
+            "skiff-api",
+            "skiff-store",
+            "skiff-access",
+            "skiff-admission",
+            "skiff-kinds",
+            "skiff-cel",
+            "skiff-custom",
+        ],
     ),
     ("skiff-scheduler", &[]),
     ("skiff-controllers", &[]),

@@ -53,8 +53,8 @@ use std::sync::LazyLock;
 pub use age::age;
 pub use contract::*;
 pub use convert::{ConvertError, convert, storage_api_version};
-pub use intern::{intern, intern_subresources, intern_texts};
 pub use flowcontrol::bootstrap as flow;
+pub use intern::{intern, intern_subresources, intern_texts};
 pub use rules::{NameRule, PLAIN, Rules};
 
 struct Table {

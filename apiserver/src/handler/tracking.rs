@@ -116,7 +116,12 @@ impl Versions for KindVersions<'_> {
         let (_, version) = schema::split_api_version(api_version);
         let ty = self.0.type_in(version)?;
         let mut object = object.clone();
-        if let Some(custom) = self.0.custom.as_ref().filter(|c| !c.converts_here(&object, api_version)) {
+        if let Some(custom) = self
+            .0
+            .custom
+            .as_ref()
+            .filter(|c| !c.converts_here(&object, api_version))
+        {
             // Nobody is asked for the sake of entries: fields are taken to be where they were.
             object["apiVersion"] = api_version.into();
             return custom.type_in(version).map(|ty| (object, ty));

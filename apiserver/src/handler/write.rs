@@ -154,7 +154,12 @@ impl<'a> Modification<'a> {
             record,
             value,
             removed,
-        }) = prepare(self.kind, &self.key, &current, self.server.stored_change(self.kind, change).await?)?
+        }) = prepare(
+            self.kind,
+            &self.key,
+            &current,
+            self.server.stored_change(self.kind, change).await?,
+        )?
         else {
             return Ok(Some(Written {
                 entry: current,

@@ -43,7 +43,10 @@ mod tests {
             {"type": "Failed", "status": "True"},
         ]));
         fill(kind, "", &mut new, &old, "now");
-        assert_eq!(new["status"]["conditions"][1], json!({"type": "Failed", "status": "True"}));
+        assert_eq!(
+            new["status"]["conditions"][1],
+            json!({"type": "Failed", "status": "True"})
+        );
         fill(kind, "approval", &mut new, &old, "now");
         assert_eq!(
             new,
