@@ -24,10 +24,10 @@ fn rss_kib() -> usize {
 }
 
 fn put(key: String, body: &Bytes) -> Txn {
-    let labels = vec![("app".into(), "web".into()), ("tier".into(), "front".into())];
+    let labels = [("app", "web"), ("tier", "front")].into_iter().collect();
     let header = Arc::new(Header {
         labels,
-        fields: Vec::new(),
+        fields: Pairs::default(),
         rv_offset: 40,
     });
     let op = Op::Put {

@@ -6,6 +6,7 @@
 //! length and their bytes. Decoding takes slices of its input, and never trusts a length.
 
 use crate::contract::*;
+use crate::pairs::Pairs;
 use crate::raft_types::{Command, LogId, Membership, StoredMembership, Vote};
 use bytes::Bytes;
 use openraft::BasicNode;
@@ -129,15 +130,12 @@ impl Reader {
     }
 }
 
-fn put_pairs(out: &mut Vec<u8>, pairs: &[(Box<str>, Box<str>)]) {
+fn put_pairs(out: &mut Vec<u8>, pairs: &Pairs) {
     put_u64(out, pairs.len() as u64);
-    for (k, v) in pairs {
-        put_bytes(out, k.as_bytes());
-        put_bytes(out, v.as_bytes());
-    }
+    out.extend_from_slice(pairs.as_bytes());
 }
 
-fn read_pairs(r: &mut Reader, what: &'static str) -> Result<Vec<(Box<str>, Box<str>)>, CodecError> {
+fn read_pairs(r: &mut Reader, what: &'static str) -> Result<Pairs, CodecError> {
     (0..r.count(what)?)
         .map(|_| Ok((r.text(what)?, r.text(what)?)))
         .collect()

@@ -2,6 +2,7 @@
 //! data. Shapes and meanings follow etcd's (revision, create/mod revision,
 //! version, transactions, ranges, watches, compaction).
 
+use crate::pairs::Pairs;
 use bytes::Bytes;
 use std::sync::Arc;
 
@@ -13,9 +14,9 @@ pub type Revision = u64;
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Header {
     /// Labels of the object, sorted by key.
-    pub labels: Vec<(Box<str>, Box<str>)>,
+    pub labels: Pairs,
     /// Selectable fields (`spec.nodeName`, ...), without metadata.name/namespace.
-    pub fields: Vec<(Box<str>, Box<str>)>,
+    pub fields: Pairs,
     /// Byte offset in the body where `"resourceVersion":"<mod revision>",` belongs.
     pub rv_offset: u32,
 }

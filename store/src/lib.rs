@@ -14,6 +14,7 @@ mod hub;
 mod log;
 mod machine;
 mod memory;
+mod pairs;
 mod raft_network;
 mod raft_store;
 mod raft_types;
@@ -24,6 +25,7 @@ mod state_db;
 pub use contract::*;
 pub use hub::FEED_EVENTS_MAX;
 pub use memory::MemoryStore;
+pub use pairs::Pairs;
 pub use raft_store::{RaftStore, StoreConfig};
 pub use seal::Encryption;
 

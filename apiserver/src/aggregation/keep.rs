@@ -335,9 +335,7 @@ fn inputs(objects: &StoreObjects<'_>, wanted: &ServiceRef) -> Result<Vec<Revisio
     let mut revisions = vec![service.map_or(0, |entry| entry.mod_revision)];
     let label = |entry: &skiff_store::Entry| {
         let labels = &entry.record.header.labels;
-        labels
-            .iter()
-            .any(|(key, value)| &**key == "kubernetes.io/service-name" && **value == *wanted.name)
+        labels.get("kubernetes.io/service-name") == Some(&*wanted.name)
     };
     let found = objects
         .snapshot

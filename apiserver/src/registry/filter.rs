@@ -91,13 +91,7 @@ impl Filter {
     pub fn matches(&self, entry: &Entry) -> bool {
         let header = &entry.record.header;
         if let Some(labels) = &self.labels
-            && !labels.matches(|key| {
-                header
-                    .labels
-                    .binary_search_by(|(k, _)| k.as_ref().cmp(key))
-                    .ok()
-                    .map(|i| header.labels[i].1.as_ref())
-            })
+            && !labels.matches(|key| header.labels.get(key))
         {
             return false;
         }
@@ -107,8 +101,8 @@ impl Filter {
                 Cow::Borrowed(match field {
                     "metadata.name" => name,
                     "metadata.namespace" => namespace,
-                    other => match header.fields.iter().find(|(k, _)| k.as_ref() == other) {
-                        Some((_, value)) => value.as_ref(),
+                    other => match header.fields.get(other) {
+                        Some(value) => value,
                         None => return Cow::Owned(self.unlisted(entry, other)),
                     },
                 })

@@ -19,24 +19,19 @@ const METADATA_OPEN: &[u8] = b"\"metadata\":{";
 /// must be set already: the same object always gives the same bytes.
 pub fn encode(kind: &Kind, object: &Value) -> Result<Record, ApiError> {
     let (body, rv_offset) = to_bytes(object)?;
-    let mut labels: Vec<(Box<str>, Box<str>)> = object["metadata"]["labels"]
+    let mut labels: Vec<(&str, &str)> = object["metadata"]["labels"]
         .as_object()
         .map(|map| {
             map.iter()
-                .map(|(k, v)| (k.as_str().into(), v.as_str().unwrap_or("").into()))
+                .map(|(k, v)| (k.as_str(), v.as_str().unwrap_or("")))
                 .collect()
         })
         .unwrap_or_default();
-    labels.sort();
-    let fields = kind
-        .strategy()
-        .fields(object)
-        .into_iter()
-        .map(|(k, v)| (k.into(), v.into()))
-        .collect();
+    labels.sort_unstable();
+    let fields = kind.strategy().fields(object).into_iter().collect();
     Ok(Record {
         header: Arc::new(Header {
-            labels,
+            labels: labels.into_iter().collect(),
             fields,
             rv_offset,
         }),

@@ -79,7 +79,7 @@ pub fn txn_bytes(txn: &Txn) -> usize {
     let header = |h: &Header| {
         h.labels
             .iter()
-            .chain(&h.fields)
+            .chain(h.fields.iter())
             .map(|(k, v)| k.len() + v.len() + 4)
             .sum::<usize>()
     };

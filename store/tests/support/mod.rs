@@ -7,10 +7,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub fn record(body: &str) -> Record {
-    let labels = vec![("app".into(), "web".into())];
+    let labels = [("app", "web")].into_iter().collect();
     let header = Header {
         labels,
-        fields: vec![("spec.nodeName".into(), "n1".into())],
+        fields: [("spec.nodeName", "n1")].into_iter().collect(),
         rv_offset: 3,
     };
     Record {
