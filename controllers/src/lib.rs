@@ -9,6 +9,7 @@
 //!                └────────── observe (values) ──> plan (pure) ──> act (API calls) <──┘
 //! ```
 
+mod alike;
 mod cache;
 mod certificates;
 mod claim;

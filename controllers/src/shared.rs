@@ -84,8 +84,17 @@ fn pod_index(pod: &Pod) -> Vec<String> {
     names
 }
 
-/// Controllers read none but Kubernetes' own annotations of a pod.
+/// Controllers read none but Kubernetes' own annotations of a pod, and of its volumes
+/// those that are claims.
 fn slim_pod(pod: &mut Pod) {
+    if let Some(spec) = &mut pod.spec
+        && let Some(volumes) = &mut spec.volumes
+    {
+        volumes.retain(|volume| volume.persistent_volume_claim.is_some() || volume.ephemeral.is_some());
+        if volumes.is_empty() {
+            spec.volumes = None;
+        }
+    }
     if let Some(annotations) = &mut pod.metadata.annotations {
         annotations.retain(|key, _| key.contains("kubernetes.io/"));
         if annotations.is_empty() {

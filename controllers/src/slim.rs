@@ -2,6 +2,7 @@
 //! looks at (probes, environments, mounts), some 20 KiB a pod; this one takes a tenth.
 //! Fields have the API's names and meanings; what is not listed is not decoded.
 
+use crate::alike::{Alike, Recent, Shared};
 use k8s_openapi::api::core::v1::{NodeSelectorRequirement, PodIP, Toleration};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
 use kube::Resource;
@@ -24,10 +25,10 @@ pub struct PodSpec {
     pub hostname: Option<String>,
     pub subdomain: Option<String>,
     pub restart_policy: Option<String>,
-    pub containers: Vec<Container>,
-    pub init_containers: Option<Vec<Container>>,
+    pub containers: Shared<Vec<Container>>,
+    pub init_containers: Option<Shared<Vec<Container>>>,
     pub volumes: Option<Vec<Volume>>,
-    pub tolerations: Option<Vec<Toleration>>,
+    pub tolerations: Option<Shared<Vec<Toleration>>>,
     pub affinity: Option<Affinity>,
 }
 
@@ -129,6 +130,20 @@ pub struct ContainerState {
 pub struct ContainerStateTerminated {
     pub exit_code: i32,
     pub finished_at: Option<Time>,
+}
+
+impl Alike for Vec<Container> {
+    fn recent() -> &'static Recent<Self> {
+        static RECENT: Recent<Vec<Container>> = Recent::new();
+        &RECENT
+    }
+}
+
+impl Alike for Vec<Toleration> {
+    fn recent() -> &'static Recent<Self> {
+        static RECENT: Recent<Vec<Toleration>> = Recent::new();
+        &RECENT
+    }
 }
 
 impl Resource for Pod {

@@ -50,7 +50,7 @@ pub fn target_port(pod: &Pod, port: &ServicePort) -> Option<i32> {
             let sidecars = spec
                 .init_containers
                 .iter()
-                .flatten()
+                .flat_map(|all| all.iter())
                 .filter(|container| container.restart_policy.as_deref() == Some("Always"));
             spec.containers
                 .iter()

@@ -156,7 +156,7 @@ pub fn eviction(pod: &Pod, taints: &[Taint], now: Timestamp) -> Eviction {
         .spec
         .as_ref()
         .and_then(|spec| spec.tolerations.as_deref())
-        .unwrap_or_default();
+        .map_or(&[][..], Vec::as_slice);
     let mut shortest: Option<i64> = None;
     for taint in &taints {
         let mut tolerating = tolerations
@@ -277,12 +277,12 @@ mod tests {
             toleration_seconds: seconds,
             value: None,
         };
-        tolerant.spec.get_or_insert_default().tolerations = Some(vec![toleration(Some(300)), toleration(None)]);
+        tolerant.spec.get_or_insert_default().tolerations = Some(vec![toleration(Some(300)), toleration(None)].into());
         assert_eq!(
             eviction(&tolerant, std::slice::from_ref(&taint), at(500)),
             Eviction::At(at(400))
         );
-        tolerant.spec.get_or_insert_default().tolerations = Some(vec![toleration(None)]);
+        tolerant.spec.get_or_insert_default().tolerations = Some(vec![toleration(None)].into());
         assert_eq!(eviction(&tolerant, &[taint], at(500)), Eviction::Never);
     }
 
