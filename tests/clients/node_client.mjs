@@ -78,7 +78,7 @@ async function anyObject() {
 async function customObjects() {
   const group = 'node.example.com';
   const names = { plural: 'tables', singular: 'table', kind: 'Table', listKind: 'TableList' };
-  const schema = { openAPIV3Schema: { type: 'object', properties: { spec: { type: 'object', required: ['legs'], properties: { legs: { type: 'integer', minimum: 1 } }, 'x-kubernetes-validations': [{ rule: 'self.legs <= 8', message: 'too many legs' }] } } } };
+  const schema = { openAPIV3Schema: { type: 'object', properties: { spec: { type: 'object', required: ['legs'], properties: { legs: { type: 'integer', minimum: 1 } }, x_kubernetes_validations: [{ rule: 'self.legs <= 8', message: 'too many legs' }] } } } };
   await extensions.createCustomResourceDefinition({ body: { metadata: { name: `tables.${group}` }, spec: { group, scope: 'Namespaced', names, versions: [{ name: 'v1', served: true, storage: true, schema }] } } });
   await until('it is served', async () => {
     try {
