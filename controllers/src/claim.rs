@@ -41,7 +41,7 @@ pub async fn claim<K>(
     candidates: Vec<Arc<K>>,
     owner: &OwnerReference,
     deleting: bool,
-    matches: impl Fn(&ObjectMeta) -> bool,
+    matches: impl Fn(&K) -> bool,
     still_there: impl AsyncFnOnce() -> Result<bool, Error>,
 ) -> Result<Vec<Arc<K>>, Error>
 where
@@ -50,7 +50,7 @@ where
     let mut mine = Vec::new();
     let mut adopt = Vec::new();
     for object in candidates {
-        match decide(object.meta(), &owner.uid, matches(object.meta()), deleting) {
+        match decide(object.meta(), &owner.uid, matches(&object), deleting) {
             Claim::Keep => mine.push(object),
             Claim::Adopt => adopt.push(object),
             Claim::Release => {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crate::slim::Pod;
 use k8s_openapi::NamespaceResourceScope;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta, OwnerReference};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, OwnerReference};
 use kube::{Api, Resource};
 use serde::de::DeserializeOwned;
 
@@ -71,7 +71,7 @@ pub fn watch<K>(
         };
         for owner in owners.in_namespace(namespace(&orphan.metadata)) {
             let wanted = selector_of(&owner);
-            if !selector::is_empty(&wanted) && selector::matches(&wanted, orphan.metadata.labels.as_ref()) {
+            if !selector::is_empty(&wanted) && selector::matches(&wanted, orphan.labels.as_deref()) {
                 queue.add(Key::of(owner.meta()));
             }
         }
@@ -92,12 +92,13 @@ where
     let shared = &context.shared;
     let mut candidates = shared.pods.indexed(&owned_by(uid(meta)));
     if !selector::is_empty(wanted) {
-        let orphans = shared.pods.in_namespace(namespace(meta)).into_iter().filter(|pod| {
-            controller_of(&pod.metadata).is_none() && selector::matches(wanted, pod.metadata.labels.as_ref())
-        });
+        let orphans =
+            shared.pods.in_namespace(namespace(meta)).into_iter().filter(|pod| {
+                controller_of(&pod.metadata).is_none() && selector::matches(wanted, pod.labels.as_deref())
+            });
         candidates.extend(orphans);
     }
-    let matches = |pod: &ObjectMeta| selector::matches(wanted, pod.labels.as_ref());
+    let matches = |pod: &Pod| selector::matches(wanted, pod.labels.as_deref());
     claim(
         &context.client,
         candidates,

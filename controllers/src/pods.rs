@@ -218,6 +218,7 @@ pub mod testing {
                 creation_timestamp: Some(Time(at(0))),
                 ..Default::default()
             },
+            labels: None,
             spec: Some(PodSpec {
                 node_name: node.map(ToString::to_string),
                 ..Default::default()

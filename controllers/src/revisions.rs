@@ -99,7 +99,7 @@ pub fn hash_of(revision: &ControllerRevision) -> String {
 }
 
 pub fn pod_hash(pod: &Pod) -> Option<&str> {
-    pod.metadata.labels.as_ref()?.get(REVISION_HASH).map(String::as_str)
+    pod.labels.as_deref()?.get(REVISION_HASH).map(String::as_str)
 }
 
 /// Carries out the plan; returns the current revision.

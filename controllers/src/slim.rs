@@ -3,19 +3,44 @@
 //! Fields have the API's names and meanings; what is not listed is not decoded.
 
 use crate::alike::{Alike, Recent, Shared};
+use crate::selector::Labels;
 use k8s_openapi::api::core::v1::{NodeSelectorRequirement, PodIP, Toleration};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
 use kube::Resource;
 use kube::core::NamespaceResourceScope;
 use serde::{Deserialize, Serialize};
 use std::borrow::Cow;
+use std::hash::{DefaultHasher, Hash};
 
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(default, rename_all = "camelCase")]
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(from = "Written")]
 pub struct Pod {
+    /// All but the labels.
     pub metadata: ObjectMeta,
+    /// Here and not in the metadata: pods of a template have them in common.
+    pub labels: Option<Shared<Labels>>,
     pub spec: Option<PodSpec>,
     pub status: Option<PodStatus>,
+}
+
+/// A pod as the API writes it.
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Written {
+    metadata: ObjectMeta,
+    spec: Option<PodSpec>,
+    status: Option<PodStatus>,
+}
+
+impl From<Written> for Pod {
+    fn from(mut written: Written) -> Self {
+        Self {
+            labels: written.metadata.labels.take().map(Shared::alike),
+            metadata: written.metadata,
+            spec: written.spec,
+            status: written.status,
+        }
+    }
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -32,14 +57,14 @@ pub struct PodSpec {
     pub affinity: Option<Affinity>,
 }
 
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
 pub struct Container {
     pub ports: Option<Vec<ContainerPort>>,
     pub restart_policy: Option<String>,
 }
 
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
 pub struct ContainerPort {
     pub name: Option<String>,
@@ -132,7 +157,22 @@ pub struct ContainerStateTerminated {
     pub finished_at: Option<Time>,
 }
 
+impl Alike for Labels {
+    fn hash_into(&self, hasher: &mut DefaultHasher) {
+        self.hash(hasher);
+    }
+
+    fn recent() -> &'static Recent<Self> {
+        static RECENT: Recent<Labels> = Recent::new();
+        &RECENT
+    }
+}
+
 impl Alike for Vec<Container> {
+    fn hash_into(&self, hasher: &mut DefaultHasher) {
+        self.hash(hasher);
+    }
+
     fn recent() -> &'static Recent<Self> {
         static RECENT: Recent<Vec<Container>> = Recent::new();
         &RECENT
@@ -140,6 +180,13 @@ impl Alike for Vec<Container> {
 }
 
 impl Alike for Vec<Toleration> {
+    fn hash_into(&self, hasher: &mut DefaultHasher) {
+        for toleration in self {
+            (&toleration.key, &toleration.value, toleration.toleration_seconds).hash(hasher);
+            (&toleration.operator, &toleration.effect).hash(hasher);
+        }
+    }
+
     fn recent() -> &'static Recent<Self> {
         static RECENT: Recent<Vec<Toleration>> = Recent::new();
         &RECENT
@@ -196,7 +243,12 @@ mod tests {
         }))
         .unwrap();
         let slim: Pod = serde_json::from_value(serde_json::to_value(&full).unwrap()).unwrap();
-        assert_eq!(slim.metadata, full.metadata);
+        assert_eq!(slim.labels.as_deref(), full.metadata.labels.as_ref());
+        let unlabelled = ObjectMeta {
+            labels: None,
+            ..full.metadata
+        };
+        assert_eq!(slim.metadata, unlabelled);
         let spec = slim.spec.unwrap();
         assert_eq!(spec.node_name.as_deref(), Some("n"));
         assert_eq!(spec.containers[0].ports.as_ref().unwrap()[0].container_port, 80);

@@ -529,7 +529,8 @@ mod tests {
         let old = |node: &str| Arc::new(pod(&format!("old-{node}"), "Running", Some(node), Some(1)));
         let new = |ready: bool| {
             let mut made = pod("new-a", "Running", Some("a"), ready.then_some(1));
-            made.metadata.labels = Some([("controller-revision-hash".to_string(), "h".to_string())].into());
+            made.labels =
+                Some(crate::selector::Labels::from([("controller-revision-hash".to_string(), "h".to_string())]).into());
             Arc::new(made)
         };
         let step = |pods: &[Arc<Pod>]| {

@@ -153,7 +153,7 @@ impl Controller {
             let candidates = shared.replica_sets.in_namespace(namespace(meta));
             let owner = controller_reference("apps/v1", "Deployment", meta);
             let deleting = meta.deletion_timestamp.is_some();
-            let matches = |set: &ObjectMeta| selector::matches(&wanted, set.labels.as_ref());
+            let matches = |set: &ReplicaSet| selector::matches(&wanted, set.metadata.labels.as_ref());
             sets = claim(
                 &self.context.client,
                 candidates,

@@ -25,7 +25,7 @@ const WORKERS: usize = 2;
 
 fn selects(budget: &PodDisruptionBudget, pod: &Pod) -> bool {
     let wanted = budget.spec.as_ref().and_then(|spec| spec.selector.as_ref());
-    wanted.is_some_and(|wanted| selector::matches(wanted, pod.metadata.labels.as_ref()))
+    wanted.is_some_and(|wanted| selector::matches(wanted, pod.labels.as_deref()))
 }
 
 pub fn start(context: Context, tasks: &mut JoinSet<()>) {

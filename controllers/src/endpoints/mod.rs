@@ -68,7 +68,7 @@ fn watch_services(shared: &Shared, queues: [Arc<Queue<Key>>; 2]) {
 
 fn selects(service: &Service, pod: &Pod) -> bool {
     let wanted = service.spec.as_ref().and_then(|spec| spec.selector.as_ref());
-    wanted.is_some_and(|wanted| !wanted.is_empty() && contains(pod.metadata.labels.as_ref(), wanted))
+    wanted.is_some_and(|wanted| !wanted.is_empty() && contains(pod.labels.as_deref(), wanted))
 }
 
 /// Most pod updates (container states, annotations) change no endpoint.
@@ -79,7 +79,7 @@ fn concerns_endpoints(change: &Change<'_, Pod>) -> bool {
     let of = |pod: &Arc<Pod>| {
         let status = pod.status.as_ref();
         (
-            pod.metadata.labels.clone(),
+            pod.labels.clone(),
             pod.metadata.deletion_timestamp.is_some(),
             crate::pods::is_ready(pod),
             crate::pods::is_finished(pod),

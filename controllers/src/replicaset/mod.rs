@@ -231,7 +231,7 @@ impl<K: ReplicaOwner> Controller<K> {
             let candidates = K::cache(&self.context.shared).in_namespace(namespace(&pod.metadata));
             for candidate in candidates {
                 let wanted = candidate.selector();
-                if !selector::is_empty(&wanted) && selector::matches(&wanted, pod.metadata.labels.as_ref()) {
+                if !selector::is_empty(&wanted) && selector::matches(&wanted, pod.labels.as_deref()) {
                     self.queue.add(Key::of(candidate.meta()));
                 }
             }
@@ -300,12 +300,12 @@ impl<K: ReplicaOwner> Controller<K> {
                 .filter(|pod| {
                     is_active(pod)
                         && controller_of(&pod.metadata).is_none()
-                        && selector::matches(&wanted, pod.metadata.labels.as_ref())
+                        && selector::matches(&wanted, pod.labels.as_deref())
                 });
             candidates.extend(orphans);
         }
         let reference = controller_reference(K::API_VERSION, K::KIND, owner.meta());
-        let matches = |meta: &ObjectMeta| selector::matches(&wanted, meta.labels.as_ref());
+        let matches = |pod: &Pod| selector::matches(&wanted, pod.labels.as_deref());
         claim(client, candidates, &reference, desired.deleting, matches, async || {
             let api: Api<K> = Api::namespaced(client.clone(), namespace(owner.meta()));
             let live = api

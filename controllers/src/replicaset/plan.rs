@@ -88,7 +88,7 @@ pub fn status(observed: &Observed<'_>, failure: Option<&Failure>, now: Timestamp
     let terminating = observed.pods.iter().filter(|pod| is_terminating(pod)).count();
     ReplicaSetStatus {
         replicas: count(&|_| true),
-        fully_labeled_replicas: Some(count(&|pod| contains(pod.metadata.labels.as_ref(), &template_labels))),
+        fully_labeled_replicas: Some(count(&|pod| contains(pod.labels.as_deref(), &template_labels))),
         ready_replicas: Some(count(&is_ready)),
         available_replicas: Some(count(&|pod| is_available(pod, desired.min_ready_seconds, now))),
         terminating_replicas: Some(i32::try_from(terminating).unwrap_or(i32::MAX)),

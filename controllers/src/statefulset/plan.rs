@@ -308,7 +308,7 @@ mod tests {
 
     fn pod(ordinal: i32, ready: bool, hash: &str) -> Arc<Pod> {
         let mut made = crate::pods::testing::pod(&format!("db-{ordinal}"), "Running", Some("n"), ready.then_some(1));
-        made.metadata.labels = Some([(REVISION_HASH.to_string(), hash.to_string())].into());
+        made.labels = Some(crate::selector::Labels::from([(REVISION_HASH.to_string(), hash.to_string())]).into());
         Arc::new(made)
     }
 
