@@ -174,7 +174,14 @@ impl Driver {
         if let Some(node) = node {
             self.assumed.remove(&key);
             self.queue.remove(&key);
-            self.snapshot.set_pod(&node, Arc::new(PodInfo::new(&pod)));
+            let info = PodInfo::new(&pod);
+            let before = self.snapshot.nodes.get(&node).and_then(|node| node.pods.get(&key));
+            // A pod resized in place or labelled anew may make room for others.
+            let changed = before.is_some_and(|before| before.requests != info.requests || before.labels != info.labels);
+            self.snapshot.set_pod(&node, Arc::new(info));
+            if changed {
+                self.queue.wake(Instant::now());
+            }
             return;
         }
         let spec = pod.spec.as_ref();

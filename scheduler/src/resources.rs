@@ -2,7 +2,7 @@
 //! Source: <https://kubernetes.io/docs/concepts/scheduling-eviction/resource-bin-packing/>
 //! and the pod-level rules of KEP-753 (sidecars) and KEP-2837.
 
-use k8s_openapi::api::core::v1::{Container, Pod, PodSpec};
+use k8s_openapi::api::core::v1::{Container, ContainerStatus, Pod, PodSpec};
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use std::collections::BTreeMap;
 
@@ -81,20 +81,66 @@ impl Resources {
 /// What the pod occupies while it runs: its containers and sidecars together,
 /// or its largest init container if that is more, plus overhead. Pod-level
 /// requests, where given, stand for the sum.
+///
+/// While a container is resized in place, the node may still hold what it had
+/// or already hold what it gets: the largest counts. A resize that the node
+/// has refused for good counts as not asked for.
 pub fn of_pod(pod: &Pod) -> Resources {
-    pod.spec.as_ref().map(of_spec).unwrap_or_default()
+    pod.spec
+        .as_ref()
+        .map(|spec| of_spec(spec, &Reported::of(pod)))
+        .unwrap_or_default()
 }
 
-fn of_spec(spec: &PodSpec) -> Resources {
+/// What the node says of the containers that may be resized.
+struct Reported<'a> {
+    containers: &'a [ContainerStatus],
+    sidecars: &'a [ContainerStatus],
+    infeasible: bool,
+}
+
+impl<'a> Reported<'a> {
+    fn of(pod: &'a Pod) -> Self {
+        let status = pod.status.as_ref();
+        let conditions = status.and_then(|status| status.conditions.as_deref());
+        Self {
+            containers: status
+                .and_then(|status| status.container_statuses.as_deref())
+                .unwrap_or_default(),
+            sidecars: status
+                .and_then(|status| status.init_container_statuses.as_deref())
+                .unwrap_or_default(),
+            infeasible: conditions.unwrap_or_default().iter().any(|condition| {
+                condition.type_ == "PodResizePending" && condition.reason.as_deref() == Some("Infeasible")
+            }),
+        }
+    }
+
+    fn requests(&self, container: &Container, statuses: &[ContainerStatus]) -> Resources {
+        let asked = requests(container);
+        let status = statuses.iter().find(|status| status.name == container.name);
+        let Some((status, actual)) = status.and_then(|status| Some((status, status.resources.as_ref()?))) else {
+            return asked;
+        };
+        let mut held = if self.infeasible { Resources::default() } else { asked };
+        for list in [&actual.requests, &status.allocated_resources].into_iter().flatten() {
+            held.at_least(&Resources::from_list(list));
+        }
+        held
+    }
+}
+
+fn of_spec(spec: &PodSpec, reported: &Reported<'_>) -> Resources {
     let mut total = Resources::default();
     for container in &spec.containers {
-        total.add(&requests(container));
+        total.add(&reported.requests(container, reported.containers));
     }
     let mut sidecars = Resources::default();
     let mut largest = Resources::default();
     for container in spec.init_containers.iter().flatten() {
         let mut here = requests(container);
         if container.restart_policy.as_deref() == Some("Always") {
+            here = reported.requests(container, reported.sidecars);
             total.add(&here);
             sidecars.add(&here);
             here = sidecars.clone();
@@ -224,5 +270,34 @@ mod tests {
         // init beside the sidecar (1050m) is more than all containers with it (350m).
         assert_eq!((total.milli_cpu, total.memory_bytes), (1060, 64 << 20));
         assert_eq!(total.extended.get("example.com/gpu"), Some(&2));
+    }
+
+    #[test]
+    fn a_resize_under_way_counts_the_larger_and_a_refused_one_not() {
+        let cpu = |asked: &str, actual: &str, allocated: &str, reason: &str| {
+            let status = json!([{"name": "c", "image": "", "imageID": "", "ready": true, "restartCount": 0,
+                "resources": {"requests": {"cpu": actual}}, "allocatedResources": {"cpu": allocated}}]);
+            let container = json!([{"name": "c", "resources": {"requests": {"cpu": asked}}}]);
+            let sidecar = json!([{"name": "c", "restartPolicy": "Always", "resources": {"requests": {"cpu": asked}}}]);
+            let conditions = json!([{"type": "PodResizePending", "status": "True", "reason": reason}]);
+            [
+                json!({"spec": {"containers": container}, "status": {"containerStatuses": status, "conditions": conditions}}),
+                json!({"spec": {"containers": [], "initContainers": sidecar},
+                    "status": {"initContainerStatuses": status, "conditions": conditions}}),
+            ]
+            .map(|pod| of_pod(&serde_json::from_value(pod).expect("a pod")).milli_cpu)
+        };
+        for (asked, actual, allocated, reason, expected) in [
+            ("2", "1", "1", "Deferred", 2000),
+            ("1", "2", "1", "Deferred", 2000),
+            ("1", "1", "2", "Deferred", 2000),
+            ("4", "1", "2", "Infeasible", 2000),
+        ] {
+            assert_eq!(
+                cpu(asked, actual, allocated, reason),
+                [expected; 2],
+                "{asked} {actual} {allocated} {reason}"
+            );
+        }
     }
 }
