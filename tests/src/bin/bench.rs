@@ -1,5 +1,5 @@
 //! `bench [--only start,pods,api,idle] [--network N]`, or
-//! `bench api [--only writes,lists,watchers,definitions] [--network N]`: prints the project's figures.
+//! `bench api [--only lists,writes,watchers,definitions] [--network N]`: prints the project's figures.
 
 use anyhow::{Context, Result, bail};
 use skiff_tests::bench::{Part, run, scale};

@@ -3,7 +3,7 @@
 //! the others.
 //!
 //! ```text
-//! start --> writes --> 1k, 10k, 50k pods: lists, memory --> gets --> watchers --> 500 definitions
+//! start --> 1k, 10k, 50k pods: memory, lists --> gets --> writes --> watchers --> 500 definitions
 //! ```
 
 mod definitions;
@@ -24,16 +24,17 @@ use std::collections::BTreeSet;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Part {
-    Writes,
+    /// First: what pods take of memory shows in a server that has not grown for another reason.
     Lists,
+    Writes,
     Watchers,
     Definitions,
 }
 
 impl Part {
-    pub const ALL: [Self; 4] = [Self::Writes, Self::Lists, Self::Watchers, Self::Definitions];
+    pub const ALL: [Self; 4] = [Self::Lists, Self::Writes, Self::Watchers, Self::Definitions];
 
-    /// From `writes,lists,watchers,definitions`.
+    /// From `lists,writes,watchers,definitions`.
     pub fn parse_list(text: &str) -> Result<BTreeSet<Self>> {
         text.split(',')
             .map(|word| {
@@ -42,7 +43,7 @@ impl Part {
                     "lists" => Self::Lists,
                     "watchers" => Self::Watchers,
                     "definitions" => Self::Definitions,
-                    other => bail!("{other:?} is none of writes, lists, watchers, definitions"),
+                    other => bail!("{other:?} is none of lists, writes, watchers, definitions"),
                 })
             })
             .collect()
