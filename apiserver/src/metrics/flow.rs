@@ -1,6 +1,6 @@
 //! Figures of priority and fairness.
 
-use super::text::Page;
+use skiff_metrics::Page;
 use crate::flow::{Flow, Refusal};
 use std::sync::atomic::Ordering;
 

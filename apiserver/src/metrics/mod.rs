@@ -1,30 +1,29 @@
 //! `/metrics`: figures about the server under the names that dashboards and tests of
 //! Kubernetes know. Counting is cheap; what can be asked for is read when it is asked.
 
-mod families;
 mod flow;
 mod process;
 mod requests;
-mod text;
 
-pub(crate) use families::Family;
 pub(crate) use requests::RequestKey;
+pub(crate) use skiff_metrics::Family;
 
 use crate::handler::Target;
 use crate::registry::prefix_of;
 use crate::request::RequestInfo;
 use crate::server::ApiServer;
-use families::Families;
 use requests::{Requests, Row};
-use std::sync::Arc;
+use skiff_metrics::{Families, Page};
 use std::sync::atomic::{AtomicI64, Ordering};
-use text::Page;
+use std::sync::{Arc, Mutex, PoisonError};
 
 #[derive(Default)]
 pub(crate) struct Metrics {
     pub requests: Requests,
     /// Figures of other parts: admission, webhooks.
     pub families: Families,
+    /// Figures of components that run in this process.
+    others: Mutex<Vec<Arc<Families>>>,
     readers: AtomicI64,
     writers: AtomicI64,
 }
@@ -83,6 +82,12 @@ impl Drop for Watching {
 }
 
 impl ApiServer {
+    /// Shows a component's figures on `/metrics` too, beside the server's own.
+    pub fn show_metrics(&self, families: Arc<Families>) {
+        let mut others = self.metrics.others.lock().unwrap_or_else(PoisonError::into_inner);
+        others.push(families);
+    }
+
     /// The page.
     pub(crate) fn metrics_page(&self) -> String {
         let mut page = Page::default();
@@ -112,6 +117,9 @@ impl ApiServer {
         self.metrics.requests.write(&mut page);
         self.write_objects(&mut page);
         self.metrics.families.write(&mut page);
+        let others = self.metrics.others.lock().unwrap_or_else(PoisonError::into_inner);
+        others.iter().for_each(|families| families.write(&mut page));
+        drop(others);
         page.samples(
             "kubernetes_build_info",
             "gauge",

@@ -1,6 +1,6 @@
 //! What the kernel says of this process; read when somebody asks.
 
-use super::text::{Page, number};
+use skiff_metrics::{Page, number};
 use std::fs;
 
 /// Clock ticks of `/proc` in a second: 100 on every Linux that Skiff runs on.

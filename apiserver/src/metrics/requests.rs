@@ -1,7 +1,7 @@
 //! Figures about requests by what they ask for. One look-up per request, in a map
 //! that is written only when a combination comes for the first time.
 
-use super::text::{Histogram, Page};
+use skiff_metrics::{Histogram, Page};
 use crate::request::RequestInfo;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};

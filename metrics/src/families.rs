@@ -3,7 +3,7 @@
 
 use super::text::{Histogram, Page};
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 /// Rows of one family; labels that clients choose must not fill the memory.
@@ -15,13 +15,14 @@ pub struct Family {
     pub help: &'static str,
     /// In the order of their names.
     pub labels: &'static [&'static str],
-    /// Of a histogram; empty: a counter.
+    /// Of a histogram; empty: a counter, or a gauge where it is set.
     pub buckets: &'static [f64],
 }
 
 #[derive(Clone)]
 enum Cell {
     Counter(Arc<AtomicU64>),
+    Gauge(Arc<AtomicI64>),
     Histogram(Arc<Histogram>),
 }
 
@@ -38,19 +39,43 @@ pub struct Families {
 impl Families {
     /// Counts one more.
     pub fn count(&self, family: &'static Family, labels: &[&str]) {
-        if let Some(Cell::Counter(count)) = self.cell(family, labels) {
-            count.fetch_add(1, Ordering::Relaxed);
+        self.add(family, labels, 1);
+    }
+
+    /// Counts so many more.
+    pub fn add(&self, family: &'static Family, labels: &[&str], more: u64) {
+        let new = || Cell::Counter(Arc::default());
+        if let Some(Cell::Counter(count)) = self.cell(family, labels, new) {
+            count.fetch_add(more, Ordering::Relaxed);
+        }
+    }
+
+    /// Says how many there are now.
+    pub fn set(&self, family: &'static Family, labels: &[&str], value: i64) {
+        let new = || Cell::Gauge(Arc::default());
+        if let Some(Cell::Gauge(gauge)) = self.cell(family, labels, new) {
+            gauge.store(value, Ordering::Relaxed);
+        }
+    }
+
+    /// The row is not shown any more: what it was about is gone.
+    pub fn forget(&self, family: &'static Family, labels: &[&str]) {
+        let mut all = self.by_name.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(rows) = all.get_mut(family.name) {
+            let key: Vec<String> = labels.iter().map(ToString::to_string).collect();
+            rows.cells.remove(&key);
         }
     }
 
     /// Takes note of a duration (or another amount).
     pub fn observe(&self, family: &'static Family, labels: &[&str], value: f64) {
-        if let Some(Cell::Histogram(histogram)) = self.cell(family, labels) {
+        let new = || Cell::Histogram(Arc::new(Histogram::new(family.buckets, 1e6)));
+        if let Some(Cell::Histogram(histogram)) = self.cell(family, labels, new) {
             histogram.observe(value);
         }
     }
 
-    fn cell(&self, family: &'static Family, labels: &[&str]) -> Option<Cell> {
+    fn cell(&self, family: &'static Family, labels: &[&str], new: impl Fn() -> Cell) -> Option<Cell> {
         let mut all = self.by_name.lock().unwrap_or_else(PoisonError::into_inner);
         let rows = all.entry(family.name).or_insert_with(|| Rows {
             family,
@@ -60,23 +85,17 @@ impl Families {
         if !rows.cells.contains_key(&key) && rows.cells.len() >= ROWS_MAX {
             return None;
         }
-        let cell = rows.cells.entry(key).or_insert_with(|| {
-            if family.buckets.is_empty() {
-                Cell::Counter(Arc::default())
-            } else {
-                Cell::Histogram(Arc::new(Histogram::new(family.buckets, 1e6)))
-            }
-        });
-        Some(cell.clone())
+        Some(rows.cells.entry(key).or_insert_with(new).clone())
     }
 
     pub fn write(&self, page: &mut Page) {
         let all = self.by_name.lock().unwrap_or_else(PoisonError::into_inner);
         for Rows { family, cells } in all.values() {
-            let kind = if family.buckets.is_empty() {
-                "counter"
-            } else {
-                "histogram"
+            let kind = match cells.values().next() {
+                None => continue,
+                Some(Cell::Counter(_)) => "counter",
+                Some(Cell::Gauge(_)) => "gauge",
+                Some(Cell::Histogram(_)) => "histogram",
             };
             page.family(family.name, kind, family.help);
             for (values, cell) in cells {
@@ -88,6 +107,7 @@ impl Families {
                     .collect();
                 match cell {
                     Cell::Counter(count) => page.sample(family.name, &labels, count.load(Ordering::Relaxed)),
+                    Cell::Gauge(gauge) => page.sample(family.name, &labels, gauge.load(Ordering::Relaxed)),
                     Cell::Histogram(histogram) => page.histogram(family.name, &labels, histogram),
                 }
             }
@@ -111,6 +131,27 @@ mod tests {
         labels: &["a"],
         buckets: &[0.5],
     };
+
+    #[test]
+    fn a_gauge_says_what_it_was_set_to_until_forgotten() {
+        const NOW: Family = Family {
+            name: "some",
+            help: "Some now.",
+            labels: &["a"],
+            buckets: &[],
+        };
+        let families = Families::default();
+        families.set(&NOW, &["x"], 5);
+        families.set(&NOW, &["x"], -3);
+        let text = || {
+            let mut page = Page::default();
+            families.write(&mut page);
+            page.finish()
+        };
+        assert_eq!(text(), "# HELP some Some now.\n# TYPE some gauge\nsome{a=\"x\"} -3\n");
+        families.forget(&NOW, &["x"]);
+        assert_eq!(text(), "");
+    }
 
     #[test]
     fn rows_come_when_they_are_counted() {
