@@ -5,7 +5,7 @@ DATA_DIR ?= /var/lib/skiff
 NODES ?= 1
 export DATA_DIR NODES
 
-.PHONY: up down build images deps test test-long verify fix bench bench-api clean
+.PHONY: up down build images deps test test-long verify fix bench bench-api bench-scheduler clean
 
 up: build            ## start a cluster of NODES nodes and wait until it is Ready
 	@scripts/up.sh
@@ -48,6 +48,9 @@ bench: build         ## print the figures
 
 bench-api: build     ## print the API server's figures: many objects, clients, watchers
 	@scripts/bench.sh api
+
+bench-scheduler: build ## print the scheduler's figures on 500 and 5,000 simulated nodes
+	@scripts/bench.sh scheduler
 
 clean:
 	cargo clean

@@ -16,6 +16,7 @@ mod pods;
 mod process;
 mod sample;
 pub mod scale;
+pub mod scheduler;
 mod start;
 mod table;
 mod tracker;

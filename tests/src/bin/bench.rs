@@ -1,8 +1,9 @@
 //! `bench [--only start,pods,api,idle] [--network N]`, or
-//! `bench api [--only lists,writes,watchers,definitions] [--network N]`: prints the project's figures.
+//! `bench api [--only lists,writes,watchers,definitions] [--network N]`, or
+//! `bench scheduler [--only WORKLOAD,...] [--nodes N,...] [--network N]`: prints the project's figures.
 
 use anyhow::{Context, Result, bail};
-use skiff_tests::bench::{Part, run, scale};
+use skiff_tests::bench::{Part, run, scale, scheduler};
 use skiff_tests::{Network, Programs};
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -12,6 +13,8 @@ use tokio::signal::unix::{SignalKind, signal};
 const NETWORK: u8 = 199;
 /// Twice what a slow machine needs.
 const TIME_MAX: Duration = Duration::from_secs(480);
+/// Of the scheduler's, which start a server for each workload.
+const SCHEDULER_TIME_MAX: Duration = Duration::from_secs(1_800);
 
 #[tokio::main]
 async fn main() -> Result<()> {
@@ -20,18 +23,26 @@ async fn main() -> Result<()> {
     let mut network = NETWORK;
     let mut arguments = std::env::args().skip(1).peekable();
     let api = arguments.next_if(|first| first == "api").is_some();
+    let of_scheduler = arguments.next_if(|first| first == "scheduler").is_some();
+    let mut nodes = None;
     while let Some(argument) = arguments.next() {
         let value = arguments.next().with_context(|| format!("{argument} needs a value"))?;
         match argument.as_str() {
             "--only" => only = Some(value),
+            "--nodes" if of_scheduler => nodes = Some(value),
             "--network" => network = value.parse().context("--network is a number up to 255")?,
-            _ => bail!("usage: bench [api] [--only PART,...] [--network N]"),
+            _ => bail!("usage: bench [api | scheduler] [--only PART,...] [--network N]"),
         }
     }
     let programs = Programs::beside(&std::env::current_exe()?)?;
     let network = Network { id: network };
     let mut terminated = signal(SignalKind::terminate())?;
+    let time_max = if of_scheduler { SCHEDULER_TIME_MAX } else { TIME_MAX };
     let measured = async {
+        if of_scheduler {
+            let selection = scheduler::Selection::parse(only.as_deref(), nodes.as_deref())?;
+            return scheduler::run(&selection, programs, network).await;
+        }
         if api {
             let all = || scale::Part::ALL.into_iter().collect();
             let parts: BTreeSet<scale::Part> = only.as_deref().map_or_else(|| Ok(all()), scale::Part::parse_list)?;
@@ -46,6 +57,6 @@ async fn main() -> Result<()> {
         outcome = measured => outcome,
         _ = tokio::signal::ctrl_c() => bail!("interrupted"),
         _ = terminated.recv() => bail!("terminated"),
-        () = tokio::time::sleep(TIME_MAX) => bail!("not done after {TIME_MAX:?}"),
+        () = tokio::time::sleep(time_max) => bail!("not done after {time_max:?}"),
     }
 }
