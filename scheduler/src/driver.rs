@@ -113,7 +113,7 @@ impl Driver {
                 .remove_node(node.metadata.name.as_deref().unwrap_or_default()),
             Some(Event::Init) => {
                 self.nodes_synced = false;
-                let names: Vec<String> = self.snapshot.nodes.keys().cloned().collect();
+                let names = self.snapshot.node_names();
                 names.iter().for_each(|name| self.snapshot.remove_node(name));
             }
             Some(Event::InitDone) => self.nodes_synced = true,
@@ -126,13 +126,11 @@ impl Driver {
             Some(Event::Apply(namespace) | Event::InitApply(namespace)) => {
                 let name = namespace.metadata.name.unwrap_or_default();
                 self.snapshot
-                    .namespaces
-                    .insert(name, namespace.metadata.labels.unwrap_or_default());
+                    .set_namespace(&name, namespace.metadata.labels.unwrap_or_default());
             }
             Some(Event::Delete(namespace)) => {
                 self.snapshot
-                    .namespaces
-                    .remove(namespace.metadata.name.as_deref().unwrap_or_default());
+                    .remove_namespace(namespace.metadata.name.as_deref().unwrap_or_default());
             }
             _ => {}
         }
@@ -145,12 +143,7 @@ impl Driver {
             Some(Event::Init) => {
                 self.pods_synced = false;
                 self.queue = Queue::default();
-                let placed: Vec<PodKey> = self
-                    .snapshot
-                    .nodes
-                    .values()
-                    .flat_map(|node| node.pods.keys().cloned())
-                    .collect();
+                let placed = self.snapshot.pod_keys();
                 for key in placed.iter().filter(|key| !self.assumed.contains(*key)) {
                     self.snapshot.remove_pod(key);
                 }
@@ -175,7 +168,7 @@ impl Driver {
             self.assumed.remove(&key);
             self.queue.remove(&key);
             let info = PodInfo::new(&pod);
-            let before = self.snapshot.nodes.get(&node).and_then(|node| node.pods.get(&key));
+            let before = self.snapshot.pod(&key).map(|(_, pod)| pod);
             // A pod resized in place or labelled anew may make room for others.
             let changed = before.is_some_and(|before| before.requests != info.requests || before.labels != info.labels);
             self.snapshot.set_pod(&node, Arc::new(info));
@@ -220,7 +213,7 @@ impl Driver {
             let Some(candidate) = self.queue.pop(now) else { return };
             self.seed = self.seed.wrapping_add(1);
             let key = candidate.info.key.clone();
-            match schedule(&self.snapshot, &candidate, self.seed) {
+            match schedule(&mut self.snapshot, &candidate, self.seed) {
                 Ok(placement) => self.bind(candidate, placement.node),
                 Err(why) => {
                     tracing::debug!(namespace = key.0, pod = key.1, %why, "unschedulable");

@@ -1,6 +1,7 @@
 //! Filters: why a pod cannot run on a node, in upstream's words. Pure. Order
 //! and wording: Kubernetes' default plugins.
 
+use crate::plugin::{Plugin, Refusal};
 use crate::selector::{self, Labels};
 use crate::snapshot::{HostPort, NodeInfo, PodInfo, Snapshot};
 use k8s_openapi::api::core::v1::{Pod, PodAffinityTerm, PodSpec, Taint, Toleration};
@@ -22,6 +23,12 @@ impl Candidate {
 
     pub fn spec(&self) -> Option<&PodSpec> {
         self.pod.spec.as_ref()
+    }
+
+    /// The node that room was made on for this pod.
+    pub fn nominated(&self) -> Option<&String> {
+        let status = self.pod.status.as_ref()?;
+        status.nominated_node_name.as_ref().filter(|name| !name.is_empty())
     }
 }
 
@@ -95,34 +102,42 @@ impl Neighbours {
 }
 
 /// `None`: the node will do. Otherwise every reason of the first filter that refuses.
-pub fn refusal(candidate: &Candidate, node: &NodeInfo, neighbours: &Neighbours) -> Option<Vec<String>> {
+pub fn refusal(candidate: &Candidate, node: &NodeInfo, neighbours: &Neighbours) -> Option<Refusal> {
     let spec = candidate.spec()?;
-    let one = |text: &str| Some(vec![text.to_string()]);
+    let refused = |plugin, unresolvable, text: &str| {
+        Some(Refusal {
+            plugin,
+            reasons: vec![text.to_string()],
+            unresolvable,
+        })
+    };
     if node.unschedulable && !tolerates(spec, &unschedulable_taint()) {
-        return one("node(s) were unschedulable");
+        return refused(Plugin::NodeUnschedulable, true, "node(s) were unschedulable");
     }
-    if let Some(taint) = untolerated(spec, node) {
-        return Some(vec![format!(
-            "node(s) had untolerated taint(s) {{{}: {}}}",
-            taint.key,
-            taint.value.as_deref().unwrap_or_default()
-        )]);
+    if untolerated(spec, node).is_some() {
+        return refused(Plugin::TaintToleration, true, "node(s) had untolerated taint(s)");
     }
     if !node_affinity(spec, node) {
-        return one("node(s) didn't match Pod's node affinity/selector");
+        let text = "node(s) didn't match Pod's node affinity/selector";
+        return refused(Plugin::NodeAffinity, true, text);
     }
     if candidate.info.ports.iter().any(|wanted| {
         node.pods
             .values()
             .any(|pod| pod.ports.iter().any(|taken| clash(wanted, taken)))
     }) {
-        return one("node(s) didn't have free ports for the requested pod ports");
+        let text = "node(s) didn't have free ports for the requested pod ports";
+        return refused(Plugin::NodePorts, false, text);
     }
     let lacking = insufficient(candidate, node);
     if !lacking.is_empty() {
-        return Some(lacking);
+        return Some(Refusal {
+            plugin: Plugin::NodeResourcesFit,
+            reasons: lacking,
+            unresolvable: false,
+        });
     }
-    inter_pod(candidate, node, neighbours).map(|text| vec![text.to_string()])
+    inter_pod(candidate, node, neighbours).and_then(|(plugin, unresolvable, text)| refused(plugin, unresolvable, text))
 }
 
 fn unschedulable_taint() -> Taint {
@@ -206,11 +221,13 @@ fn insufficient(candidate: &Candidate, node: &NodeInfo) -> Vec<String> {
     lacking
 }
 
-fn inter_pod(candidate: &Candidate, node: &NodeInfo, neighbours: &Neighbours) -> Option<&'static str> {
+fn inter_pod(candidate: &Candidate, node: &NodeInfo, neighbours: &Neighbours) -> Option<(Plugin, bool, &'static str)> {
+    use Plugin::{InterPodAffinity, PodTopologySpread};
     let here = |key: &str| node.labels.get(key);
     for (constraint, counts) in hard_constraints(candidate).zip(&neighbours.spread) {
         let Some(value) = here(&constraint.topology_key) else {
-            return Some("node(s) didn't match pod topology spread constraints (missing required label)");
+            let text = "node(s) didn't match pod topology spread constraints (missing required label)";
+            return Some((PodTopologySpread, true, text));
         };
         let domains = i32::try_from(counts.len()).unwrap_or(i32::MAX);
         let least = if constraint.min_domains.is_some_and(|min| domains < min) {
@@ -223,7 +240,11 @@ fn inter_pod(candidate: &Candidate, node: &NodeInfo, neighbours: &Neighbours) ->
             &candidate.info.labels,
         ));
         if counts.get(value).copied().unwrap_or(0) + own - least > i64::from(constraint.max_skew) {
-            return Some("node(s) didn't match pod topology spread constraints");
+            return Some((
+                PodTopologySpread,
+                false,
+                "node(s) didn't match pod topology spread constraints",
+            ));
         }
     }
     let affine = affinity_terms(candidate)
@@ -234,7 +255,7 @@ fn inter_pod(candidate: &Candidate, node: &NodeInfo, neighbours: &Neighbours) ->
             None => false,
         });
     if !affine {
-        return Some("node(s) didn't match pod affinity rules");
+        return Some((InterPodAffinity, true, "node(s) didn't match pod affinity rules"));
     }
     let apart = candidate
         .info
@@ -243,10 +264,11 @@ fn inter_pod(candidate: &Candidate, node: &NodeInfo, neighbours: &Neighbours) ->
         .zip(&neighbours.anti)
         .all(|(term, values)| here(&term.topology_key).is_none_or(|value| !values.contains(value)));
     if !apart {
-        return Some("node(s) didn't match pod anti-affinity rules");
+        return Some((InterPodAffinity, false, "node(s) didn't match pod anti-affinity rules"));
     }
     let refused = neighbours.refused.iter().any(|(key, value)| here(key) == Some(value));
-    refused.then_some("node(s) didn't satisfy existing pods anti-affinity rules")
+    let text = "node(s) didn't satisfy existing pods anti-affinity rules";
+    refused.then_some((InterPodAffinity, false, text))
 }
 
 fn affinity_terms(candidate: &Candidate) -> &[PodAffinityTerm] {

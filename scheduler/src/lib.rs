@@ -4,7 +4,10 @@
 //! **Invariant:** this crate knows the API server only as an HTTP API.
 
 mod driver;
+mod explain;
 mod filter;
+mod plugin;
+mod preempt;
 mod queue;
 mod report;
 mod resources;
@@ -14,7 +17,10 @@ mod selector;
 mod snapshot;
 
 pub use driver::run;
+pub use explain::{Explanation, NodeVerdict, PluginScore, Verdict, explain};
 pub use filter::Candidate;
+pub use plugin::{Plugin, Refusal};
+pub use preempt::{Budget, NoPreemption, Preemption, Victim, preempt};
 pub use schedule::{Placement, Unschedulable, schedule};
 pub use snapshot::{PodInfo, Snapshot};
 

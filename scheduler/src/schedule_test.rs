@@ -39,7 +39,7 @@ fn place(snapshot: &mut Snapshot, node: &str, pod: &Pod) {
     snapshot.set_pod(node, Arc::new(PodInfo::new(pod)));
 }
 
-fn decide(snapshot: &Snapshot, pod: Pod) -> Result<String, String> {
+fn decide(snapshot: &mut Snapshot, pod: Pod) -> Result<String, String> {
     schedule(snapshot, &Candidate::new(Arc::new(pod)), 0)
         .map(|placement| placement.node)
         .map_err(|failure| failure.to_string())
@@ -48,7 +48,7 @@ fn decide(snapshot: &Snapshot, pod: Pod) -> Result<String, String> {
 #[test]
 fn without_nodes() {
     assert_eq!(
-        decide(&Snapshot::default(), pod("p", json!({}))),
+        decide(&mut Snapshot::default(), pod("p", json!({}))),
         Err("no nodes available to schedule pods".into())
     );
 }
@@ -56,20 +56,20 @@ fn without_nodes() {
 #[test]
 fn every_refusal_is_counted_by_its_reason() {
     let taint = json!({"taints": [{"key": "gpu", "value": "yes", "effect": "NoSchedule"}]});
-    let snapshot = cluster(&[
+    let mut snapshot = cluster(&[
         node("a", json!({})),
         node("b", json!({"unschedulable": true})),
         node("c", taint),
     ]);
     assert_eq!(
-        decide(&snapshot, pod("p", asks("3"))),
-        Err("0/3 nodes are available: 1 Insufficient cpu, 1 node(s) had untolerated taint(s) {gpu: yes}, 1 node(s) were unschedulable.".into())
+        decide(&mut snapshot, pod("p", asks("3"))),
+        Err("0/3 nodes are available: 1 Insufficient cpu, 1 node(s) had untolerated taint(s), 1 node(s) were unschedulable.".into())
     );
 }
 
 #[test]
 fn tolerations_open_tainted_nodes() {
-    let snapshot = cluster(&[node(
+    let mut snapshot = cluster(&[node(
         "a",
         json!({"taints": [{"key": "gpu", "value": "yes", "effect": "NoExecute"}]}),
     )]);
@@ -86,7 +86,7 @@ fn tolerations_open_tainted_nodes() {
             false,
         ),
     ] {
-        let got = decide(&snapshot, pod("p", json!({"tolerations": [toleration]})));
+        let got = decide(&mut snapshot, pod("p", json!({"tolerations": [toleration]})));
         assert_eq!(got.is_ok(), fits, "{toleration}: {got:?}");
     }
 }
@@ -96,28 +96,28 @@ fn resources_ports_and_pod_count_fill_up() {
     let mut snapshot = cluster(&[node("a", json!({}))]);
     place(&mut snapshot, "a", &pod("one", asks("1500m")));
     assert_eq!(
-        decide(&snapshot, pod("p", asks("600m"))),
+        decide(&mut snapshot, pod("p", asks("600m"))),
         Err("0/1 nodes are available: 1 Insufficient cpu.".into())
     );
-    assert_eq!(decide(&snapshot, pod("p", asks("500m"))), Ok("a".into()));
+    assert_eq!(decide(&mut snapshot, pod("p", asks("500m"))), Ok("a".into()));
     let port = json!({"containers": [{"name": "c", "ports": [{"containerPort": 80, "hostPort": 80}]}]});
     place(&mut snapshot, "a", &pod("two", port.clone()));
     let expected = "0/1 nodes are available: 1 node(s) didn't have free ports for the requested pod ports.";
-    assert_eq!(decide(&snapshot, pod("p", port)), Err(expected.into()));
+    assert_eq!(decide(&mut snapshot, pod("p", port)), Err(expected.into()));
     place(&mut snapshot, "a", &pod("three", json!({})));
     assert_eq!(
-        decide(&snapshot, pod("p", json!({}))),
+        decide(&mut snapshot, pod("p", json!({}))),
         Err("0/1 nodes are available: 1 Too many pods.".into())
     );
     snapshot.remove_pod(&("default".into(), "three".into()));
-    assert_eq!(decide(&snapshot, pod("p", json!({}))), Ok("a".into()));
+    assert_eq!(decide(&mut snapshot, pod("p", json!({}))), Ok("a".into()));
 }
 
 #[test]
 fn selectors_and_affinity_choose_nodes() {
-    let snapshot = cluster(&[node("a", json!({})), node("b", json!({})), node("c", json!({}))]);
+    let mut snapshot = cluster(&[node("a", json!({})), node("b", json!({})), node("c", json!({}))]);
     assert_eq!(
-        decide(&snapshot, pod("p", json!({"nodeSelector": {"zone": "west"}}))),
+        decide(&mut snapshot, pod("p", json!({"nodeSelector": {"zone": "west"}}))),
         Ok("c".into())
     );
     let required = |operator: &str, values: Value| {
@@ -126,16 +126,16 @@ fn selectors_and_affinity_choose_nodes() {
         json!({"affinity": {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": [term]}}}})
     };
     assert_eq!(
-        decide(&snapshot, pod("p", required("In", json!(["b"])))),
+        decide(&mut snapshot, pod("p", required("In", json!(["b"])))),
         Ok("b".into())
     );
     assert_eq!(
-        decide(&snapshot, pod("p", required("In", json!(["x"])))),
+        decide(&mut snapshot, pod("p", required("In", json!(["x"])))),
         Err("0/3 nodes are available: 3 node(s) didn't match Pod's node affinity/selector.".into())
     );
     let preferred = json!({"affinity": {"nodeAffinity": {"preferredDuringSchedulingIgnoredDuringExecution": [
         {"weight": 50, "preference": {"matchExpressions": [{"key": "zone", "operator": "In", "values": ["west"]}]}}]}}});
-    assert_eq!(decide(&snapshot, pod("p", preferred)), Ok("c".into()));
+    assert_eq!(decide(&mut snapshot, pod("p", preferred)), Ok("c".into()));
 }
 
 #[test]
@@ -143,7 +143,7 @@ fn copies_of_one_owner_spread() {
     let mut snapshot = cluster(&[node("a", json!({})), node("b", json!({})), node("c", json!({}))]);
     let mut seen = std::collections::BTreeSet::new();
     for name in ["one", "two", "three"] {
-        let node = decide(&snapshot, pod(name, json!({}))).expect("it fits");
+        let node = decide(&mut snapshot, pod(name, json!({}))).expect("it fits");
         place(&mut snapshot, &node, &pod(name, json!({})));
         seen.insert(node);
     }
@@ -157,9 +157,9 @@ fn anti_affinity_holds_both_ways() {
     let mut snapshot = cluster(&[node("a", json!({})), node("b", json!({}))]);
     place(&mut snapshot, "a", &pod("first", anti.clone()));
     let own = "0/2 nodes are available: 2 node(s) didn't match pod anti-affinity rules.";
-    assert_eq!(decide(&snapshot, pod("p", anti)), Err(own.into()));
+    assert_eq!(decide(&mut snapshot, pod("p", anti)), Err(own.into()));
     let theirs = "0/2 nodes are available: 2 node(s) didn't satisfy existing pods anti-affinity rules.";
-    assert_eq!(decide(&snapshot, pod("p", json!({}))), Err(theirs.into()));
+    assert_eq!(decide(&mut snapshot, pod("p", json!({}))), Err(theirs.into()));
 }
 
 #[test]
@@ -170,15 +170,15 @@ fn affinity_follows_and_the_first_of_its_kind_may_start() {
     };
     let mut snapshot = cluster(&[node("a", json!({})), node("c", json!({}))]);
     assert!(
-        decide(&snapshot, pod("p", with("web"))).is_ok(),
+        decide(&mut snapshot, pod("p", with("web"))).is_ok(),
         "it matches its own rule"
     );
     assert_eq!(
-        decide(&snapshot, pod("p", with("db"))),
+        decide(&mut snapshot, pod("p", with("db"))),
         Err("0/2 nodes are available: 2 node(s) didn't match pod affinity rules.".into())
     );
     place(&mut snapshot, "c", &pod("first", json!({})));
-    assert_eq!(decide(&snapshot, pod("p", with("web"))), Ok("c".into()));
+    assert_eq!(decide(&mut snapshot, pod("p", with("web"))), Ok("c".into()));
 }
 
 #[test]
@@ -187,9 +187,9 @@ fn hard_spreading_bounds_the_skew() {
         "labelSelector": {"matchLabels": {"app": "web"}}}]});
     let mut snapshot = cluster(&[node("a", json!({})), node("c", json!({}))]);
     place(&mut snapshot, "a", &pod("one", json!({})));
-    assert_eq!(decide(&snapshot, pod("p", spread.clone())), Ok("c".into()));
+    assert_eq!(decide(&mut snapshot, pod("p", spread.clone())), Ok("c".into()));
     snapshot.set_node(&node("c", json!({"unschedulable": true})));
-    let got = decide(&snapshot, pod("p", spread)).expect_err("skew 2");
+    let got = decide(&mut snapshot, pod("p", spread)).expect_err("skew 2");
     assert_eq!(
         got,
         "0/2 nodes are available: 1 node(s) didn't match pod topology spread constraints, 1 node(s) were unschedulable."

@@ -28,6 +28,11 @@ pub struct PodInfo {
     /// uid of the controlling owner; empty if none.
     pub controller: String,
     pub terminating: bool,
+    pub priority: i32,
+    /// `status.startTime` in seconds since 1970; not started: as late as can be.
+    pub started: i64,
+    /// It was the scheduler that made it go (condition DisruptionTarget).
+    pub preempted: bool,
     pub anti_affinity: Vec<PodAffinityTerm>,
 }
 
@@ -49,6 +54,13 @@ impl PodInfo {
                 .map(|owner| owner.uid.clone())
                 .unwrap_or_default(),
             terminating: meta.deletion_timestamp.is_some(),
+            priority: pod.spec.as_ref().and_then(|spec| spec.priority).unwrap_or(0),
+            started: pod
+                .status
+                .as_ref()
+                .and_then(|status| status.start_time.as_ref())
+                .map_or(i64::MAX, |time| time.0.as_second()),
+            preempted: preempted(pod),
             anti_affinity: anti
                 .and_then(|anti| anti.required_during_scheduling_ignored_during_execution.clone())
                 .unwrap_or_default(),
@@ -95,6 +107,8 @@ pub struct Snapshot {
     pub namespaces: BTreeMap<String, BTreeMap<String, String>>,
     /// Where each known pod is.
     places: BTreeMap<PodKey, String>,
+    /// Pods for which room was made, with the node.
+    nominated: BTreeMap<PodKey, (String, Arc<PodInfo>)>,
     /// How many pods on nodes have required anti-affinity; 0 spares a search.
     pub with_anti_affinity: usize,
 }
@@ -167,9 +181,56 @@ impl Snapshot {
         Some(name)
     }
 
+    /// The pod and the name of its node.
+    pub fn pod(&self, key: &PodKey) -> Option<(&str, &Arc<PodInfo>)> {
+        let place = self.places.get(key)?;
+        Some((place, self.nodes.get(place)?.pods.get(key)?))
+    }
+
+    pub fn pods_on(&self, node: &str) -> impl Iterator<Item = &Arc<PodInfo>> {
+        self.nodes.get(node).into_iter().flat_map(|node| node.pods.values())
+    }
+
+    /// Keys of all placed pods, in order.
+    pub fn pod_keys(&self) -> Vec<PodKey> {
+        self.places.keys().cloned().collect()
+    }
+
+    /// Names of the nodes that exist, in order.
+    pub fn node_names(&self) -> Vec<String> {
+        let existing = self.nodes.values().filter(|node| node.exists);
+        existing.map(|node| node.name.clone()).collect()
+    }
+
+    pub fn set_namespace(&mut self, name: &str, labels: BTreeMap<String, String>) {
+        self.namespaces.insert(name.to_string(), labels);
+    }
+
+    pub fn remove_namespace(&mut self, name: &str) {
+        self.namespaces.remove(name);
+    }
+
+    /// Room was made on `node` for a pod that is not placed yet: pods of no higher
+    /// priority leave it that room.
+    pub fn nominate(&mut self, node: &str, pod: Arc<PodInfo>) {
+        self.nominated.insert(pod.key.clone(), (node.to_string(), pod));
+    }
+
+    /// The pod was placed, is gone, or its nomination is.
+    pub fn denominate(&mut self, key: &PodKey) {
+        self.nominated.remove(key);
+    }
+
     pub fn place_of(&self, key: &PodKey) -> Option<&str> {
         self.places.get(key).map(String::as_str)
     }
+}
+
+/// Whether it is the scheduler that ends the pod.
+fn preempted(pod: &Pod) -> bool {
+    let conditions = pod.status.as_ref().and_then(|status| status.conditions.as_ref());
+    let target = conditions.and_then(|list| list.iter().find(|condition| condition.type_ == "DisruptionTarget"));
+    target.is_some_and(|target| target.status == "True" && target.reason.as_deref() == Some("PreemptionByScheduler"))
 }
 
 pub fn key_of(pod: &Pod) -> PodKey {
