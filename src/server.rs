@@ -284,6 +284,7 @@ fn start_controllers(
         .split(',')
         .map(|part| part.trim().to_string())
         .collect();
+    server.show_metrics(skiff_controllers::families());
     let (server, stop) = (server.clone(), shutdown.clone());
     tasks.spawn(async move {
         let client_for = move |name: &str| client(&server, controller(name));

@@ -170,6 +170,7 @@ where
             // One controller's mistake must not end the watch that all controllers hear.
             let heard = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| handler(&change)));
             if heard.is_err() {
+                crate::metrics::panicked(&K::kind(&()));
                 tracing::error!(kind = %K::kind(&()), "a controller panicked over a change; it goes on with the next");
             }
         }

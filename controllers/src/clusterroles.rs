@@ -43,7 +43,7 @@ fn aggregate(role: &ClusterRole, all: &[Arc<ClusterRole>]) -> Option<Vec<PolicyR
 }
 
 pub fn start(context: Context, tasks: &mut JoinSet<()>) {
-    let queue: Arc<Queue<Key>> = Arc::new(Queue::new());
+    let queue: Arc<Queue<Key>> = Arc::new(Queue::new("ClusterRoleAggregator"));
     let roles = context.shared.cluster_roles.clone();
     roles.on_change({
         let (queue, roles) = (queue.clone(), roles.clone());

@@ -26,6 +26,7 @@ mod expectations;
 mod garbage;
 mod job;
 mod key;
+mod metrics;
 mod namespace;
 mod node;
 mod owned;
@@ -50,6 +51,7 @@ use tokio_util::sync::CancellationToken;
 
 pub use certificates::CertificateSigner;
 pub use context::Error;
+pub use metrics::families;
 
 use context::Context;
 
@@ -122,6 +124,7 @@ pub async fn run(
         if started.elapsed() >= RAN_WELL {
             wait = RESTART_FIRST;
         }
+        metrics::restarted();
         tracing::error!(
             seconds = wait.as_secs(),
             "a controller task ended; all controllers start again"

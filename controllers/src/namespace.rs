@@ -26,7 +26,7 @@ const PARALLEL: usize = 8;
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
 
 pub fn start(context: Context, tasks: &mut JoinSet<()>) {
-    let queue: Arc<Queue<Key>> = Arc::new(Queue::new());
+    let queue: Arc<Queue<Key>> = Arc::new(Queue::new("namespace"));
     let shared = context.shared.clone();
     shared.namespaces.on_change({
         let queue = queue.clone();

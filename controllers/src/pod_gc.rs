@@ -42,7 +42,7 @@ fn surplus(pods: &[Arc<Pod>], threshold: usize) -> Vec<Arc<Pod>> {
 
 pub fn start(context: Context, threshold: usize, tasks: &mut JoinSet<()>) {
     // Node names, pod keys ("namespace/name") and FINISHED.
-    let queue: Arc<Queue<Key>> = Arc::new(Queue::new());
+    let queue: Arc<Queue<Key>> = Arc::new(Queue::new("pod_garbage_collector"));
     let shared = context.shared.clone();
     shared.nodes.on_change({
         let queue = queue.clone();

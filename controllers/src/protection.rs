@@ -53,7 +53,7 @@ fn uses(pod: &Pod, claim: &str) -> bool {
 }
 
 fn start_claims(context: Context, tasks: &mut JoinSet<()>) {
-    let queue: Arc<Queue<Key>> = Arc::new(Queue::new());
+    let queue: Arc<Queue<Key>> = Arc::new(Queue::new("pvcprotection"));
     let shared = context.shared.clone();
     shared.claims.on_change({
         let queue = queue.clone();
@@ -116,7 +116,7 @@ async fn release_claim(context: &Context, key: Key) -> Result<(), Error> {
 }
 
 fn start_volumes(context: Context, tasks: &mut JoinSet<()>) {
-    let queue: Arc<Queue<Key>> = Arc::new(Queue::new());
+    let queue: Arc<Queue<Key>> = Arc::new(Queue::new("pvprotection"));
     let volumes = context.shared.volumes.clone();
     volumes.on_change({
         let queue = queue.clone();

@@ -27,11 +27,11 @@ pub fn start(accounts: Context, certificates: Context, root_ca_pem: &str, tasks:
 }
 
 /// A queue of namespace names, fed by the namespaces and by the objects of `kind` in them.
-fn namespaces_of<K>(context: &Context, cache: &Arc<Cache<K>>) -> Arc<Queue<String>>
+fn namespaces_of<K>(context: &Context, name: &'static str, cache: &Arc<Cache<K>>) -> Arc<Queue<String>>
 where
     K: Resource<DynamicType = ()> + Clone + std::fmt::Debug + serde::de::DeserializeOwned + Send + Sync + 'static,
 {
-    let queue = Arc::new(Queue::new());
+    let queue = Arc::new(Queue::new(name));
     context.shared.namespaces.on_change({
         let queue = queue.clone();
         move |change| {
@@ -71,7 +71,7 @@ fn settled<T>(result: Result<T, Error>) -> Result<(), Error> {
 }
 
 fn start_accounts(context: Context, tasks: &mut JoinSet<()>) {
-    let queue = namespaces_of(&context, &context.shared.service_accounts);
+    let queue = namespaces_of(&context, "serviceaccount", &context.shared.service_accounts);
     tasks.spawn(async move {
         context.shared.namespaces.synced().await;
         context.shared.service_accounts.synced().await;
@@ -116,7 +116,7 @@ fn certificate_map(namespace: &str, pem: &str) -> ConfigMap {
 }
 
 fn start_certificates(context: Context, root_ca_pem: &str, tasks: &mut JoinSet<()>) {
-    let queue = namespaces_of(&context, &context.shared.root_ca_config_maps);
+    let queue = namespaces_of(&context, "root_ca_cert_publisher", &context.shared.root_ca_config_maps);
     let pem: Arc<str> = root_ca_pem.into();
     tasks.spawn(async move {
         context.shared.namespaces.synced().await;

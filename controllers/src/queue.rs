@@ -9,16 +9,19 @@ use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
+use crate::metrics::QueueFigures;
+
 /// First retry after this; doubled per failure, as upstream's default limiter.
 const BACKOFF_FIRST: Duration = Duration::from_millis(5);
 /// Upstream's cap.
 const BACKOFF_MAX: Duration = Duration::from_secs(1000);
 
 struct State<K> {
-    ready: VecDeque<K>,
+    /// With the time since when they wait.
+    ready: VecDeque<(K, Instant)>,
     /// Waiting in `ready`, or to be queued again when its worker is done.
     dirty: HashSet<K>,
-    working: HashSet<K>,
+    working: HashMap<K, Instant>,
     failures: HashMap<K, u32>,
     /// By due time; the number keeps entries of the same instant apart.
     later: BTreeMap<(Instant, u64), K>,
@@ -29,15 +32,25 @@ struct State<K> {
 pub struct Queue<K> {
     state: Mutex<State<K>>,
     wake: Notify,
+    figures: QueueFigures,
+}
+
+impl<K: Clone + Eq + Hash> State<K> {
+    fn push(&mut self, key: K, figures: &QueueFigures) {
+        self.ready.push_back((key, Instant::now()));
+        figures.depth(self.ready.len());
+    }
 }
 
 impl<K: Clone + Eq + Hash> Queue<K> {
-    pub fn new() -> Self {
+    /// `name`: under which its figures are shown.
+    pub fn new(name: &'static str) -> Self {
         Self {
+            figures: QueueFigures::new(name),
             state: Mutex::new(State {
                 ready: VecDeque::new(),
                 dirty: HashSet::new(),
-                working: HashSet::new(),
+                working: HashMap::new(),
                 failures: HashMap::new(),
                 later: BTreeMap::new(),
                 later_at: HashMap::new(),
@@ -56,8 +69,9 @@ impl<K: Clone + Eq + Hash> Queue<K> {
         if !state.dirty.insert(key.clone()) {
             return;
         }
-        if !state.working.contains(&key) {
-            state.ready.push_back(key);
+        self.figures.added();
+        if !state.working.contains_key(&key) {
+            state.push(key, &self.figures);
             self.wake.notify_one();
         }
     }
@@ -83,6 +97,7 @@ impl<K: Clone + Eq + Hash> Queue<K> {
     }
 
     pub fn add_rate_limited(&self, key: K) {
+        self.figures.retried();
         let delay = {
             let mut state = self.state();
             let failures = state.failures.entry(key.clone()).or_insert(0);
@@ -101,9 +116,11 @@ impl<K: Clone + Eq + Hash> Queue<K> {
     /// The worker of this key is done; a key that changed meanwhile is queued again.
     pub fn done(&self, key: &K) {
         let mut state = self.state();
-        state.working.remove(key);
+        if let Some(since) = state.working.remove(key) {
+            self.figures.done(since.elapsed());
+        }
         if state.dirty.contains(key) {
-            state.ready.push_back(key.clone());
+            state.push(key.clone(), &self.figures);
             self.wake.notify_one();
         }
     }
@@ -119,14 +136,19 @@ impl<K: Clone + Eq + Hash> Queue<K> {
                 {
                     if let Some(key) = state.later.remove(&at) {
                         state.later_at.remove(&key);
-                        if state.dirty.insert(key.clone()) && !state.working.contains(&key) {
-                            state.ready.push_back(key);
+                        if state.dirty.insert(key.clone()) {
+                            self.figures.added();
+                            if !state.working.contains_key(&key) {
+                                state.push(key, &self.figures);
+                            }
                         }
                     }
                 }
-                if let Some(key) = state.ready.pop_front() {
+                if let Some((key, since)) = state.ready.pop_front() {
+                    self.figures.taken(now - since);
+                    self.figures.depth(state.ready.len());
                     state.dirty.remove(&key);
-                    state.working.insert(key.clone());
+                    state.working.insert(key.clone(), now);
                     return key;
                 }
                 state.later.first_key_value().map(|(at, _)| at.0)
@@ -166,7 +188,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_key_waits_once_and_is_worked_on_alone() {
-        let queue = Queue::new();
+        let queue = Queue::new("test");
         queue.add("a");
         queue.add("a");
         assert_eq!(queue.next().await, "a");
@@ -183,7 +205,7 @@ mod tests {
 
     #[tokio::test]
     async fn the_earlier_of_two_delays_wins() {
-        let queue = Queue::new();
+        let queue = Queue::new("test");
         queue.add_after("a", Duration::from_secs(1000));
         queue.add_after("a", Duration::from_millis(20));
         queue.add_after("a", Duration::from_secs(500));

@@ -22,7 +22,7 @@ fn expires(secret: &Secret) -> Option<Timestamp> {
 }
 
 pub fn start(context: Context, tasks: &mut JoinSet<()>) {
-    let queue: Arc<Queue<Key>> = Arc::new(Queue::new());
+    let queue: Arc<Queue<Key>> = Arc::new(Queue::new("token_cleaner"));
     let tokens = context.shared.bootstrap_tokens.clone();
     tokens.on_change({
         let queue = queue.clone();

@@ -70,6 +70,7 @@ impl<K: Clone + Eq + std::hash::Hash + std::fmt::Display> Working<K> {
                     let cause = std::error::Error::source(&error)
                         .map(ToString::to_string)
                         .unwrap_or_default();
+                    crate::metrics::failed(self.name);
                     tracing::warn!(controller = self.name, key = %self.key, %error, cause, "reconcile failed");
                 }
                 self.queue.add_rate_limited(self.key.clone());
@@ -81,6 +82,7 @@ impl<K: Clone + Eq + std::hash::Hash + std::fmt::Display> Working<K> {
 impl<K: Clone + Eq + std::hash::Hash + std::fmt::Display> Drop for Working<K> {
     fn drop(&mut self) {
         if !self.finished && std::thread::panicking() {
+            crate::metrics::panicked(self.name);
             tracing::error!(controller = self.name, key = %self.key, "reconcile panicked; the key is retried");
             self.queue.add_rate_limited(self.key.clone());
         }

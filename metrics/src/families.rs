@@ -75,6 +75,31 @@ impl Families {
         }
     }
 
+    /// The row itself, for those who count often; beyond the limit of rows, one that is not shown.
+    pub fn counter(&self, family: &'static Family, labels: &[&str]) -> Arc<AtomicU64> {
+        match self.cell(family, labels, || Cell::Counter(Arc::default())) {
+            Some(Cell::Counter(count)) => count,
+            _ => Arc::default(),
+        }
+    }
+
+    /// As [`Families::counter`].
+    pub fn gauge(&self, family: &'static Family, labels: &[&str]) -> Arc<AtomicI64> {
+        match self.cell(family, labels, || Cell::Gauge(Arc::default())) {
+            Some(Cell::Gauge(gauge)) => gauge,
+            _ => Arc::default(),
+        }
+    }
+
+    /// As [`Families::counter`].
+    pub fn histogram(&self, family: &'static Family, labels: &[&str]) -> Arc<Histogram> {
+        let new = || Arc::new(Histogram::new(family.buckets, 1e6));
+        match self.cell(family, labels, || Cell::Histogram(new())) {
+            Some(Cell::Histogram(histogram)) => histogram,
+            _ => new(),
+        }
+    }
+
     fn cell(&self, family: &'static Family, labels: &[&str], new: impl Fn() -> Cell) -> Option<Cell> {
         let mut all = self.by_name.lock().unwrap_or_else(PoisonError::into_inner);
         let rows = all.entry(family.name).or_insert_with(|| Rows {
@@ -151,6 +176,14 @@ mod tests {
         assert_eq!(text(), "# HELP some Some now.\n# TYPE some gauge\nsome{a=\"x\"} -3\n");
         families.forget(&NOW, &["x"]);
         assert_eq!(text(), "");
+    }
+
+    #[test]
+    fn a_row_in_hand_is_the_row_that_is_shown() {
+        let families = Families::default();
+        families.counter(&COUNTED, &["x", "y"]).fetch_add(2, Ordering::Relaxed);
+        families.count(&COUNTED, &["x", "y"]);
+        assert_eq!(families.counter(&COUNTED, &["x", "y"]).load(Ordering::Relaxed), 3);
     }
 
     #[test]

@@ -37,7 +37,7 @@ pub trait CertificateSigner: Send + Sync {
 }
 
 pub fn start(context: Context, signer: Arc<dyn CertificateSigner>, tasks: &mut JoinSet<()>) {
-    let queue: Arc<Queue<Key>> = Arc::new(Queue::new());
+    let queue: Arc<Queue<Key>> = Arc::new(Queue::new("certificate"));
     let requests = context.shared.signing_requests.clone();
     requests.on_change({
         let queue = queue.clone();

@@ -21,7 +21,7 @@ use crate::worker::work;
 const WORKERS: usize = 5;
 
 pub fn start(context: Context, tasks: &mut JoinSet<()>) {
-    let queue: Arc<Queue<Key>> = Arc::new(Queue::new());
+    let queue: Arc<Queue<Key>> = Arc::new(Queue::new("cronjob"));
     let shared = context.shared.clone();
     shared.cron_jobs.on_change({
         let queue = queue.clone();

@@ -38,7 +38,7 @@ fn selector_of(set: &DaemonSet) -> LabelSelector {
 }
 
 pub fn start(context: Context, tasks: &mut JoinSet<()>) {
-    let queue = Arc::new(Queue::new());
+    let queue = Arc::new(Queue::new("daemonset"));
     let expectations = Arc::new(Expectations::default());
     let shared = context.shared.clone();
     owned::watch(

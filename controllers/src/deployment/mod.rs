@@ -40,7 +40,7 @@ struct Controller {
 }
 
 pub fn start(context: Context, tasks: &mut JoinSet<()>) {
-    let queue = Arc::new(Queue::new());
+    let queue = Arc::new(Queue::new("deployment"));
     let controller = Arc::new(Controller {
         context: context.clone(),
         queue: queue.clone(),

@@ -29,7 +29,7 @@ fn selects(budget: &PodDisruptionBudget, pod: &Pod) -> bool {
 }
 
 pub fn start(context: Context, tasks: &mut JoinSet<()>) {
-    let queue: Arc<Queue<Key>> = Arc::new(Queue::new());
+    let queue: Arc<Queue<Key>> = Arc::new(Queue::new("disruption"));
     let shared = context.shared.clone();
     shared.disruption_budgets.on_change({
         let queue = queue.clone();

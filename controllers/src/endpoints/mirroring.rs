@@ -25,7 +25,7 @@ fn service_of(slice: &EndpointSlice) -> Option<Key> {
 }
 
 pub fn start(context: Context, tasks: &mut JoinSet<()>) {
-    let queue: Arc<Queue<Key>> = Arc::new(Queue::new());
+    let queue: Arc<Queue<Key>> = Arc::new(Queue::new("endpoint_slice_mirroring"));
     let shared = context.shared.clone();
     shared.services.on_change({
         let queue = queue.clone();

@@ -92,8 +92,8 @@ fn concerns_endpoints(change: &Change<'_, Pod>) -> bool {
 }
 
 pub fn start(slices: Context, endpoints: Context, mirrors: Context, tasks: &mut JoinSet<()>) {
-    let slice_queue = Arc::new(Queue::new());
-    let endpoints_queue = Arc::new(Queue::new());
+    let slice_queue = Arc::new(Queue::new("endpoint_slice"));
+    let endpoints_queue = Arc::new(Queue::new("endpoint"));
     let shared = slices.shared.clone();
     watch_services(&shared, [slice_queue.clone(), endpoints_queue.clone()]);
     mirroring::start(mirrors, tasks);

@@ -46,7 +46,7 @@ struct Collector {
 }
 
 pub fn start(context: Context, informer: Client, tasks: &mut JoinSet<()>) {
-    let queue = Arc::new(Queue::new());
+    let queue = Arc::new(Queue::new("garbage_collector_attempt_to_delete"));
     let collector = Arc::new(Collector {
         context: context.clone(),
         graph: Mutex::default(),

@@ -45,7 +45,7 @@ fn selector_of(job: &Job) -> LabelSelector {
 
 pub fn start(jobs: Context, cleaner: Context, tasks: &mut JoinSet<()>) {
     start_cleaner(cleaner, tasks);
-    let queue = Arc::new(Queue::new());
+    let queue = Arc::new(Queue::new("job"));
     let expectations = Arc::new(Expectations::default());
     let shared = jobs.shared.clone();
     owned::watch(&jobs, "Job", &shared.jobs, &queue, &expectations, selector_of);
@@ -246,7 +246,7 @@ async fn release(api: &Api<NewPod>, pod: &Pod) -> Result<(), Error> {
 }
 
 fn start_cleaner(context: Context, tasks: &mut JoinSet<()>) {
-    let queue: Arc<Queue<Key>> = Arc::new(Queue::new());
+    let queue: Arc<Queue<Key>> = Arc::new(Queue::new("ttl_jobs_to_delete"));
     let jobs = context.shared.jobs.clone();
     let has_ttl = |job: &Job| job.spec.as_ref().and_then(|spec| spec.ttl_seconds_after_finished);
     jobs.on_change({

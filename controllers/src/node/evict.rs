@@ -34,7 +34,7 @@ fn taints(node: Option<&Arc<Node>>) -> Vec<Taint> {
 
 pub fn start(context: Context, tasks: &mut JoinSet<()>) {
     let context = Context { name: NAME, ..context };
-    let queue = Arc::new(Queue::new());
+    let queue = Arc::new(Queue::new("noexec_taint_pod"));
     let shared = context.shared.clone();
     shared.nodes.on_change({
         let (queue, shared) = (queue.clone(), shared.clone());

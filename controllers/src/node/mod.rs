@@ -74,7 +74,7 @@ fn start_ipam(context: Context, ranges: Vec<Range>, tasks: &mut JoinSet<()>) {
     if ranges.is_empty() {
         return;
     }
-    let queue = Arc::new(Queue::new());
+    let queue = Arc::new(Queue::new("node_ipam"));
     let leases = Arc::new(Mutex::new(Leases::default()));
     context.shared.nodes.on_change({
         let (queue, leases) = (queue.clone(), leases.clone());
@@ -165,7 +165,7 @@ struct Health {
 }
 
 fn start_health(context: Context, grace: Duration, tasks: &mut JoinSet<()>) {
-    let queue = Arc::new(Queue::new());
+    let queue = Arc::new(Queue::new("node_lifecycle_controller"));
     let shared = context.shared.clone();
     let health = Arc::new(Health {
         context,

@@ -44,6 +44,7 @@ trait ReplicaOwner:
 {
     const KIND: &'static str;
     const API_VERSION: &'static str;
+    const QUEUE: &'static str;
     fn cache(shared: &Shared) -> &Arc<Cache<Self>>;
     fn desired(&self) -> Option<Desired>;
     fn selector(&self) -> LabelSelector;
@@ -54,6 +55,7 @@ trait ReplicaOwner:
 impl ReplicaOwner for ReplicaSet {
     const KIND: &'static str = "ReplicaSet";
     const API_VERSION: &'static str = "apps/v1";
+    const QUEUE: &'static str = "replicaset";
 
     fn cache(shared: &Shared) -> &Arc<Cache<Self>> {
         &shared.replica_sets
@@ -86,6 +88,7 @@ impl ReplicaOwner for ReplicaSet {
 impl ReplicaOwner for ReplicationController {
     const KIND: &'static str = "ReplicationController";
     const API_VERSION: &'static str = "v1";
+    const QUEUE: &'static str = "replicationmanager";
 
     fn cache(shared: &Shared) -> &Arc<Cache<Self>> {
         &shared.replication_controllers
@@ -167,7 +170,7 @@ struct Controller<K> {
 }
 
 fn start_kind<K: ReplicaOwner>(context: Context, tasks: &mut JoinSet<()>) {
-    let queue = Arc::new(Queue::new());
+    let queue = Arc::new(Queue::new(K::QUEUE));
     let controller = Arc::new(Controller::<K> {
         context: context.clone(),
         queue: queue.clone(),

@@ -38,7 +38,7 @@ fn selector_of(set: &StatefulSet) -> LabelSelector {
 }
 
 pub fn start(context: Context, tasks: &mut JoinSet<()>) {
-    let queue = Arc::new(Queue::new());
+    let queue = Arc::new(Queue::new("statefulset"));
     let shared = context.shared.clone();
     // Stable names make a repeated creation harmless: nothing needs to be expected.
     let expectations = Arc::new(Expectations::default());
