@@ -5,7 +5,7 @@ DATA_DIR ?= /var/lib/skiff
 NODES ?= 1
 export DATA_DIR NODES
 
-.PHONY: up down build images deps test test-long verify fix bench bench-api bench-scheduler clean
+.PHONY: up down build images deps test test-long verify fix bench bench-api bench-scheduler bench-node clean
 
 up: build            ## start a cluster of NODES nodes and wait until it is Ready
 	@scripts/up.sh
@@ -51,6 +51,9 @@ bench-api: build     ## print the API server's figures: many objects, clients, w
 
 bench-scheduler: build ## print the scheduler's figures on 500 and 5,000 simulated nodes
 	@scripts/bench.sh scheduler
+
+bench-node: build    ## print a node's figures: a pod's life, rest, probes, logs, exec
+	@scripts/bench.sh node
 
 clean:
 	cargo clean

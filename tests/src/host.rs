@@ -106,6 +106,22 @@ impl Host {
         self.dir.join("data")
     }
 
+    /// CPU time of all that ever ran on the host, pods too.
+    pub fn cpu(&self) -> Result<Duration> {
+        let name = cgroup_name(self.network(), self.index);
+        for hierarchy in hierarchies() {
+            let group = hierarchy.join(&name);
+            if let Ok(ns) = std::fs::read_to_string(group.join("cpuacct.usage")) {
+                return Ok(Duration::from_nanos(ns.trim().parse()?));
+            }
+            let stat = std::fs::read_to_string(group.join("cpu.stat")).unwrap_or_default();
+            if let Some(us) = stat.lines().find_map(|line| line.strip_prefix("usage_usec ")) {
+                return Ok(Duration::from_micros(us.trim().parse()?));
+            }
+        }
+        bail!("no cgroup tells the CPU time of {}", self.name)
+    }
+
     fn link(&self, network: Network) -> Result<()> {
         let (outside, pid) = (self.outside(), self.pid.to_string());
         ip(&[

@@ -2,10 +2,10 @@
 //! against the same containerd with the same CNI plugin. No part of a cluster
 //! can be faster than this.
 
-use super::pods::{AT_ONCE, IMAGE, IN_SEQUENCE, Timings};
+use super::pods::{AT_ONCE, GRACE_S, IMAGE, IN_SEQUENCE, Timings};
 use super::sample::{Sample, duration};
 use super::table::Row;
-use crate::Cluster;
+use crate::{Cluster, Host};
 use anyhow::{Context, Result};
 use futures::{StreamExt, TryStreamExt, stream};
 use hyper_util::rt::TokioIo;
@@ -16,20 +16,17 @@ use std::time::{Duration, Instant};
 use tokio::net::UnixStream;
 use tonic::transport::{Channel, Endpoint};
 
-/// Of no interest here, and gentle to the machine.
-const REMOVALS_AT_ONCE: usize = 8;
-
 /// Whether containerd does better when it is asked for less at a time.
 const FEW: usize = 6;
 
-/// Where the node's containerd listens, seen from this machine.
-fn socket(cluster: &Cluster) -> PathBuf {
-    cluster.hosts[0].data_dir().join("agent/run/containerd.sock")
+/// Where the containerd of a node listens, seen from this machine.
+fn socket(host: &Host) -> PathBuf {
+    host.data_dir().join("agent/run/containerd.sock")
 }
 
 /// Where it writes its process id.
-pub fn pid_file(cluster: &Cluster) -> PathBuf {
-    cluster.hosts[0].data_dir().join("agent/run/containerd.pid")
+pub fn pid_file(host: &Host) -> PathBuf {
+    host.data_dir().join("agent/run/containerd.pid")
 }
 
 /// How long a pod's steps took.
@@ -39,32 +36,39 @@ struct Steps {
     all: Duration,
 }
 
+/// A pod that runs.
+pub struct Running {
+    sandbox_id: String,
+    container_id: String,
+    steps: Steps,
+}
+
+/// What so many pods took, at most `limit` of them at any time.
+pub struct Burst {
+    pub each: Sample,
+    pub total: Duration,
+    pub removed_each: Sample,
+    pub removed_total: Duration,
+    /// Of all processes of the node, a pod.
+    pub cpu: Duration,
+}
+
 /// Skiff must not run meanwhile: it would remove pods that it does not know.
 pub async fn measure(cluster: &Cluster) -> Result<(Timings, Vec<Row>)> {
-    let path = socket(cluster);
-    let channel = Endpoint::try_from("http://localhost")?
-        .connect_with_connector(tower::service_fn(move |_| {
-            let path = path.clone();
-            async move { Ok::<_, std::io::Error>(TokioIo::new(UnixStream::connect(path).await?)) }
-        }))
-        .await
-        .context("cannot reach containerd")?;
-    let runtime = RuntimeServiceClient::new(channel);
+    let mut floor = Floor::open(&cluster.hosts[0]).await?;
     let mut steps = Vec::new();
-    let mut sandboxes = Vec::new();
-    for at in 0..IN_SEQUENCE {
-        let (id, taken) = pod(runtime.clone(), at).await?;
-        sandboxes.push(id);
-        steps.push(taken);
+    for _ in 0..IN_SEQUENCE {
+        let pod = floor.start(1, 1).await?;
+        floor.remove(&pod, 1).await?;
+        steps.extend(pod.into_iter().map(|pod| pod.steps));
     }
-    remove(&runtime, std::mem::take(&mut sandboxes)).await?;
-    let (together, together_total) = burst(&runtime, IN_SEQUENCE, AT_ONCE).await?;
-    let (_, few_total) = burst(&runtime, IN_SEQUENCE + AT_ONCE, FEW).await?;
+    let together = floor.burst(AT_ONCE, AT_ONCE).await?;
+    let few = floor.burst(AT_ONCE, FEW).await?;
     let part = |of: fn(&Steps) -> Duration| Sample::new(steps.iter().map(of).collect()).p50();
     let rows = vec![
         Row::new(
             format!("floor: CRI alone, {AT_ONCE} pods, {FEW} at a time, total"),
-            duration(few_total),
+            duration(few.total),
         ),
         Row::new(
             "floor: sandbox / create / start, p50",
@@ -78,27 +82,74 @@ pub async fn measure(cluster: &Cluster) -> Result<(Timings, Vec<Row>)> {
     ];
     let timings = Timings {
         sequence: Sample::new(steps.iter().map(|step| step.all).collect()),
-        together,
-        together_total,
+        together: together.each,
+        together_total: together.total,
     };
     Ok((timings, rows))
 }
 
-/// `AT_ONCE` pods, `limit` of them at any time; each one's and the whole time.
-async fn burst(runtime: &RuntimeServiceClient<Channel>, first: usize, limit: usize) -> Result<(Sample, Duration)> {
-    let begun = Instant::now();
-    let done: Vec<(String, Steps)> = stream::iter(first..first + AT_ONCE)
-        .map(|at| Box::pin(pod(runtime.clone(), at)))
-        .buffer_unordered(limit)
-        .try_collect()
-        .await?;
-    let total = begun.elapsed();
-    let (ids, each): (Vec<_>, Vec<_>) = done.into_iter().map(|(id, taken)| (id, taken.all)).unzip();
-    remove(runtime, ids).await?;
-    Ok((Sample::new(each), total))
+/// The node's containerd, and how many pods it was asked for so far.
+pub struct Floor {
+    host: Host,
+    runtime: RuntimeServiceClient<Channel>,
+    asked: usize,
 }
 
-async fn pod(mut runtime: RuntimeServiceClient<Channel>, at: usize) -> Result<(String, Steps)> {
+impl Floor {
+    pub async fn open(host: &Host) -> Result<Self> {
+        let path = socket(host);
+        let channel = Endpoint::try_from("http://localhost")?
+            .connect_with_connector(tower::service_fn(move |_| {
+                let path = path.clone();
+                async move { Ok::<_, std::io::Error>(TokioIo::new(UnixStream::connect(path).await?)) }
+            }))
+            .await
+            .context("cannot reach containerd")?;
+        Ok(Self {
+            host: host.clone(),
+            runtime: RuntimeServiceClient::new(channel),
+            asked: 0,
+        })
+    }
+
+    /// Starts and removes them; each one's and the whole time.
+    pub async fn burst(&mut self, count: usize, limit: usize) -> Result<Burst> {
+        let before = self.host.cpu()?;
+        let begun = Instant::now();
+        let pods = self.start(count, limit).await?;
+        let total = begun.elapsed();
+        let begun = Instant::now();
+        let removed = self.remove(&pods, limit).await?;
+        let removed_total = begun.elapsed();
+        Ok(Burst {
+            each: Sample::new(pods.into_iter().map(|pod| pod.steps.all).collect()),
+            total,
+            removed_each: Sample::new(removed),
+            removed_total,
+            cpu: (self.host.cpu()? - before) / u32::try_from(count).unwrap_or(u32::MAX),
+        })
+    }
+
+    async fn start(&mut self, count: usize, limit: usize) -> Result<Vec<Running>> {
+        let first = self.asked;
+        self.asked += count;
+        stream::iter(first..first + count)
+            .map(|at| Box::pin(pod(self.runtime.clone(), at)))
+            .buffer_unordered(limit)
+            .try_collect()
+            .await
+    }
+
+    async fn remove(&self, pods: &[Running], limit: usize) -> Result<Vec<Duration>> {
+        stream::iter(pods)
+            .map(|pod| remove(self.runtime.clone(), pod))
+            .buffer_unordered(limit)
+            .try_collect()
+            .await
+    }
+}
+
+async fn pod(mut runtime: RuntimeServiceClient<Channel>, at: usize) -> Result<Running> {
     let sandbox_config = sandbox_config(at);
     let begun = Instant::now();
     let request = cri::RunPodSandboxRequest {
@@ -119,7 +170,9 @@ async fn pod(mut runtime: RuntimeServiceClient<Channel>, at: usize) -> Result<(S
     let container_id = answer.into_inner().container_id;
     let container = begun.elapsed() - sandbox;
     runtime
-        .start_container(cri::StartContainerRequest { container_id })
+        .start_container(cri::StartContainerRequest {
+            container_id: container_id.clone(),
+        })
         .await
         .context("cannot start a container")?;
     let steps = Steps {
@@ -127,28 +180,31 @@ async fn pod(mut runtime: RuntimeServiceClient<Channel>, at: usize) -> Result<(S
         container,
         all: begun.elapsed(),
     };
-    Ok((pod_sandbox_id, steps))
+    Ok(Running {
+        sandbox_id: pod_sandbox_id,
+        container_id,
+        steps,
+    })
 }
 
-async fn remove(runtime: &RuntimeServiceClient<Channel>, sandboxes: Vec<String>) -> Result<()> {
-    stream::iter(sandboxes)
-        .map(|pod_sandbox_id| {
-            let mut runtime = runtime.clone();
-            async move {
-                let stop = cri::StopPodSandboxRequest {
-                    pod_sandbox_id: pod_sandbox_id.clone(),
-                };
-                runtime.stop_pod_sandbox(stop).await.context("cannot stop a sandbox")?;
-                runtime
-                    .remove_pod_sandbox(cri::RemovePodSandboxRequest { pod_sandbox_id })
-                    .await
-                    .context("cannot remove a sandbox")?;
-                anyhow::Ok(())
-            }
-        })
-        .buffer_unordered(REMOVALS_AT_ONCE)
-        .try_collect()
+/// As an agent does it: the container may end by itself, then all goes.
+async fn remove(mut runtime: RuntimeServiceClient<Channel>, pod: &Running) -> Result<Duration> {
+    let begun = Instant::now();
+    let stop = cri::StopContainerRequest {
+        container_id: pod.container_id.clone(),
+        timeout: i64::from(GRACE_S),
+    };
+    runtime.stop_container(stop).await.context("cannot stop a container")?;
+    let pod_sandbox_id = pod.sandbox_id.clone();
+    let stop = cri::StopPodSandboxRequest {
+        pod_sandbox_id: pod_sandbox_id.clone(),
+    };
+    runtime.stop_pod_sandbox(stop).await.context("cannot stop a sandbox")?;
+    runtime
+        .remove_pod_sandbox(cri::RemovePodSandboxRequest { pod_sandbox_id })
         .await
+        .context("cannot remove a sandbox")?;
+    Ok(begun.elapsed())
 }
 
 fn uid(at: usize) -> String {

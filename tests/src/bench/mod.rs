@@ -12,6 +12,7 @@ mod fanout;
 mod floor;
 mod idle;
 mod machine;
+pub mod node;
 mod pods;
 mod process;
 mod sample;
@@ -136,7 +137,7 @@ fn memory_after(what: &str, skiff: Process, table: &mut Table) -> Result<()> {
 }
 
 async fn idle(cluster: &Cluster, endpoint: &Endpoint, skiff: Process, table: &mut Table) -> Result<()> {
-    let containerd = Process::of_host(cluster.hosts[0].pid, &floor::pid_file(cluster))?;
+    let containerd = Process::of_host(cluster.hosts[0].pid, &floor::pid_file(&cluster.hosts[0]))?;
     table.rows.extend(idle::measure(0, skiff, containerd).await?);
     let client = endpoint.client()?;
     let mut tracker = Tracker::start(client.clone(), pods::NAMESPACE).await?;

@@ -19,7 +19,7 @@ pub const AT_ONCE: usize = 50;
 /// Requests in flight: as many as a client with one connection pool would have.
 const CALLS_AT_ONCE: usize = 16;
 /// The containers end at TERM; this is only what they are given at most.
-const GRACE_S: u32 = 5;
+pub const GRACE_S: u32 = 5;
 
 pub async fn create(client: &Client, name: &str) -> Result<()> {
     let api: Api<Pod> = Api::namespaced(client.clone(), NAMESPACE);

@@ -1,9 +1,10 @@
 //! `bench [--only start,pods,api,idle] [--network N]`, or
 //! `bench api [--only lists,writes,watchers,definitions] [--network N]`, or
+//! `bench node [--only idle,life,wire] [--network N]`, or
 //! `bench scheduler [--only WORKLOAD,...] [--nodes N,...] [--network N]`: prints the project's figures.
 
 use anyhow::{Context, Result, bail};
-use skiff_tests::bench::{Part, run, scale, scheduler};
+use skiff_tests::bench::{Part, node, run, scale, scheduler};
 use skiff_tests::{Network, Programs};
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -22,7 +23,7 @@ async fn main() -> Result<()> {
     let mut only = None;
     let mut network = NETWORK;
     let mut arguments = std::env::args().skip(1).peekable();
-    let api = arguments.next_if(|first| first == "api").is_some();
+    let what = arguments.next_if(|first| first == "api" || first == "node");
     let of_scheduler = arguments.next_if(|first| first == "scheduler").is_some();
     let mut nodes = None;
     while let Some(argument) = arguments.next() {
@@ -31,7 +32,7 @@ async fn main() -> Result<()> {
             "--only" => only = Some(value),
             "--nodes" if of_scheduler => nodes = Some(value),
             "--network" => network = value.parse().context("--network is a number up to 255")?,
-            _ => bail!("usage: bench [api | scheduler] [--only PART,...] [--network N]"),
+            _ => bail!("usage: bench [api | node | scheduler] [--only PART,...] [--network N]"),
         }
     }
     let programs = Programs::beside(&std::env::current_exe()?)?;
@@ -43,7 +44,12 @@ async fn main() -> Result<()> {
             let selection = scheduler::Selection::parse(only.as_deref(), nodes.as_deref())?;
             return scheduler::run(&selection, programs, network).await;
         }
-        if api {
+        if what.as_deref() == Some("node") {
+            let all = || node::Part::ALL.into_iter().collect();
+            let parts: BTreeSet<node::Part> = only.as_deref().map_or_else(|| Ok(all()), node::Part::parse_list)?;
+            return node::run(&parts, programs, network).await;
+        }
+        if what.is_some() {
             let all = || scale::Part::ALL.into_iter().collect();
             let parts: BTreeSet<scale::Part> = only.as_deref().map_or_else(|| Ok(all()), scale::Part::parse_list)?;
             return scale::run(&parts, programs, network).await;
