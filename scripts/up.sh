@@ -16,9 +16,20 @@ if ((EUID != 0)); then
     echo "containers need root: run this with sudo" >&2
     exit 1
 fi
-if [[ -f $data/skiff.pid ]] && kill -0 "$(cat "$data/skiff.pid")" 2>/dev/null; then
+# A process that was killed stays in the table until its parent looks; it runs no more.
+runs() {
+    local state
+    state=$(ps -o stat= -p "$(cat "$1" 2>/dev/null || echo 0)" 2>/dev/null) && [[ $state != Z* ]]
+}
+if runs "$data/skiff.pid"; then
     echo "Skiff runs already (process $(cat "$data/skiff.pid")); \`make down\` stops it"
 else
+    # One that was killed a moment ago may still hold its ports.
+    for ((try = 0; try < 10; try++)); do
+        $skiff check --data-dir "$data" >/dev/null && break
+        [[ -f $data/skiff.pid ]] || break
+        sleep 0.3
+    done
     $skiff check --data-dir "$data" >/dev/null || { $skiff check --data-dir "$data" || true; exit 1; }
     install -d -m 0700 "$data" "$data/images"
     cp -u target/images/*.tar "$data/images/"
