@@ -10,6 +10,7 @@
 //! ```
 
 mod alike;
+mod autoscale;
 mod cache;
 mod certificates;
 mod claim;
@@ -198,6 +199,7 @@ async fn run_once(
     );
     cronjob::start(context("cronjob-controller"), &mut tasks);
     disruption::start(context("disruption-controller"), &mut tasks);
+    autoscale::start(context("horizontal-pod-autoscaler"), &mut tasks);
     protection::start(
         context("pvc-protection-controller"),
         context("pv-protection-controller"),
