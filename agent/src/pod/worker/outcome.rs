@@ -1,0 +1,207 @@
+//! What came of a worker's operations.
+
+use super::{API_RETRY, Outcome, Signal, VOLUMES_RETRY, Worker};
+use crate::error::Error;
+use crate::pod::observed::{Container, Sandbox, State};
+use crate::pod::plan::{Op, Waiting};
+use crate::pod::{api, backoff, last_words, spec, start, status};
+use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::api::core::v1::{Pod, PodStatus};
+use std::sync::Arc;
+use std::time::Duration;
+
+impl Worker {
+    pub(super) fn outcome(&mut self, outcome: Outcome) {
+        let now = Timestamp::now();
+        match outcome {
+            Outcome::Sandbox(result) => self.sandbox_made(result, now),
+            Outcome::Volumes(result) => self.volumes_made(result, now),
+            Outcome::Started(name, Ok(container)) => self.started(&name, *container),
+            Outcome::Started(name, Err(failure)) => self.not_started(name, failure, now),
+            Outcome::Stopped(id) => {
+                self.stops.remove(&id);
+                self.look(vec![id], true);
+            }
+            Outcome::SandboxStopped(id, Ok(())) => {
+                for sandbox in self.seen.sandboxes.iter_mut().filter(|s| s.id == id) {
+                    sandbox.ready = false;
+                    sandbox.stopped = true;
+                }
+            }
+            Outcome::SandboxStopped(_, Err(error)) => {
+                let text = format!("error killing pod: {}", error.rpc());
+                self.shared.recorder.pod(&self.pod, None, true, "FailedKillPod", text);
+                self.later(API_RETRY, Signal::Resync);
+            }
+            Outcome::TornDown(Ok(())) => self.memory.torn_down = true,
+            Outcome::TornDown(Err(error)) => {
+                tracing::warn!(
+                    error = error.chain(),
+                    pod = spec::full_name(&self.pod),
+                    "cannot clean up; trying again"
+                );
+                self.later(API_RETRY, Signal::Resync);
+            }
+            Outcome::Looked(containers, sandboxes, lost) => self.looked(containers, sandboxes, &lost, now),
+            Outcome::Status(status, result) => self.status_sent(*status, result),
+            Outcome::Deleted(result) => {
+                self.deleting = false;
+                match result {
+                    Ok(()) | Err(api::Refused::Gone) => self.deleted = true,
+                    Err(api::Refused::Later(_)) => self.api_later(),
+                }
+            }
+        }
+    }
+
+    fn sandbox_made(&mut self, result: Result<Sandbox, Error>, now: Timestamp) {
+        match result {
+            Ok(sandbox) => {
+                self.memory.retry.remove(&Op::Sandbox);
+                // What failed in the one before may succeed in this one.
+                self.memory.retry.retain(|op, _| !matches!(op, Op::Container(_)));
+                self.seen.put_sandbox(sandbox);
+                self.show_addresses(now);
+            }
+            Err(error) => {
+                let text = format!("Failed to create pod sandbox: {}", error.rpc());
+                self.shared
+                    .recorder
+                    .pod(&self.pod, None, true, "FailedCreatePodSandBox", text);
+                self.retry(Op::Sandbox, now, 1);
+            }
+        }
+    }
+
+    fn volumes_made(&mut self, result: Result<Option<Timestamp>, Error>, now: Timestamp) {
+        match result {
+            Ok(refresh_at) => {
+                self.memory.retry.remove(&Op::Volumes);
+                self.memory.volumes_ready = true;
+                if std::mem::take(&mut self.volumes_stale) {
+                    self.signal(Signal::Refresh);
+                }
+                if let Some(at) = refresh_at {
+                    let pause = Duration::try_from(now.duration_until(at)).unwrap_or_default();
+                    self.later(pause, Signal::Refresh);
+                }
+            }
+            Err(error) => {
+                self.shared
+                    .recorder
+                    .pod(&self.pod, None, true, "FailedMount", error.chain());
+                self.retry(Op::Volumes, now, 1);
+                if self.memory.volumes_ready {
+                    self.later(VOLUMES_RETRY, Signal::Refresh);
+                }
+            }
+        }
+    }
+
+    fn started(&mut self, name: &str, container: Container) {
+        self.memory.waiting.remove(name);
+        self.memory.retry.remove(&Op::Container(name.to_owned()));
+        self.begin_probes(&container);
+        if container.state == State::Exited {
+            self.ended(last_words::read(container));
+        } else {
+            let id = container.id.clone();
+            self.seen.put_container(container);
+            if self.early_exits.remove(&id) {
+                self.look(vec![id], true);
+            }
+        }
+        if !self.memory.in_flight.iter().any(|op| matches!(op, Op::Container(_))) {
+            self.early_exits.clear();
+        }
+        self.drop_old(name);
+    }
+
+    fn not_started(&mut self, name: String, failure: start::Failure, now: Timestamp) {
+        let start::Failure { waiting, container } = failure;
+        let unit_s = if waiting.reason.contains("Image") {
+            backoff::FIRST_S
+        } else {
+            5
+        };
+        self.memory.waiting.insert(name.clone(), waiting);
+        match container {
+            // Its end is one like any other's, with the same back-off.
+            Some(container) if container.state == State::Exited => {
+                self.ended(last_words::read(*container));
+                self.drop_old(&name);
+            }
+            Some(container) => {
+                self.seen.put_container(*container);
+                self.retry(Op::Container(name), now, unit_s);
+            }
+            None => self.retry(Op::Container(name), now, unit_s),
+        }
+    }
+
+    fn looked(&mut self, containers: Vec<Container>, sandboxes: Vec<Sandbox>, lost: &[String], now: Timestamp) {
+        for container in containers {
+            if container.state == State::Exited {
+                self.ended(container);
+            } else {
+                self.seen.put_container(container);
+            }
+        }
+        for sandbox in sandboxes {
+            self.seen.put_sandbox(sandbox);
+        }
+        for id in lost {
+            self.lost(id, now);
+        }
+    }
+
+    fn status_sent(&mut self, status: PodStatus, result: Result<Box<Pod>, api::Refused>) {
+        self.sending = false;
+        match result {
+            Ok(pod) => {
+                let made = status::owned(pod.status.as_ref());
+                self.settled = Some((status, made));
+                self.show(Arc::from(pod));
+            }
+            Err(api::Refused::Gone) => self.vanished(),
+            Err(api::Refused::Later(error)) => {
+                tracing::debug!(error, "a pod's status was not taken; trying again");
+                self.api_later();
+            }
+        }
+    }
+
+    /// ErrImagePull becomes ImagePullBackOff while the next try is awaited.
+    pub(super) fn back_off_pulls(&mut self, now: Timestamp) -> Option<Timestamp> {
+        let shown_for = SignedDuration::from_secs(1);
+        let mut wake = None;
+        for (name, waiting) in &mut self.memory.waiting {
+            let Some(retry) = self.memory.retry.get(&Op::Container(name.clone())) else {
+                continue;
+            };
+            if waiting.reason != "ErrImagePull" {
+                continue;
+            }
+            if now.duration_since(retry.since) >= shown_for {
+                let found = self.pod.spec.as_ref().and_then(|s| spec::find(s, name));
+                let image = found.and_then(|f| f.0.image.clone()).unwrap_or_default();
+                let message = format!("Back-off pulling image \"{image}\": ErrImagePull: {}", waiting.message);
+                *waiting = Waiting {
+                    reason: "ImagePullBackOff".into(),
+                    message,
+                };
+                let field = found.map(|(c, role)| spec::field_path(role, &c.name));
+                let text = format!("Back-off pulling image \"{image}\"");
+                self.shared
+                    .recorder
+                    .pod(&self.pod, field.clone(), false, "BackOff", text);
+                self.shared
+                    .recorder
+                    .pod(&self.pod, field, true, "Failed", "Error: ImagePullBackOff".into());
+            } else {
+                wake = retry.since.checked_add(shown_for).ok();
+            }
+        }
+        wake
+    }
+}
