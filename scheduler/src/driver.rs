@@ -6,7 +6,7 @@
 //! ```
 
 use crate::filter::Candidate;
-use crate::queue::Queue;
+use crate::queue::{Plugins, Queue};
 use crate::report::Reporter;
 use crate::schedule::schedule;
 use crate::snapshot::{PodInfo, PodKey, Snapshot, key_of};
@@ -105,7 +105,7 @@ impl Driver {
             Some(Event::Apply(node) | Event::InitApply(node)) => {
                 let matters = self.snapshot.set_node(&node);
                 if matters {
-                    self.queue.wake(Instant::now());
+                    self.queue.wake(Plugins::ANY, Instant::now(), |_, _| true);
                 }
             }
             Some(Event::Delete(node)) => self
@@ -150,7 +150,7 @@ impl Driver {
             }
             Some(Event::InitDone) => {
                 self.pods_synced = true;
-                self.queue.wake(Instant::now());
+                self.queue.wake(Plugins::ANY, Instant::now(), |_, _| true);
             }
             None => {}
         }
@@ -173,7 +173,7 @@ impl Driver {
             let changed = before.is_some_and(|before| before.requests != info.requests || before.labels != info.labels);
             self.snapshot.set_pod(&node, Arc::new(info));
             if changed {
-                self.queue.wake(Instant::now());
+                self.queue.wake(Plugins::ANY, Instant::now(), |_, _| true);
             }
             return;
         }
@@ -199,7 +199,7 @@ impl Driver {
         self.reporter.forget(key);
         if self.snapshot.remove_pod(key).is_some() {
             // What it occupied is free.
-            self.queue.wake(Instant::now());
+            self.queue.wake(Plugins::ANY, Instant::now(), |_, _| true);
         }
     }
 
@@ -210,7 +210,8 @@ impl Driver {
         }
         while self.bindings.available_permits() > 0 {
             let now = Instant::now();
-            let Some(candidate) = self.queue.pop(now) else { return };
+            let Some(popped) = self.queue.pop(now) else { return };
+            let candidate = popped.candidate;
             self.seed = self.seed.wrapping_add(1);
             let key = candidate.info.key.clone();
             match schedule(&mut self.snapshot, &candidate, self.seed) {
@@ -218,7 +219,8 @@ impl Driver {
                 Err(why) => {
                     tracing::debug!(namespace = key.0, pod = key.1, %why, "unschedulable");
                     self.reporter.unschedulable(&candidate.pod, why.to_string());
-                    self.queue.unschedulable(&key, now);
+                    self.queue
+                        .unschedulable(&key, why.plugins.iter().copied().collect(), now);
                 }
             }
         }

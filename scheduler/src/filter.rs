@@ -2,9 +2,11 @@
 //! and wording: Kubernetes' default plugins.
 
 use crate::plugin::{Plugin, Refusal};
+use crate::profile::Profile;
 use crate::selector::{self, Labels};
 use crate::snapshot::{HostPort, NodeInfo, PodInfo, Snapshot};
 use k8s_openapi::api::core::v1::{Pod, PodAffinityTerm, PodSpec, Taint, Toleration};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -13,12 +15,27 @@ use std::sync::Arc;
 pub struct Candidate {
     pub pod: Arc<Pod>,
     pub info: Arc<PodInfo>,
+    /// How pods of its `spec.schedulerName` are scheduled.
+    pub profile: Arc<Profile>,
+    /// What its Services and its owner select, for the profile's default spreading;
+    /// `None` where nothing selects it, or it spreads by constraints of its own.
+    pub kin: Option<Arc<LabelSelector>>,
 }
 
 impl Candidate {
+    /// With the default profile, owned by nothing.
     pub fn new(pod: Arc<Pod>) -> Self {
+        Self::with(pod, Arc::default(), None)
+    }
+
+    pub fn with(pod: Arc<Pod>, profile: Arc<Profile>, kin: Option<Arc<LabelSelector>>) -> Self {
         let info = Arc::new(PodInfo::new(&pod));
-        Self { pod, info }
+        Self {
+            pod,
+            info,
+            profile,
+            kin,
+        }
     }
 
     pub fn spec(&self) -> Option<&PodSpec> {

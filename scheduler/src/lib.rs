@@ -8,6 +8,7 @@ mod explain;
 mod filter;
 mod plugin;
 mod preempt;
+mod profile;
 mod queue;
 mod report;
 mod resources;
@@ -21,6 +22,7 @@ pub use explain::{Explanation, NodeVerdict, PluginScore, Verdict, explain};
 pub use filter::Candidate;
 pub use plugin::{Plugin, Refusal};
 pub use preempt::{Budget, NoPreemption, Preemption, Victim, preempt};
+pub use profile::{ConfigError, Profile, Settings};
 pub use schedule::{Placement, Unschedulable, schedule};
 pub use snapshot::{PodInfo, Snapshot};
 
