@@ -11,11 +11,15 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use serde_json::{Value, json};
 use skiff_proto::cri::v1 as cri;
-use skiff_streaming::{Container, EndpointError, Streams};
-use std::path::PathBuf;
+use skiff_streaming::{Caller, Container, EndpointError, MetricsPage, Streams};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
+
+/// A command that is run to its end and not streamed.
+const RUN_MAX: Duration = Duration::from_secs(600);
 
 struct Endpoint(Arc<Shared>, Stats);
 
@@ -238,17 +242,56 @@ impl skiff_streaming::Runtime for Endpoint {
         json!({"kind": "PodList", "apiVersion": "v1", "metadata": {}, "items": items})
     }
 
-    async fn metrics(&self) -> String {
-        let pods = self.0.cache.pods().len();
-        format!("# TYPE kubelet_running_pods gauge\nkubelet_running_pods {pods}\n")
+    async fn running_pods(&self) -> Value {
+        self.pods().await
     }
 
-    async fn resource_metrics(&self) -> String {
-        self.1.metrics(&self.0).await
+    async fn metrics(&self, page: MetricsPage) -> String {
+        match page {
+            MetricsPage::Resource => self.1.metrics(&self.0).await,
+            _ => String::new(),
+        }
     }
 
-    async fn summary(&self) -> Value {
+    async fn summary(&self, _: bool) -> Value {
         self.1.summary(&self.0).await
+    }
+
+    async fn run(&self, id: &str, command: &[String]) -> Result<Vec<u8>, EndpointError> {
+        match self.0.runtime.exec(id, command, RUN_MAX).await {
+            Ok((0, output)) => Ok(output),
+            Ok((code, output)) => {
+                let output = String::from_utf8_lossy(&output).into_owned();
+                Err(EndpointError::Failed(format!(
+                    "command terminated with exit code {code}: {output}"
+                )))
+            }
+            Err(error) => Err(EndpointError::Runtime(error.chain())),
+        }
+    }
+
+    async fn review_token(&self, _: &str) -> Result<Option<Caller>, EndpointError> {
+        Ok(None)
+    }
+
+    async fn may(&self, _: &Caller, _: &str, _: &str) -> Result<bool, EndpointError> {
+        Ok(false)
+    }
+
+    fn node_name(&self) -> &str {
+        &self.0.config.node_name
+    }
+
+    async fn configuration(&self) -> Value {
+        Value::Null
+    }
+
+    async fn ailment(&self) -> Option<String> {
+        None
+    }
+
+    fn system_logs(&self) -> &Path {
+        Path::new("/var/log")
     }
 }
 

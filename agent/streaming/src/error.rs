@@ -6,8 +6,14 @@ pub enum EndpointError {
     NotFound(String),
     #[error("{0}")]
     BadRequest(String),
+    #[error("Unauthorized\n")]
+    Unauthorized,
     #[error("{0}")]
     Forbidden(String),
+    #[error("{0}")]
+    Method(String),
+    #[error("{0}")]
+    Failed(String),
     #[error("{action} failed")]
     Io {
         action: &'static str,
@@ -25,8 +31,12 @@ impl EndpointError {
         match self {
             Self::NotFound(_) => http::StatusCode::NOT_FOUND,
             Self::BadRequest(_) => http::StatusCode::BAD_REQUEST,
+            Self::Unauthorized => http::StatusCode::UNAUTHORIZED,
             Self::Forbidden(_) => http::StatusCode::FORBIDDEN,
-            Self::Io { .. } | Self::Runtime(_) | Self::Stream(_) => http::StatusCode::INTERNAL_SERVER_ERROR,
+            Self::Method(_) => http::StatusCode::METHOD_NOT_ALLOWED,
+            Self::Failed(_) | Self::Io { .. } | Self::Runtime(_) | Self::Stream(_) => {
+                http::StatusCode::INTERNAL_SERVER_ERROR
+            }
         }
     }
 

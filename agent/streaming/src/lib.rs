@@ -6,6 +6,7 @@
 //! WebSocket clients are translated, because that server cannot end stdin over
 //! WebSocket.
 
+mod access;
 mod dial;
 mod error;
 mod late;
@@ -15,8 +16,9 @@ mod route;
 mod runtime;
 mod server;
 mod spdy;
+mod system_logs;
 mod tunnel;
 
 pub use error::EndpointError;
-pub use runtime::{Container, Runtime, Streams};
+pub use runtime::{Caller, Container, MetricsPage, Runtime, Streams};
 pub use server::serve;

@@ -3,7 +3,7 @@
 
 use crate::error::EndpointError;
 use crate::logs::LogOptions;
-use crate::runtime::Streams;
+use crate::runtime::{MetricsPage, Streams};
 use percent_encoding::percent_decode_str;
 
 /// Arguments of one exec; the API server bounds the URL, this bounds the work.
@@ -11,11 +11,24 @@ const COMMAND_ARGUMENTS_MAX: usize = 4096;
 
 #[derive(Debug, Clone, PartialEq)]
 pub enum Route {
-    Healthz,
+    /// One check, or all of them; `verbose`: each is named.
+    Healthz {
+        check: Option<&'static str>,
+        verbose: bool,
+    },
     Pods,
-    Metrics,
-    ResourceMetrics,
-    Summary,
+    RunningPods,
+    Configz,
+    Metrics(MetricsPage),
+    Summary {
+        only_cpu_and_memory: bool,
+    },
+    /// Path below the system's logs.
+    SystemLogs(String),
+    Run {
+        target: Target,
+        command: Vec<String>,
+    },
     Logs {
         target: Target,
         options: LogOptions,
@@ -53,11 +66,38 @@ pub fn parse(path: &str, query: &str) -> Result<Route, EndpointError> {
     let parts: Vec<&str> = decoded.iter().map(String::as_str).collect();
     let query: Vec<(String, String)> = url::form_urlencoded::parse(query.as_bytes()).into_owned().collect();
     match parts.as_slice() {
-        ["healthz"] => Ok(Route::Healthz),
-        ["pods" | "runningpods"] | ["pods" | "runningpods", ""] => Ok(Route::Pods),
-        ["metrics"] => Ok(Route::Metrics),
-        ["metrics", "resource"] => Ok(Route::ResourceMetrics),
-        ["stats", "summary"] => Ok(Route::Summary),
+        ["healthz"] => Ok(Route::Healthz {
+            check: None,
+            verbose: query.iter().any(|(key, _)| key == "verbose"),
+        }),
+        ["healthz", name] => match CHECKS.iter().find(|check| *check == name) {
+            Some(check) => Ok(Route::Healthz {
+                check: Some(check),
+                verbose: false,
+            }),
+            None => Err(no_page()),
+        },
+        ["pods"] | ["pods", ""] => Ok(Route::Pods),
+        ["runningpods"] | ["runningpods", ""] => Ok(Route::RunningPods),
+        ["configz"] => Ok(Route::Configz),
+        ["metrics"] => Ok(Route::Metrics(MetricsPage::Own)),
+        ["metrics", "resource"] => Ok(Route::Metrics(MetricsPage::Resource)),
+        ["metrics", "cadvisor"] => Ok(Route::Metrics(MetricsPage::Cadvisor)),
+        ["metrics", "probes"] => Ok(Route::Metrics(MetricsPage::Probes)),
+        ["stats", "summary"] => Ok(Route::Summary {
+            only_cpu_and_memory: flag(&query, "only_cpu_and_memory"),
+        }),
+        ["logs", rest @ ..] => Ok(Route::SystemLogs(rest.join("/"))),
+        ["run", namespace, pod, container] | ["run", namespace, pod, _, container] => Ok(Route::Run {
+            target: target(namespace, pod, container)?,
+            command: all(&query, "cmd")
+                .flat_map(|c| c.split(' '))
+                .map(str::to_string)
+                .collect(),
+        }),
+        ["checkpoint", namespace, pod, container] => Err(EndpointError::NotFound(format!(
+            "checkpointing of {namespace}/{pod}/{container} failed (the container runtime does not support it)"
+        ))),
         ["containerLogs", namespace, pod, container] => {
             let (options, previous) = log_options(&query)?;
             Ok(Route::Logs {
@@ -103,8 +143,15 @@ pub fn parse(path: &str, query: &str) -> Result<Route, EndpointError> {
                 ports: ports?,
             })
         }
-        _ => Err(EndpointError::NotFound(format!("404 page not found: {path}"))),
+        _ => Err(no_page()),
     }
+}
+
+/// As upstream names what makes up its health.
+pub const CHECKS: [&str; 3] = ["ping", "log", "syncloop"];
+
+fn no_page() -> EndpointError {
+    EndpointError::NotFound("404 page not found\n".into())
 }
 
 fn target(namespace: &str, pod: &str, container: &str) -> Result<Target, EndpointError> {
@@ -235,6 +282,46 @@ mod tests {
     }
 
     #[test]
+    fn pages() {
+        for (path, query, expected) in [
+            ("/metrics", "", Route::Metrics(MetricsPage::Own)),
+            ("/metrics/cadvisor", "", Route::Metrics(MetricsPage::Cadvisor)),
+            ("/logs/", "", Route::SystemLogs(String::new())),
+            ("/logs/a/b%20c", "", Route::SystemLogs("a/b c".into())),
+            ("/runningpods/", "", Route::RunningPods),
+            (
+                "/healthz/syncloop",
+                "",
+                Route::Healthz {
+                    check: Some("syncloop"),
+                    verbose: false,
+                },
+            ),
+            (
+                "/healthz",
+                "verbose",
+                Route::Healthz {
+                    check: None,
+                    verbose: true,
+                },
+            ),
+            (
+                "/stats/summary",
+                "only_cpu_and_memory=true",
+                Route::Summary {
+                    only_cpu_and_memory: true,
+                },
+            ),
+        ] {
+            assert_eq!(parse(path, query).expect(path), expected, "{path}");
+        }
+        for nothing in ["/healthz/other", "/metrics/other", "/checkpoint/a/b/c", "/stats", "/"] {
+            let error = parse(nothing, "").expect_err(nothing);
+            assert_eq!(error.status(), http::StatusCode::NOT_FOUND, "{nothing}");
+        }
+    }
+
+    #[test]
     fn a_terminal_has_no_stderr() {
         let route = parse(
             "/attach/default/web-1/web",
@@ -263,6 +350,6 @@ mod tests {
             text("/containerLogs/d/p/c", "tailLines=-1"),
             "tailLines: \"-1\" is no number of at least 0"
         );
-        assert_eq!(text("/nothing", ""), "404 page not found: /nothing");
+        assert_eq!(text("/nothing", ""), "404 page not found\n");
     }
 }

@@ -2,7 +2,8 @@
 
 use crate::error::EndpointError;
 use serde_json::Value;
-use std::path::PathBuf;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 
 /// A container as the runtime knows it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -24,6 +25,27 @@ pub struct Streams {
     pub tty: bool,
 }
 
+/// Who calls, as the API server knows users.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Default)]
+pub struct Caller {
+    pub name: String,
+    pub uid: String,
+    pub groups: Vec<String>,
+    pub extra: BTreeMap<String, Vec<String>>,
+}
+
+/// Pages in Prometheus' text format.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum MetricsPage {
+    /// The node agent's own figures.
+    Own,
+    /// Use of CPU and memory: `/metrics/resource`.
+    Resource,
+    /// Everything about cgroups: `/metrics/cadvisor`.
+    Cadvisor,
+    Probes,
+}
+
 #[async_trait::async_trait]
 pub trait Runtime: Send + Sync + 'static {
     /// The container's latest run, or the one before (`previous`). Errors are
@@ -39,20 +61,40 @@ pub trait Runtime: Send + Sync + 'static {
     /// Whether this run of the container still goes on.
     async fn is_running(&self, id: &str) -> bool;
 
+    /// Runs a command to its end; all that it printed.
+    async fn run(&self, id: &str, command: &[String]) -> Result<Vec<u8>, EndpointError>;
+
     /// URL on the runtime's own streaming server (CRI Exec, Attach, PortForward).
     async fn exec_url(&self, id: &str, command: &[String], streams: Streams) -> Result<String, EndpointError>;
     async fn attach_url(&self, id: &str, streams: Streams) -> Result<String, EndpointError>;
     async fn port_forward_url(&self, namespace: &str, pod: &str, ports: &[i32]) -> Result<String, EndpointError>;
 
+    /// Whose token this is (TokenReview); `None`: nobody's.
+    async fn review_token(&self, token: &str) -> Result<Option<Caller>, EndpointError>;
+
+    /// Whether the caller may do this with the node's subresource (SubjectAccessReview).
+    async fn may(&self, caller: &Caller, verb: &str, subresource: &str) -> Result<bool, EndpointError>;
+
+    /// Name of this node.
+    fn node_name(&self) -> &str;
+
     /// `PodList` of the pods of this node.
     async fn pods(&self) -> Value;
 
-    /// Prometheus text of the node's own metrics.
-    async fn metrics(&self) -> String;
+    /// `PodList` of what really runs.
+    async fn running_pods(&self) -> Value;
 
-    /// `/metrics/resource`, in Prometheus' text format.
-    async fn resource_metrics(&self) -> String;
+    async fn metrics(&self, page: MetricsPage) -> String;
 
     /// `/stats/summary` (resource use of node and pods).
-    async fn summary(&self) -> Value;
+    async fn summary(&self, only_cpu_and_memory: bool) -> Value;
+
+    /// `KubeletConfiguration` of what is in force.
+    async fn configuration(&self) -> Value;
+
+    /// Why the node cannot do its work; `None`: it can.
+    async fn ailment(&self) -> Option<String>;
+
+    /// The system's logs, `/var/log`.
+    fn system_logs(&self) -> &Path;
 }

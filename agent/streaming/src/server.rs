@@ -1,24 +1,27 @@
 //! The node's HTTPS endpoint: accepts, checks who calls, routes, answers.
 
+use crate::access;
 use crate::dial::{self, STREAM_PROTOCOL};
 use crate::error::EndpointError;
 use crate::late::Late;
-use crate::logs;
+use crate::logs::{self, Followed, Notices};
 use crate::remote;
-use crate::route::{self, Route, Target};
-use crate::runtime::{Runtime, Streams};
+use crate::route::{self, CHECKS, Route, Target};
+use crate::runtime::{Caller, Runtime, Streams};
+use crate::system_logs::{self, Shown};
 use crate::tunnel;
 use bytes::Bytes;
 use futures::StreamExt;
 use http::header::{
-    CONNECTION, CONTENT_TYPE, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_PROTOCOL, UPGRADE,
+    AUTHORIZATION, CONNECTION, CONTENT_TYPE, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_PROTOCOL, UPGRADE,
 };
-use http::{HeaderMap, HeaderValue, Request, Response, StatusCode};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, Full, StreamBody};
 use hyper::body::{Frame, Incoming};
 use hyper_util::rt::TokioIo;
 use std::convert::Infallible;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
@@ -35,9 +38,6 @@ const CONNECTIONS_MAX: usize = 1024;
 const HANDSHAKE_MAX: Duration = Duration::from_secs(10);
 /// Chunks of a log that wait for a slow reader.
 const LOG_CHUNKS_MAX: usize = 4;
-/// Common name of the API server's client certificate.
-const API_SERVER: &str = "kube-apiserver-kubelet-client";
-const ADMINISTRATORS: &str = "system:masters";
 
 /// Serves until shutdown. `tls` must ask for client certificates and verify
 /// them against the cluster's CA.
@@ -48,6 +48,7 @@ pub async fn serve(
     shutdown: CancellationToken,
 ) {
     let acceptor = TlsAcceptor::from(tls);
+    let notices = Arc::new(Notices::default());
     let slots = Arc::new(Semaphore::new(CONNECTIONS_MAX));
     loop {
         let accepted = tokio::select! {
@@ -66,10 +67,14 @@ pub async fn serve(
         let Ok(slot) = slots.clone().try_acquire_owned() else {
             continue;
         };
-        let (acceptor, runtime, shutdown) = (acceptor.clone(), runtime.clone(), shutdown.clone());
+        let (acceptor, shutdown) = (acceptor.clone(), shutdown.clone());
+        let node = Node {
+            runtime: runtime.clone(),
+            notices: notices.clone(),
+        };
         tokio::spawn(async move {
             tokio::select! {
-                () = connection(stream, acceptor, runtime) => {}
+                () = connection(stream, acceptor, node) => {}
                 () = shutdown.cancelled() => {}
             }
             drop(slot);
@@ -77,22 +82,27 @@ pub async fn serve(
     }
 }
 
-async fn connection(stream: TcpStream, acceptor: TlsAcceptor, runtime: Arc<dyn Runtime>) {
+/// What answers are made from.
+#[derive(Clone)]
+struct Node {
+    runtime: Arc<dyn Runtime>,
+    notices: Arc<Notices>,
+}
+
+async fn connection(stream: TcpStream, acceptor: TlsAcceptor, node: Node) {
     stream.set_nodelay(true).ok();
     let tls = match tokio::time::timeout(HANDSHAKE_MAX, acceptor.accept(stream)).await {
         Ok(Ok(tls)) => tls,
         Ok(Err(error)) => return tracing::debug!(%error, "a TLS handshake failed"),
         Err(_) => return,
     };
-    let allowed = tls
-        .get_ref()
-        .1
-        .peer_certificates()
-        .and_then(<[_]>::first)
-        .is_some_and(|certificate| may_call(certificate));
+    let certificates = tls.get_ref().1.peer_certificates();
+    let certified = certificates
+        .and_then(|chain| access::named_by(chain.first()?))
+        .map(Arc::new);
     let service = hyper::service::service_fn(move |request| {
-        let runtime = runtime.clone();
-        async move { Ok::<_, Infallible>(respond(request, runtime, allowed).await) }
+        let (node, certified) = (node.clone(), certified.clone());
+        async move { Ok::<_, Infallible>(respond(request, node, certified).await) }
     });
     let serving = hyper::server::conn::http1::Builder::new()
         .timer(hyper_util::rt::TokioTimer::new())
@@ -104,25 +114,12 @@ async fn connection(stream: TcpStream, acceptor: TlsAcceptor, runtime: Arc<dyn R
     }
 }
 
-/// The API server and administrators. TLS has verified the chain.
-fn may_call(certificate: &[u8]) -> bool {
-    let Ok((_, certificate)) = x509_parser::parse_x509_certificate(certificate) else {
-        return false;
-    };
-    let subject = certificate.subject();
-    subject.iter_common_name().any(|name| name.as_str() == Ok(API_SERVER))
-        || subject
-            .iter_organization()
-            .any(|group| group.as_str() == Ok(ADMINISTRATORS))
-}
-
-async fn respond(request: Request<Incoming>, runtime: Arc<dyn Runtime>, allowed: bool) -> Response<Body> {
-    let answered = match route::parse(request.uri().path(), request.uri().query().unwrap_or_default()) {
-        Ok(Route::Healthz) => Ok(text(StatusCode::OK, "ok")),
-        Ok(_) if !allowed => Err(EndpointError::Forbidden(
-            "this client certificate may not use the node's endpoint".into(),
-        )),
-        Ok(route) => handle(route, request, runtime).await,
+async fn respond(request: Request<Incoming>, node: Node, certified: Option<Arc<Caller>>) -> Response<Body> {
+    let answered = match admit(&request, &*node.runtime, certified).await {
+        Ok(()) => match route::parse(request.uri().path(), request.uri().query().unwrap_or_default()) {
+            Ok(route) => Box::pin(handle(route, request, node)).await,
+            Err(error) => Err(error),
+        },
         Err(error) => Err(error),
     };
     answered.unwrap_or_else(|error| {
@@ -132,17 +129,70 @@ async fn respond(request: Request<Incoming>, runtime: Arc<dyn Runtime>, allowed:
     })
 }
 
-async fn handle(
-    route: Route,
-    request: Request<Incoming>,
-    runtime: Arc<dyn Runtime>,
-) -> Result<Response<Body>, EndpointError> {
+/// Who calls must be known, and allowed to do this with the node.
+async fn admit(
+    request: &Request<Incoming>,
+    runtime: &dyn Runtime,
+    certified: Option<Arc<Caller>>,
+) -> Result<(), EndpointError> {
+    let caller = match certified {
+        Some(caller) => caller,
+        None => {
+            let header = request
+                .headers()
+                .get(AUTHORIZATION)
+                .and_then(|value| value.to_str().ok());
+            let token = header
+                .and_then(|value| value.split_once(' '))
+                .filter(|(kind, _)| kind.eq_ignore_ascii_case("bearer"));
+            let token = token.map(|(_, token)| token.trim()).filter(|token| !token.is_empty());
+            let token = token.ok_or(EndpointError::Unauthorized)?;
+            let caller = runtime.review_token(token).await?;
+            Arc::new(caller.ok_or(EndpointError::Unauthorized)?)
+        }
+    };
+    if access::is_trusted(&caller) {
+        return Ok(());
+    }
+    let (verb, subresources) = (
+        access::verb(request.method()),
+        access::subresources(request.uri().path()),
+    );
+    for subresource in subresources {
+        if runtime.may(&caller, verb, subresource).await? {
+            return Ok(());
+        }
+    }
+    Err(EndpointError::Forbidden(access::refusal(&caller, verb, subresources)))
+}
+
+async fn handle(route: Route, request: Request<Incoming>, node: Node) -> Result<Response<Body>, EndpointError> {
+    let runtime = node.runtime;
+    if !is_stream(&route) && !matches!(*request.method(), Method::GET | Method::HEAD | Method::POST) {
+        return Err(EndpointError::Method("405: Method Not Allowed\n".into()));
+    }
     match route {
-        Route::Healthz => Ok(text(StatusCode::OK, "ok")),
+        Route::Healthz { check, verbose } => Ok(health(&*runtime, check, verbose).await),
         Route::Pods => Ok(json(&runtime.pods().await)),
-        Route::Summary => Ok(json(&runtime.summary().await)),
-        Route::Metrics => Ok(prometheus(&runtime.metrics().await)),
-        Route::ResourceMetrics => Ok(prometheus(&runtime.resource_metrics().await)),
+        Route::RunningPods => Ok(json(&runtime.running_pods().await)),
+        Route::Configz => Ok(json(
+            &serde_json::json!({"kubeletconfig": runtime.configuration().await}),
+        )),
+        Route::Summary { only_cpu_and_memory } => Ok(json(&runtime.summary(only_cpu_and_memory).await)),
+        Route::Metrics(page) => Ok(prometheus(&runtime.metrics(page).await)),
+        Route::SystemLogs(path) => system_log(runtime.system_logs(), &path).await,
+        Route::Run { target, command } => {
+            if *request.method() != Method::POST {
+                return Err(EndpointError::Method("405: Method Not Allowed\n".into()));
+            }
+            let container = running(&runtime, &target).await?;
+            let output = runtime.run(&container.id, &command).await?;
+            let mut response = Response::new(full(output.into()));
+            response
+                .headers_mut()
+                .insert(CONTENT_TYPE, HeaderValue::from_static("text/plain"));
+            Ok(response)
+        }
         Route::Logs {
             target,
             options,
@@ -151,23 +201,14 @@ async fn handle(
             let container = find(&runtime, &target, previous).await?;
             let (sender, receiver) = mpsc::channel(LOG_CHUNKS_MAX);
             let now = jiff::Timestamp::now();
-            tokio::spawn(logs::stream(
+            let followed = Followed {
                 runtime,
-                container.id,
-                container.log_path,
-                options,
-                now,
-                sender,
-            ));
-            let chunks = futures::stream::unfold(receiver, |mut receiver| async move {
-                receiver.recv().await.map(|chunk| (chunk, receiver))
-            });
-            let body = StreamBody::new(chunks.map(|chunk| chunk.map(Frame::data)));
-            let mut response = Response::new(BodyExt::boxed_unsync(body));
-            response
-                .headers_mut()
-                .insert(CONTENT_TYPE, HeaderValue::from_static("text/plain"));
-            Ok(response)
+                notices: node.notices,
+                container: container.id,
+                path: container.log_path,
+            };
+            tokio::spawn(logs::stream(followed, options, now, sender));
+            Ok(chunked(receiver, "text/plain"))
         }
         Route::Exec {
             target,
@@ -189,6 +230,62 @@ async fn handle(
             port_forward(request, &url).await
         }
     }
+}
+
+fn is_stream(route: &Route) -> bool {
+    matches!(
+        route,
+        Route::Exec { .. } | Route::Attach { .. } | Route::PortForward { .. }
+    )
+}
+
+/// What is sent as it comes.
+fn chunked(receiver: mpsc::Receiver<std::io::Result<Bytes>>, kind: &'static str) -> Response<Body> {
+    let chunks = futures::stream::unfold(receiver, |mut receiver| async move {
+        receiver.recv().await.map(|chunk| (chunk, receiver))
+    });
+    let body = StreamBody::new(chunks.map(|chunk| chunk.map(Frame::data)));
+    let mut response = Response::new(BodyExt::boxed_unsync(body));
+    response
+        .headers_mut()
+        .insert(CONTENT_TYPE, HeaderValue::from_static(kind));
+    response
+}
+
+async fn system_log(root: &Path, path: &str) -> Result<Response<Body>, EndpointError> {
+    Ok(match system_logs::show(root, path).await? {
+        Shown::Folder(page) => {
+            let mut response = text(StatusCode::OK, &page);
+            let kind = HeaderValue::from_static("text/html; charset=utf-8");
+            response.headers_mut().insert(CONTENT_TYPE, kind);
+            response
+        }
+        Shown::File(chunks) => chunked(chunks, "text/plain; charset=utf-8"),
+    })
+}
+
+/// As upstream's health checks answer.
+async fn health(runtime: &dyn Runtime, check: Option<&str>, verbose: bool) -> Response<Body> {
+    let ailing = match check {
+        Some("ping" | "log") => None,
+        _ => runtime.ailment().await,
+    };
+    let Some(why) = ailing else {
+        let named: String = CHECKS.iter().map(|name| format!("[+]{name} ok\n")).collect();
+        return if verbose {
+            text(StatusCode::OK, &format!("{named}healthz check passed\n"))
+        } else {
+            text(StatusCode::OK, "ok")
+        };
+    };
+    if check.is_some() {
+        return text(
+            StatusCode::INTERNAL_SERVER_ERROR,
+            &format!("internal server error: {why}\n"),
+        );
+    }
+    let said = "[+]ping ok\n[+]log ok\n[-]syncloop failed: reason withheld\nhealthz check failed\n";
+    text(StatusCode::INTERNAL_SERVER_ERROR, said)
 }
 
 async fn find(

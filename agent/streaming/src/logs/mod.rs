@@ -2,7 +2,9 @@
 //! Format: <https://github.com/kubernetes/design-proposals-archive/blob/main/node/kubelet-cri-logging.md>.
 
 mod line;
+mod notice;
 mod read;
 
 pub use line::{LogOptions, parse};
-pub use read::stream;
+pub use notice::Notices;
+pub use read::{Followed, stream};

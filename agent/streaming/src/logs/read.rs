@@ -2,38 +2,49 @@
 //! it through rotation until the container has ended.
 
 use super::line::{LogOptions, Selection};
+use super::notice::{Notices, Watch};
 use crate::runtime::Runtime;
 use bytes::Bytes;
-use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
-use std::os::fd::OwnedFd;
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::io::unix::AsyncFd;
 use tokio::sync::mpsc;
 
-/// Read at once; also the longest line kept whole (containerd splits at 16 KiB).
+/// Read at once.
 const CHUNK_BYTES: usize = 64 * 1024;
+const FIRST_BYTES: usize = 4 * 1024;
+/// containerd splits lines at 16 KiB: what is longer is no log.
+const LINE_BYTES_MAX: usize = 1 << 20;
+/// How long a log that is not there may be in the middle of its rotation.
+const ROTATION_LOOKS: u32 = 10;
+const ROTATION_PAUSE: Duration = Duration::from_millis(20);
 /// While following a silent log: how often to look whether the container ended.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// A log that has just fallen silent may have ended with its container.
 const LOOK_SOON: Duration = Duration::from_millis(100);
 
+/// Whose log it is.
+pub struct Followed {
+    pub runtime: Arc<dyn Runtime>,
+    pub notices: Arc<Notices>,
+    /// Id of the container.
+    pub container: String,
+    pub path: PathBuf,
+}
+
 /// Sends the log to `out` until it ends or the receiver is gone. Dropping the
 /// receiver stops it.
 pub async fn stream(
-    runtime: Arc<dyn Runtime>,
-    container: String,
-    path: PathBuf,
+    followed: Followed,
     options: LogOptions,
     now: jiff::Timestamp,
     out: mpsc::Sender<Result<Bytes, io::Error>>,
 ) {
     let result = tokio::select! {
-        result = run(runtime, container, &path, &options, now, &out) => result,
+        result = run(&followed, &options, now, &out) => result,
         () = out.closed() => return,
     };
     if let Err(error) = result {
@@ -43,87 +54,120 @@ pub async fn stream(
 }
 
 async fn run(
-    runtime: Arc<dyn Runtime>,
-    container: String,
-    path: &Path,
+    followed: &Followed,
     options: &LogOptions,
     now: jiff::Timestamp,
     out: &mpsc::Sender<Result<Bytes, io::Error>>,
 ) -> io::Result<()> {
+    let path = followed.path.as_path();
     let mut selection = Selection::new(options, now);
     // Watched before it is read, so that no write in between is missed.
-    let watch = if options.follow { Some(Watch::new(path)?) } else { None };
-    let mut file = match File::open(path) {
-        Ok(file) => file,
-        // Rotated away or never written: an empty log.
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-        Err(error) => return Err(error),
+    let watch = match options.follow {
+        true => Some(followed.notices.watch(path.parent().unwrap_or(Path::new("/")))?),
+        false => None,
     };
+    let Some(file) = open(path).await? else { return Ok(()) };
+    let mut current = Source::new(file);
     if let Some(lines) = options.tail_lines {
-        let offset = tail_offset(&file, lines)?;
-        file.seek(SeekFrom::Start(offset))?;
+        let offset = tail_offset(&current.file, lines)?;
+        current.file.seek(SeekFrom::Start(offset))?;
     }
-    let mut rest = Vec::new();
+    let mut old: Option<Source> = None;
     // Asked before the log is read, so that nothing written before the end is missed,
     // but not with every line of a busy log.
     let mut look = true;
     loop {
+        let news = watch.as_ref().map(Watch::news);
         let ended = match &watch {
-            Some(_) => look && !runtime.is_running(&container).await,
+            Some(_) => look && !followed.runtime.is_running(&followed.container).await,
             None => true,
         };
-        if !drain(&mut file, &mut rest, &mut selection, out).await? {
+        // Its writer may have gone on for a moment after the new file was there.
+        if let Some(old) = &mut old
+            && !old.drain(&mut selection, out).await?
+        {
             return Ok(());
         }
-        if ended {
+        if !current.drain(&mut selection, out).await? {
             return Ok(());
         }
-        let Some(watch) = &watch else { return Ok(()) };
-        match File::open(path) {
-            // Rotated: the rest of the old file has been read, go on in the new one.
-            Ok(new) if new.metadata()?.ino() != file.metadata()?.ino() => {
-                drain(&mut file, &mut rest, &mut selection, out).await?;
-                file = new;
-                continue;
+        if watch.is_some() {
+            match File::open(path) {
+                Ok(new) if new.metadata()?.ino() != current.file.metadata()?.ino() => {
+                    old = Some(std::mem::replace(&mut current, Source::new(new)));
+                    continue;
+                }
+                _ => {}
             }
-            _ => {}
         }
+        let (false, Some(news)) = (ended, news) else {
+            return Ok(());
+        };
         tokio::select! {
-            changed = watch.changed() => {
-                changed?;
-                look = false;
-            }
+            () = news => look = false,
             () = tokio::time::sleep(if look { LOOK_EVERY } else { LOOK_SOON }) => look = true,
         }
     }
 }
 
-/// Sends all there is; false when no more is wanted.
-async fn drain(
-    file: &mut File,
-    rest: &mut Vec<u8>,
-    selection: &mut Selection,
-    out: &mpsc::Sender<Result<Bytes, io::Error>>,
-) -> io::Result<bool> {
-    let mut buffer = vec![0; CHUNK_BYTES];
-    loop {
-        let count = file.read(&mut buffer)?;
-        if count == 0 {
-            return Ok(true);
+/// `None`: never written. One that is being rotated is there again in a moment.
+async fn open(path: &Path) -> io::Result<Option<File>> {
+    for _ in 0..ROTATION_LOOKS {
+        match File::open(path) {
+            Ok(file) => return Ok(Some(file)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(error),
         }
-        rest.extend_from_slice(&buffer[..count]);
-        let mut answer = Vec::with_capacity(count);
-        let mut begin = 0;
-        while let Some(length) = rest[begin..].iter().position(|byte| *byte == b'\n') {
-            selection.take(&rest[begin..begin + length], &mut answer);
-            begin += length + 1;
-        }
-        rest.drain(..begin);
-        if !answer.is_empty() && out.send(Ok(Bytes::from(answer))).await.is_err() {
-            return Ok(false);
-        }
-        if selection.is_full() {
-            return Ok(false);
+        tokio::time::sleep(ROTATION_PAUSE).await;
+    }
+    Ok(None)
+}
+
+/// A log file that is being read.
+struct Source {
+    file: File,
+    /// Of a line whose end has not been written yet.
+    rest: Vec<u8>,
+}
+
+impl Source {
+    fn new(file: File) -> Self {
+        Self { file, rest: Vec::new() }
+    }
+
+    /// Sends all there is; false when no more is wanted.
+    async fn drain(
+        &mut self,
+        selection: &mut Selection,
+        out: &mpsc::Sender<Result<Bytes, io::Error>>,
+    ) -> io::Result<bool> {
+        // Most wake-ups find a line or nothing: the buffer grows with what is found.
+        let mut buffer = vec![0; FIRST_BYTES];
+        loop {
+            let count = self.file.read(&mut buffer)?;
+            if count == 0 {
+                return Ok(true);
+            }
+            self.rest.extend_from_slice(&buffer[..count]);
+            if count == buffer.len() {
+                buffer.resize(CHUNK_BYTES, 0);
+            }
+            let mut answer = Vec::with_capacity(self.rest.len());
+            let mut begin = 0;
+            while let Some(length) = self.rest[begin..].iter().position(|byte| *byte == b'\n') {
+                selection.take(&self.rest[begin..begin + length], &mut answer);
+                begin += length + 1;
+            }
+            self.rest.drain(..begin);
+            if self.rest.len() > LINE_BYTES_MAX {
+                self.rest.clear();
+            }
+            if !answer.is_empty() && out.send(Ok(Bytes::from(answer))).await.is_err() {
+                return Ok(false);
+            }
+            if selection.is_full() {
+                return Ok(false);
+            }
         }
     }
 }
@@ -154,32 +198,6 @@ fn tail_offset(file: &File, lines: u64) -> io::Result<u64> {
         end = begin;
     }
     Ok(0)
-}
-
-/// Tells of writes to the file and of files that appear beside it.
-struct Watch(AsyncFd<OwnedFd>);
-
-impl Watch {
-    fn new(path: &Path) -> io::Result<Self> {
-        let inotify = Inotify::init(InitFlags::IN_NONBLOCK | InitFlags::IN_CLOEXEC)?;
-        let directory = path.parent().unwrap_or(Path::new("/"));
-        inotify.add_watch(
-            directory,
-            AddWatchFlags::IN_CREATE | AddWatchFlags::IN_MOVED_TO | AddWatchFlags::IN_MODIFY,
-        )?;
-        // SAFETY: the descriptor is owned by the AsyncFd and closed only with it.
-        let registered = unsafe { AsyncFd::register(OwnedFd::from(inotify)) };
-        Ok(Self(registered?))
-    }
-
-    async fn changed(&self) -> io::Result<()> {
-        let mut ready = self.0.readable().await?;
-        // Which file it was does not matter: what is there is read anyway.
-        let mut events = [0; 4096];
-        while nix::unistd::read(ready.get_inner(), &mut events).is_ok_and(|count| count > 0) {}
-        ready.clear_ready();
-        Ok(())
-    }
 }
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
 use super::*;
 use crate::error::EndpointError;
-use crate::runtime::{Container, Streams};
+use crate::runtime::{Caller, Container, MetricsPage, Streams};
 use std::io::Write;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -23,17 +23,38 @@ impl Runtime for Fake {
     async fn port_forward_url(&self, _: &str, _: &str, _: &[i32]) -> Result<String, EndpointError> {
         Err(EndpointError::NotFound("none".into()))
     }
+    async fn run(&self, _: &str, _: &[String]) -> Result<Vec<u8>, EndpointError> {
+        Err(EndpointError::NotFound("none".into()))
+    }
+    async fn review_token(&self, _: &str) -> Result<Option<Caller>, EndpointError> {
+        Ok(None)
+    }
+    async fn may(&self, _: &Caller, _: &str, _: &str) -> Result<bool, EndpointError> {
+        Ok(false)
+    }
+    fn node_name(&self) -> &str {
+        "node"
+    }
     async fn pods(&self) -> serde_json::Value {
         serde_json::Value::Null
     }
-    async fn metrics(&self) -> String {
-        String::new()
-    }
-    async fn resource_metrics(&self) -> String {
-        String::new()
-    }
-    async fn summary(&self) -> serde_json::Value {
+    async fn running_pods(&self) -> serde_json::Value {
         serde_json::Value::Null
+    }
+    async fn metrics(&self, _: MetricsPage) -> String {
+        String::new()
+    }
+    async fn summary(&self, _: bool) -> serde_json::Value {
+        serde_json::Value::Null
+    }
+    async fn configuration(&self) -> serde_json::Value {
+        serde_json::Value::Null
+    }
+    async fn ailment(&self) -> Option<String> {
+        None
+    }
+    fn system_logs(&self) -> &Path {
+        Path::new("/nowhere")
     }
 }
 
@@ -51,14 +72,13 @@ fn options() -> LogOptions {
 
 fn start(running: Arc<Fake>, path: &Path, options: LogOptions) -> mpsc::Receiver<Result<Bytes, io::Error>> {
     let (sender, receiver) = mpsc::channel(16);
-    tokio::spawn(stream(
-        running,
-        "id".into(),
-        path.to_path_buf(),
-        options,
-        jiff::Timestamp::now(),
-        sender,
-    ));
+    let followed = Followed {
+        runtime: running,
+        notices: Arc::default(),
+        container: "id".into(),
+        path: path.to_path_buf(),
+    };
+    tokio::spawn(stream(followed, options, jiff::Timestamp::now(), sender));
     receiver
 }
 
@@ -125,4 +145,74 @@ async fn without_follow_it_ends_at_the_end() {
         options(),
     );
     assert_eq!(next(&mut receiver).await, None, "a missing file is an empty log");
+}
+
+/// Lines are written, and the log rotated, as fast as can be; followers begin at all times.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_line_is_lost_or_doubled_across_rotations() {
+    const LINES: usize = 20_000;
+    const FOLLOWERS: usize = 40;
+    let dir = tempfile::tempdir().expect("a directory");
+    let path = dir.path().join("0.log");
+    std::fs::write(&path, "").expect("written");
+    let fake = Arc::new(Fake(AtomicBool::new(true)));
+    let notices = Arc::new(Notices::default());
+    let mut readers = Vec::new();
+    for _ in 0..FOLLOWERS {
+        let (sender, mut receiver) = mpsc::channel(4);
+        let followed = Followed {
+            runtime: fake.clone(),
+            notices: notices.clone(),
+            container: "id".into(),
+            path: path.clone(),
+        };
+        let all = LogOptions {
+            follow: true,
+            ..options()
+        };
+        tokio::spawn(stream(followed, all, jiff::Timestamp::now(), sender));
+        readers.push(tokio::spawn(async move {
+            let mut text = Vec::new();
+            while let Some(chunk) = receiver.recv().await {
+                text.extend_from_slice(&chunk.expect("read"));
+            }
+            String::from_utf8(text).expect("text")
+        }));
+    }
+    // Followers that begin after the first rotation would miss what was rotated away, as upstream's do.
+    while notices.followers() < FOLLOWERS {
+        tokio::task::yield_now().await;
+    }
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    let writer = tokio::task::spawn_blocking(move || {
+        let mut file = File::options().append(true).open(&path).expect("a file");
+        for number in 0..LINES {
+            file.write_all(line(&number.to_string()).as_bytes()).expect("written");
+            if number % 5_000 == 4_999 {
+                std::fs::rename(&path, dir.path().join(format!("0.log.{number}"))).expect("renamed");
+                let new = File::create(&path).expect("a file");
+                // A writer that has not heard of the new file yet.
+                file.write_all(line(&format!("{number} late")).as_bytes())
+                    .expect("written");
+                file = new;
+                // Rotations are looked for every ten seconds.
+                std::thread::sleep(Duration::from_millis(300));
+            }
+        }
+        dir
+    });
+    let _dir = writer.await.expect("written");
+    fake.0.store(false, Ordering::SeqCst);
+    let mut expected = String::new();
+    for number in 0..LINES {
+        expected += &format!("{number}\n");
+        if number % 5_000 == 4_999 {
+            expected += &format!("{number} late\n");
+        }
+    }
+    for reader in readers {
+        let text = reader.await.expect("read");
+        assert!(text == expected, "{} of {} bytes", text.len(), expected.len());
+    }
+    assert_eq!(notices.followers(), 0);
 }
