@@ -140,6 +140,7 @@ mod tests {
                     create_revision: at,
                     mod_revision: at,
                     version: 1,
+                    lease: 0,
                 })
             })
             .collect()

@@ -19,7 +19,7 @@ impl StoreBuilder<Types, Log, Machine, tempfile::TempDir> for Builder {
         let log = Log::open(dir.path(), Arc::new(Plain)).expect("log");
         let snapshots = Snapshots::open(dir.path(), point.clone()).expect("snapshots");
         let applied = Arc::new(AppliedState::new(point.state));
-        let machine = Machine::new(applied, log.clone(), Arc::new(Plain), None, snapshots);
+        let machine = Machine::new(applied, log.clone(), Arc::new(Plain), None, snapshots, Arc::default());
         Ok((dir, log, machine))
     }
 }

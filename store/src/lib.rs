@@ -11,6 +11,7 @@ pub mod mvcc;
 mod applied;
 mod codec;
 mod hub;
+mod lessor;
 mod log;
 mod machine;
 mod memory;
@@ -24,6 +25,7 @@ mod state_db;
 
 pub use contract::*;
 pub use hub::FEED_EVENTS_MAX;
+pub use lessor::TimeToLive;
 pub use memory::MemoryStore;
 pub use pairs::Pairs;
 pub use raft_store::{RaftStore, StoreConfig};

@@ -4,7 +4,9 @@
 use crate::applied::AppliedState;
 use crate::codec::Seal;
 use crate::contract::*;
+use crate::lessor::Lessor;
 use crate::log::Log;
+use crate::mvcc::State;
 use crate::raft_types::*;
 use crate::snapshot::{self, Point, SnapshotFile};
 use crate::state_db::Persister;
@@ -16,6 +18,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
 
 /// Entries applied and published at once. Large enough that publishing costs nothing
 /// by the entry, small enough that the first of them need not wait long.
@@ -30,6 +33,7 @@ pub struct Machine {
     seal: Arc<dyn Seal>,
     persister: Option<Arc<Persister>>,
     snapshots: Arc<Snapshots>,
+    lessor: Arc<Lessor>,
 }
 
 pub struct Snapshots {
@@ -111,6 +115,7 @@ impl Machine {
         seal: Arc<dyn Seal>,
         persister: Option<Arc<Persister>>,
         snapshots: Arc<Snapshots>,
+        lessor: Arc<Lessor>,
     ) -> Self {
         Machine {
             applied,
@@ -118,6 +123,37 @@ impl Machine {
             seal,
             persister,
             snapshots,
+            lessor,
+        }
+    }
+
+    fn command(&self, state: &mut State, command: Command, events: &mut Vec<Arc<Event>>) -> Response {
+        let applied = match command {
+            Command::Txn(txn) => state.apply(&txn),
+            Command::Compact(revision) => {
+                state.compact(revision);
+                return Response::Done;
+            }
+            Command::Grant(lease) => {
+                return match state.grant(lease) {
+                    Ok(()) => {
+                        self.lessor.granted(lease, Instant::now());
+                        Response::Done
+                    }
+                    Err(refused) => Response::Refused(refused),
+                };
+            }
+            Command::Revoke(id) => {
+                self.lessor.revoked(id);
+                state.revoke(id)
+            }
+        };
+        match applied {
+            Ok(applied) => {
+                events.extend(applied.events);
+                Response::Txn(applied.result)
+            }
+            Err(refused) => Response::Refused(refused),
         }
     }
 
@@ -130,14 +166,7 @@ impl Machine {
                 let mut response = Response::default();
                 match entry.payload {
                     EntryPayload::Blank => {}
-                    EntryPayload::Normal(Command::Txn(txn)) => {
-                        let applied = state.apply(&txn);
-                        events.extend(applied.events);
-                        response = Response(Some(applied.result));
-                    }
-                    EntryPayload::Normal(Command::Compact(revision)) => {
-                        state.compact(revision);
-                    }
+                    EntryPayload::Normal(command) => response = self.command(state, command, events),
                     EntryPayload::Membership(membership) => {
                         point.membership = StoredMembership::new(Some(entry.log_id), membership);
                     }
@@ -220,6 +249,7 @@ impl RaftStateMachine<Types> for Machine {
             Ok((point, path))
         });
         let (point, path) = installed.await.map_err(io::Error::other)?.map_err(io::Error::other)?;
+        self.lessor.reset(point.state.leases().iter(), Instant::now());
         self.applied.replace(point.state.clone());
         *lock(&self.snapshots.point) = point.clone();
         *lock(&self.snapshots.current) = Some((meta.clone(), path.clone()));

@@ -42,11 +42,12 @@ impl Store for MemoryStore {
             return Err(StoreError::Closed);
         }
         check_limits(&txn)?;
-        Ok(self.applied.apply(|state, events| {
-            let applied = state.apply(&txn);
+        let result = self.applied.apply(|state, events| {
+            let applied = state.apply(&txn)?;
             *events = applied.events;
-            applied.result
-        }))
+            Ok::<_, Refused>(applied.result)
+        });
+        Ok(result?)
     }
 
     fn snapshot(&self) -> Arc<dyn Snapshot> {

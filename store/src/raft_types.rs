@@ -1,6 +1,6 @@
 //! openraft's types as this store fills them in: the only place that chooses them.
 
-use crate::contract::{Revision, Txn, TxnResult};
+use crate::contract::{Lease, LeaseId, Refused, Revision, Txn, TxnResult};
 use std::fmt;
 use std::sync::Arc;
 
@@ -10,6 +10,9 @@ pub enum Command {
     Txn(Arc<Txn>),
     /// Forget history before this revision.
     Compact(Revision),
+    Grant(Lease),
+    /// Ends a lease and deletes its keys.
+    Revoke(LeaseId),
 }
 
 impl fmt::Display for Command {
@@ -17,13 +20,20 @@ impl fmt::Display for Command {
         match self {
             Command::Txn(txn) => write!(f, "txn of {} operations", txn.then.len() + txn.or_else.len()),
             Command::Compact(revision) => write!(f, "compact to {revision}"),
+            Command::Grant(lease) => write!(f, "grant lease {} for {} s", lease.id, lease.ttl_s),
+            Command::Revoke(id) => write!(f, "revoke lease {id}"),
         }
     }
 }
 
-/// What the state machine answers; `None` for all but transactions.
+/// What the state machine answers.
 #[derive(Debug, Clone, Default)]
-pub struct Response(pub Option<TxnResult>);
+pub enum Response {
+    #[default]
+    Done,
+    Txn(TxnResult),
+    Refused(Refused),
+}
 
 openraft::declare_raft_types!(
     /// The store's Raft.

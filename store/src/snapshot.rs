@@ -26,6 +26,7 @@ const ENTRIES: u8 = 1;
 const CHANGES: u8 = 2;
 const MARKS: u8 = 3;
 const END: u8 = 4;
+const LEASES: u8 = 5;
 
 /// A state and the log position whose application led to it.
 #[derive(Clone, Default)]
@@ -132,6 +133,7 @@ fn write_file(path: &Path, point: &Point, seal: &dyn Seal) -> io::Result<u64> {
         codec::put_bytes(b, key);
         codec::put_u64(b, *revision);
     })?;
+    out.items(LEASES, state.leases().iter(), |b, lease| codec::put_lease(b, &lease))?;
     let mut end = vec![END];
     codec::put_u64(&mut end, out.blocks);
     codec::put_u64(&mut end, state.tree().len() as u64);
@@ -245,6 +247,7 @@ struct Content {
     entries: Vec<Arc<Entry>>,
     changes: Vec<codec::Change>,
     marks: Vec<(Bytes, Revision)>,
+    leases: Vec<Lease>,
 }
 
 /// Takes a block; true at the end of the snapshot, whose totals are then checked.
@@ -266,6 +269,11 @@ fn decode_block(block: Bytes, before: u64, content: &mut Content, seal: &dyn Sea
             while !r.is_empty() {
                 let key = Bytes::copy_from_slice(&r.bytes("mark")?);
                 content.marks.push((key, r.u64("mark")?));
+            }
+        }
+        LEASES => {
+            while !r.is_empty() {
+                content.leases.push(codec::read_lease(&mut r)?);
             }
         }
         END => {
@@ -301,6 +309,7 @@ pub fn read(path: &Path, seal: &dyn Seal) -> Result<Point, StoreError> {
         content.entries,
         content.changes,
         content.marks,
+        content.leases,
     );
     Ok(Point {
         state,

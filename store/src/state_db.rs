@@ -115,6 +115,8 @@ fn put_meta(point: &Point, sums: &Sums) -> Vec<u8> {
         codec::put_bytes(&mut out, key);
         codec::put_u64(&mut out, *revision);
     }
+    codec::put_u64(&mut out, point.state.leases().len() as u64);
+    point.state.leases().iter().for_each(|l| codec::put_lease(&mut out, &l));
     let crc = crc32c::crc32c(&out);
     out.extend_from_slice(&crc.to_le_bytes());
     out
@@ -160,6 +162,13 @@ fn load(db: &sled::Db, seal: &dyn Seal) -> Result<(Point, Sums), Broken> {
     let marks = (0..r.count("marks")?)
         .map(|_| Ok((Bytes::copy_from_slice(&r.bytes("mark")?), r.u64("mark")?)))
         .collect::<Result<Vec<_>, CodecError>>()?;
+    // A release that knew no leases ended here.
+    let leases = match r.is_empty() {
+        true => Vec::new(),
+        false => (0..r.count("leases")?)
+            .map(|_| codec::read_lease(&mut r))
+            .collect::<Result<_, _>>()?,
+    };
     let (mut entries, mut changes) = (Vec::new(), Vec::new());
     for item in db.scan_prefix(b"e") {
         let (key, value) = item?;
@@ -176,7 +185,7 @@ fn load(db: &sled::Db, seal: &dyn Seal) -> Result<(Point, Sums), Broken> {
             seal,
         )?);
     }
-    let state = State::restore(revision, compacted, entries, changes, marks);
+    let state = State::restore(revision, compacted, entries, changes, marks, leases);
     let found = sums_of(&state);
     if found != (Sums { live, history }) {
         return Err(Broken::Content("its content does not match its checksum"));

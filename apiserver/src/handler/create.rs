@@ -196,6 +196,7 @@ impl ApiServer {
                 create_revision: 0,
                 mod_revision: 0,
                 version: 0,
+                lease: 0,
             };
             return Ok(Attempt::Stored(Arc::new(entry)));
         }

@@ -242,5 +242,6 @@ pub(crate) fn commit_entry(key: &Bytes, record: Record, before: Option<&Entry>, 
         create_revision: before.map_or(result.revision, |e| e.create_revision),
         mod_revision: result.revision,
         version: before.map_or(1, |e| e.version + 1),
+        lease: 0,
     })
 }

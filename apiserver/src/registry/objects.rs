@@ -120,6 +120,7 @@ mod tests {
             create_revision: 1,
             mod_revision: revision,
             version: 1,
+            lease: 0,
         };
         let object = |data: &str| {
             json!({"apiVersion": "v1", "kind": "ConfigMap", "data": {"a": data},

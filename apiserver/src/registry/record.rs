@@ -202,6 +202,7 @@ mod tests {
             create_revision: 1,
             mod_revision: 42,
             version: 1,
+            lease: 0,
         };
         let mut out = Vec::new();
         spliced(&mut out, &entry, 43);

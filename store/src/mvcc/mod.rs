@@ -6,9 +6,15 @@
 //! the present one with the later events undone, so keeping history costs no copy
 //! of the tree and nothing per key.
 
+mod apply;
+mod compare;
+mod leases;
+mod limits;
 mod tree;
 
-pub use tree::{Tree, prefix_end};
+pub use leases::Leases;
+pub use limits::{check_limits, txn_bytes};
+pub use tree::Tree;
 
 use crate::codec::Change;
 use crate::contract::*;
@@ -25,6 +31,9 @@ pub const TXN_BYTES_MAX: usize = 4 << 20;
 
 /// Compares and operations of one transaction.
 pub const TXN_OPS_MAX: usize = 16_384;
+
+/// Transactions inside of transactions, the outermost counted.
+pub const TXN_DEPTH_MAX: usize = 8;
 
 /// Deletion marks kept before they are folded into coarser ones.
 const MARKS_MAX: usize = 4096;
@@ -44,6 +53,8 @@ pub struct State {
     /// Latest deletion under a directory of keys. A deleted key leaves no entry
     /// behind, and `last_change` must still not go back.
     marks: OrdMap<Bytes, Revision>,
+    /// As they are now, in a past state too.
+    leases: Leases,
 }
 
 /// What a transaction did.
@@ -72,45 +83,6 @@ fn directory(key: &[u8], depth: usize) -> usize {
     }
     // Fewer slashes: up to the last one.
     key.iter().rposition(|b| *b == b'/').map_or(0, |i| i + 1)
-}
-
-/// Bytes a transaction carries, for limits.
-pub fn txn_bytes(txn: &Txn) -> usize {
-    let header = |h: &Header| {
-        h.labels
-            .iter()
-            .chain(h.fields.iter())
-            .map(|(k, v)| k.len() + v.len() + 4)
-            .sum::<usize>()
-    };
-    let compares = txn.compare.iter().map(|c| match c {
-        Compare::Body(k, b) => k.len() + b.len(),
-        Compare::ModRevision(k, _) | Compare::CreateRevision(k, _) | Compare::Version(k, _) => k.len(),
-    });
-    let ops = txn.then.iter().chain(&txn.or_else).map(|op| match op {
-        Op::Put { key, record } => key.len() + record.body.len() + header(&record.header),
-        Op::Delete { key } | Op::Get { key } => key.len(),
-        Op::DeletePrefix { prefix } => prefix.len(),
-    });
-    compares.chain(ops).sum::<usize>() + 16 * (txn.compare.len() + txn.then.len() + txn.or_else.len())
-}
-
-/// Refuses what no server would take, before it reaches the log.
-pub fn check_limits(txn: &Txn) -> Result<(), StoreError> {
-    let bytes = txn_bytes(txn);
-    if bytes > TXN_BYTES_MAX {
-        return Err(StoreError::TooLarge {
-            bytes,
-            max: TXN_BYTES_MAX,
-        });
-    }
-    let ops = txn.compare.len() + txn.then.len() + txn.or_else.len();
-    if ops > TXN_OPS_MAX {
-        return Err(StoreError::Internal(format!(
-            "a transaction of {ops} operations; at most {TXN_OPS_MAX} are allowed"
-        )));
-    }
-    Ok(())
 }
 
 /// A value in one allocation of its own, so that it does not pin the buffer (a
@@ -145,6 +117,7 @@ impl State {
             tree: Tree::default(),
             history: Vector::new(),
             marks: OrdMap::new(),
+            leases: Leases::default(),
         }
     }
 
@@ -158,7 +131,9 @@ impl State {
         entries: Vec<Arc<Entry>>,
         changes: Vec<Change>,
         marks: impl IntoIterator<Item = (Bytes, Revision)>,
+        leases: Vec<Lease>,
     ) -> Self {
+        let leases = Leases::restore(leases, &entries);
         let tree = Tree::from_entries(entries);
         let mut past = tree.clone();
         let mut history = Vec::with_capacity(changes.len());
@@ -187,6 +162,7 @@ impl State {
             tree,
             history,
             marks,
+            leases,
         }
     }
 
@@ -202,121 +178,12 @@ impl State {
         &self.marks
     }
 
+    pub fn leases(&self) -> &Leases {
+        &self.leases
+    }
+
     pub fn tree(&self) -> &Tree {
         &self.tree
-    }
-
-    pub fn apply(&mut self, txn: &Txn) -> Applied {
-        let succeeded = txn.compare.iter().all(|c| self.holds(c));
-        let ops = if succeeded { &txn.then } else { &txn.or_else };
-        let revision = self.revision + 1;
-        let mut events = Vec::new();
-        let mut results = Vec::with_capacity(ops.len());
-        for op in ops {
-            results.push(match op {
-                Op::Put { key, record } => OpResult::Put {
-                    previous: self.put(key, record, revision, &mut events),
-                },
-                Op::Delete { key } => OpResult::Deleted {
-                    previous: self.delete(key, revision, &mut events).into_iter().collect(),
-                },
-                Op::DeletePrefix { prefix } => {
-                    let keys: Vec<Bytes> = self.entries(prefix, None).map(|e| e.key.clone()).collect();
-                    let previous = keys
-                        .iter()
-                        .filter_map(|k| self.delete(k, revision, &mut events))
-                        .collect();
-                    OpResult::Deleted { previous }
-                }
-                Op::Get { key } => OpResult::Got(self.tree.get(key).cloned()),
-            });
-        }
-        if !events.is_empty() {
-            self.revision = revision;
-            coalesce(&mut events);
-            self.history.extend(events.iter().cloned());
-            self.bound_history();
-        }
-        Applied {
-            result: TxnResult {
-                succeeded,
-                revision: self.revision,
-                results,
-            },
-            events,
-        }
-    }
-
-    fn holds(&self, compare: &Compare) -> bool {
-        let at = |key: &Bytes| self.tree.get(key);
-        match compare {
-            Compare::ModRevision(key, r) => at(key).map_or(0, |e| e.mod_revision) == *r,
-            Compare::CreateRevision(key, r) => at(key).map_or(0, |e| e.create_revision) == *r,
-            Compare::Version(key, v) => at(key).map_or(0, |e| e.version) == *v,
-            Compare::Body(key, body) => at(key).is_some_and(|e| e.record.body == *body),
-        }
-    }
-
-    fn put(
-        &mut self,
-        key: &Bytes,
-        record: &Record,
-        revision: Revision,
-        events: &mut Vec<Arc<Event>>,
-    ) -> Option<Arc<Entry>> {
-        let previous = self.tree.get(key).cloned();
-        let (key, body) = own(key, &record.body);
-        let entry = Arc::new(Entry {
-            key: key.clone(),
-            record: Record {
-                header: record.header.clone(),
-                body,
-            },
-            create_revision: previous.as_ref().map_or(revision, |p| p.create_revision),
-            mod_revision: revision,
-            version: previous.as_ref().map_or(1, |p| p.version + 1),
-        });
-        self.tree.insert(entry.clone());
-        events.push(Arc::new(Event {
-            revision,
-            key,
-            entry: Some(entry),
-            previous: previous.clone(),
-        }));
-        previous
-    }
-
-    fn delete(&mut self, key: &[u8], revision: Revision, events: &mut Vec<Arc<Event>>) -> Option<Arc<Entry>> {
-        let previous = self.tree.remove(key)?;
-        let key = previous.key.clone();
-        self.mark(&key, revision);
-        events.push(Arc::new(Event {
-            revision,
-            key,
-            entry: None,
-            previous: Some(previous.clone()),
-        }));
-        Some(previous)
-    }
-
-    fn mark(&mut self, key: &[u8], revision: Revision) {
-        self.marks
-            .insert(Bytes::copy_from_slice(&key[..directory(key, MARK_DEPTH)]), revision);
-        if self.marks.len() > MARKS_MAX {
-            let mut folded: OrdMap<Bytes, Revision> = OrdMap::new();
-            for (dir, rev) in &self.marks {
-                // Should even that not be coarse enough, the marks shrink to one for all keys.
-                let depth = directory(dir, MARK_DEPTH_FOLDED);
-                let dir = if folded.len() >= MARKS_MAX / 2 {
-                    Bytes::new()
-                } else {
-                    dir.slice(..depth)
-                };
-                let highest = folded.get(&dir).copied().unwrap_or(0).max(*rev);
-                folded.insert(dir, highest);
-            }
-            self.marks = folded;
-        }
     }
 
     fn bound_history(&mut self) {
@@ -354,10 +221,14 @@ impl State {
         low
     }
 
+    /// A store that was never compacted knows everything since the beginning.
+    fn is_compacted(&self, revision: Revision) -> bool {
+        revision < self.compacted && self.compacted > 1
+    }
+
     /// Is a reader at `revision`, or a watcher after it, still (and already) served?
     pub fn check_revision(&self, revision: Revision) -> Result<(), StoreError> {
-        // A store that was never compacted knows everything since the beginning.
-        if revision < self.compacted && self.compacted > 1 {
+        if self.is_compacted(revision) {
             return Err(StoreError::Compacted {
                 asked: revision,
                 oldest: self.compacted,
@@ -377,12 +248,7 @@ impl State {
         self.check_revision(revision)?;
         let mut past = self.clone();
         let until = self.events_until(revision);
-        for event in self.history.iter().skip(until).rev() {
-            match &event.previous {
-                Some(entry) => past.tree.insert(entry.clone()),
-                None => past.tree.remove(&event.key),
-            };
-        }
+        past.tree.undo(self.history.iter().skip(until).rev());
         past.history = past.history.take(until);
         past.revision = revision;
         Ok(past)
@@ -402,6 +268,14 @@ impl State {
             .collect()
     }
 
+    fn count_of(&self, range: &KeyRange) -> usize {
+        match &range.end {
+            RangeEnd::One => usize::from(self.tree.get(&range.start).is_some()),
+            RangeEnd::Before(end) => self.tree.count(&range.start, Some(end)),
+            RangeEnd::Open => self.tree.count(&range.start, None),
+        }
+    }
+
     fn entries<'a>(&'a self, prefix: &'a [u8], after: Option<&[u8]>) -> impl Iterator<Item = &'a Arc<Entry>> {
         // The smallest key behind `after` is `after` followed by a zero byte.
         let from = match after {
@@ -412,38 +286,6 @@ impl State {
             .iter_from(&from)
             .take_while(move |e| e.key.starts_with(prefix))
     }
-}
-
-/// Several changes of one key in one transaction become one event.
-fn coalesce(events: &mut Vec<Arc<Event>>) {
-    if events.len() < 2 {
-        return;
-    }
-    let mut seen: std::collections::HashMap<Bytes, usize> = std::collections::HashMap::with_capacity(events.len());
-    let mut merged: Vec<Option<Arc<Event>>> = Vec::with_capacity(events.len());
-    for event in events.drain(..) {
-        match seen.get(&event.key) {
-            Some(&at) => {
-                let first = merged[at].take();
-                let previous = first.and_then(|f| f.previous.clone());
-                merged[at] = Some(Arc::new(Event {
-                    previous,
-                    ..(*event).clone()
-                }));
-            }
-            None => {
-                seen.insert(event.key.clone(), merged.len());
-                merged.push(Some(event));
-            }
-        }
-    }
-    // A key that was created and deleted again has changed nothing for anybody.
-    events.extend(
-        merged
-            .into_iter()
-            .flatten()
-            .filter(|e| e.entry.is_some() || e.previous.is_some()),
-    );
 }
 
 impl Snapshot for State {
@@ -466,6 +308,21 @@ impl Snapshot for State {
             _ => 0,
         };
         Page { entries, remaining }
+    }
+
+    fn find(&self, range: &KeyRange, limit: usize) -> Found {
+        if range.end == RangeEnd::One {
+            let entries: Vec<_> = self.tree.get(&range.start).cloned().into_iter().collect();
+            let count = entries.len();
+            return Found { entries, count };
+        }
+        let count = self.count_of(range);
+        let wanted = match limit {
+            0 => count,
+            limit => limit.min(count),
+        };
+        let entries = self.tree.iter_from(&range.start).take(wanted).cloned().collect();
+        Found { entries, count }
     }
 
     fn count(&self, prefix: &[u8]) -> usize {
@@ -499,3 +356,6 @@ impl Snapshot for State {
 #[cfg(test)]
 #[path = "mvcc_test.rs"]
 mod mvcc_test;
+#[cfg(test)]
+#[path = "txn_test.rs"]
+mod txn_test;

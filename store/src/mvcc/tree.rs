@@ -9,7 +9,7 @@
 //!
 //! Pure: no I/O, clocks or randomness.
 
-use crate::contract::{Entry, Revision};
+use crate::contract::{Entry, Event, Revision};
 use std::cmp::Ordering;
 use std::sync::Arc;
 
@@ -156,14 +156,6 @@ fn remove(link: &mut Link, key: &[u8]) -> Option<Arc<Entry>> {
     old
 }
 
-/// The smallest key behind every key that starts with `prefix`; `None` when there is none.
-pub fn prefix_end(prefix: &[u8]) -> Option<Vec<u8>> {
-    let last = prefix.iter().rposition(|b| *b != 0xff)?;
-    let mut end = prefix[..=last].to_vec();
-    end[last] += 1;
-    Some(end)
-}
-
 fn build(sorted: &mut std::vec::IntoIter<Arc<Entry>>, count: usize) -> Link {
     if count == 0 {
         return None;
@@ -227,6 +219,16 @@ impl Tree {
         // Looked up first, so that a miss copies no path.
         self.get(key)?;
         remove(&mut self.root, key)
+    }
+
+    /// Takes events back, given from the newest to the oldest.
+    pub fn undo<'a>(&mut self, events: impl Iterator<Item = &'a Arc<Event>>) {
+        for event in events {
+            match &event.previous {
+                Some(entry) => self.insert(entry.clone()),
+                None => self.remove(&event.key),
+            };
+        }
     }
 
     /// Number of keys smaller than `key`.

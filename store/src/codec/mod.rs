@@ -5,6 +5,10 @@
 //! Pure. Integers are LEB128 varints unless said otherwise, byte strings are their
 //! length and their bytes. Decoding takes slices of its input, and never trusts a length.
 
+mod command;
+
+pub use command::{put_command, read_command};
+
 use crate::contract::*;
 use crate::pairs::Pairs;
 use crate::raft_types::{Command, LogId, Membership, StoredMembership, Vote};
@@ -141,25 +145,51 @@ fn read_pairs(r: &mut Reader, what: &'static str) -> Result<Pairs, CodecError> {
         .collect()
 }
 
-pub fn put_record(out: &mut Vec<u8>, key: &[u8], record: &Record, seal: &dyn Seal) {
-    put_u64(out, u64::from(record.header.rv_offset));
+/// Set beside the offset when a lease's number follows: the offset itself has 32 bits.
+const LEASED: u64 = 1 << 32;
+
+fn put_record(out: &mut Vec<u8>, key: &[u8], record: &Record, lease: LeaseId, seal: &dyn Seal) {
+    let flag = if lease == 0 { 0 } else { LEASED };
+    put_u64(out, u64::from(record.header.rv_offset) | flag);
+    if lease != 0 {
+        put_u64(out, lease as u64);
+    }
     put_pairs(out, &record.header.labels);
     put_pairs(out, &record.header.fields);
     put_bytes(out, &seal.seal(key, &record.body));
 }
 
-pub fn read_record(r: &mut Reader, key: &[u8], seal: &dyn Seal) -> Result<Record, CodecError> {
-    let rv_offset = u32::try_from(r.u64("rv offset")?).map_err(|_| CodecError::Invalid("rv offset"))?;
+fn read_record(r: &mut Reader, key: &[u8], seal: &dyn Seal) -> Result<(Record, LeaseId), CodecError> {
+    let first = r.u64("rv offset")?;
+    let rv_offset = u32::try_from(first & !LEASED).map_err(|_| CodecError::Invalid("rv offset"))?;
+    let lease = match first & LEASED {
+        0 => 0,
+        _ => read_lease_id(r)?,
+    };
     let labels = read_pairs(r, "labels")?;
     let fields = read_pairs(r, "fields")?;
     let body = seal.open(key, r.bytes("body")?)?;
-    Ok(Record {
-        header: Arc::new(Header {
-            labels,
-            fields,
-            rv_offset,
-        }),
-        body,
+    let header = Arc::new(Header {
+        labels,
+        fields,
+        rv_offset,
+    });
+    Ok((Record { header, body }, lease))
+}
+
+fn read_lease_id(r: &mut Reader) -> Result<LeaseId, CodecError> {
+    LeaseId::try_from(r.u64("lease")?).map_err(|_| CodecError::Invalid("lease"))
+}
+
+pub fn put_lease(out: &mut Vec<u8>, lease: &Lease) {
+    put_u64(out, lease.id as u64);
+    put_u64(out, u64::from(lease.ttl_s));
+}
+
+pub fn read_lease(r: &mut Reader) -> Result<Lease, CodecError> {
+    Ok(Lease {
+        id: read_lease_id(r)?,
+        ttl_s: u32::try_from(r.u64("time to live")?).map_err(|_| CodecError::Invalid("time to live"))?,
     })
 }
 
@@ -168,20 +198,21 @@ pub fn put_entry(out: &mut Vec<u8>, entry: &Entry, seal: &dyn Seal) {
     put_u64(out, entry.create_revision);
     put_u64(out, entry.mod_revision);
     put_u64(out, entry.version);
-    put_record(out, &entry.key, &entry.record, seal);
+    put_record(out, &entry.key, &entry.record, entry.lease, seal);
 }
 
 pub fn read_entry(r: &mut Reader, key: Bytes, seal: &dyn Seal) -> Result<Entry, CodecError> {
     let create_revision = r.u64("create revision")?;
     let mod_revision = r.u64("mod revision")?;
     let version = r.u64("version")?;
-    let record = read_record(r, &key, seal)?;
+    let (record, lease) = read_record(r, &key, seal)?;
     Ok(crate::mvcc::owned_entry(Entry {
         key,
         record,
         create_revision,
         mod_revision,
         version,
+        lease,
     }))
 }
 
@@ -219,122 +250,6 @@ pub fn read_change(r: &mut Reader, seal: &dyn Seal) -> Result<Change, CodecError
         key,
         previous,
     })
-}
-
-fn put_op(out: &mut Vec<u8>, op: &Op, seal: &dyn Seal) {
-    let (tag, key) = match op {
-        Op::Put { key, .. } => (0, key),
-        Op::Delete { key } => (1, key),
-        Op::DeletePrefix { prefix } => (2, prefix),
-        Op::Get { key } => (3, key),
-    };
-    out.push(tag);
-    put_bytes(out, key);
-    if let Op::Put { key, record } = op {
-        put_record(out, key, record, seal);
-    }
-}
-
-fn read_op(r: &mut Reader, seal: &dyn Seal) -> Result<Op, CodecError> {
-    let tag = r.u8("operation")?;
-    let key = r.bytes("key")?;
-    Ok(match tag {
-        0 => {
-            let record = read_record(r, &key, seal)?;
-            Op::Put { key, record }
-        }
-        1 => Op::Delete { key },
-        2 => Op::DeletePrefix { prefix: key },
-        3 => Op::Get { key },
-        tag => {
-            return Err(CodecError::Tag {
-                what: "an operation",
-                tag,
-            });
-        }
-    })
-}
-
-fn put_compare(out: &mut Vec<u8>, compare: &Compare, seal: &dyn Seal) {
-    let (tag, key) = match compare {
-        Compare::ModRevision(key, _) => (0, key),
-        Compare::CreateRevision(key, _) => (1, key),
-        Compare::Version(key, _) => (2, key),
-        Compare::Body(key, _) => (3, key),
-    };
-    out.push(tag);
-    put_bytes(out, key);
-    match compare {
-        Compare::ModRevision(_, n) | Compare::CreateRevision(_, n) | Compare::Version(_, n) => put_u64(out, *n),
-        Compare::Body(key, body) => put_bytes(out, &seal.seal(key, body)),
-    }
-}
-
-fn read_compare(r: &mut Reader, seal: &dyn Seal) -> Result<Compare, CodecError> {
-    let tag = r.u8("comparison")?;
-    let key = r.bytes("key")?;
-    Ok(match tag {
-        0 => Compare::ModRevision(key, r.u64("mod revision")?),
-        1 => Compare::CreateRevision(key, r.u64("create revision")?),
-        2 => Compare::Version(key, r.u64("version")?),
-        3 => {
-            let body = seal.open(&key, r.bytes("body")?)?;
-            Compare::Body(key, body)
-        }
-        tag => {
-            return Err(CodecError::Tag {
-                what: "a comparison",
-                tag,
-            });
-        }
-    })
-}
-
-pub fn put_command(out: &mut Vec<u8>, command: &Command, seal: &dyn Seal) {
-    out.push(CODEC_VERSION);
-    match command {
-        Command::Txn(txn) => {
-            out.push(0);
-            put_u64(out, txn.compare.len() as u64);
-            txn.compare.iter().for_each(|c| put_compare(out, c, seal));
-            for ops in [&txn.then, &txn.or_else] {
-                put_u64(out, ops.len() as u64);
-                ops.iter().for_each(|op| put_op(out, op, seal));
-            }
-        }
-        Command::Compact(revision) => {
-            out.push(1);
-            put_u64(out, *revision);
-        }
-    }
-}
-
-pub fn read_command(bytes: Bytes, seal: &dyn Seal) -> Result<Command, CodecError> {
-    let mut r = Reader::new(bytes);
-    let found = r.u8("version")?;
-    if found != CODEC_VERSION {
-        return Err(CodecError::Version { found });
-    }
-    let command = match r.u8("command")? {
-        0 => {
-            let compare = (0..r.count("comparisons")?)
-                .map(|_| read_compare(&mut r, seal))
-                .collect::<Result<_, _>>()?;
-            let then = (0..r.count("operations")?)
-                .map(|_| read_op(&mut r, seal))
-                .collect::<Result<_, _>>()?;
-            let or_else = (0..r.count("operations")?)
-                .map(|_| read_op(&mut r, seal))
-                .collect::<Result<_, _>>()?;
-            Command::Txn(Arc::new(Txn { compare, then, or_else }))
-        }
-        1 => Command::Compact(r.u64("revision")?),
-        tag => return Err(CodecError::Tag { what: "a command", tag }),
-    };
-    match r.is_empty() {
-        true => Ok(command),
-        false => Err(CodecError::Invalid("what follows the command")),
-    }
 }
 
 pub fn put_log_id(out: &mut Vec<u8>, id: &LogId) {
@@ -430,3 +345,7 @@ pub fn read_stored_membership(r: &mut Reader) -> Result<StoredMembership, CodecE
     let id = read_log_id_option(r)?;
     Ok(StoredMembership::new(id, read_membership(r)?))
 }
+
+#[cfg(test)]
+#[path = "codec_test.rs"]
+mod codec_test;

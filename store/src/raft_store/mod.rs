@@ -2,9 +2,12 @@
 //! opening, closing, and the two background jobs (history's age, snapshots by size).
 //! One voter for now; the network to others comes with the second.
 
+mod leases;
+
 use crate::applied::AppliedState;
 use crate::codec::{Plain, Seal};
 use crate::contract::*;
+use crate::lessor::Lessor;
 use crate::log::{Log, SEGMENT_BYTES};
 use crate::machine::{Machine, Snapshots};
 use crate::mvcc::{State, check_limits, txn_bytes};
@@ -21,7 +24,7 @@ use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
 
@@ -66,6 +69,7 @@ pub struct RaftStore {
     log: Log,
     snapshots: Arc<Snapshots>,
     persister: Arc<Persister>,
+    lessor: Arc<Lessor>,
     inflight: Semaphore,
     closed: AtomicBool,
     jobs: Mutex<Vec<JoinHandle<()>>>,
@@ -192,12 +196,15 @@ impl RaftStore {
             seal,
             lock,
         } = parts;
+        let lessor = Arc::new(Lessor::default());
+        lessor.reset(applied.current().leases().iter(), Instant::now());
         let machine = Machine::new(
             applied.clone(),
             log.clone(),
             seal.clone(),
             Some(persister.clone()),
             snapshots.clone(),
+            lessor.clone(),
         );
         let id = config.node_id;
         let raft = Raft::new(id, raft_config()?, NoPeers, log.clone(), machine).await;
@@ -208,6 +215,7 @@ impl RaftStore {
             log,
             snapshots,
             persister,
+            lessor,
             inflight: Semaphore::new(INFLIGHT_BYTES),
             closed: AtomicBool::new(false),
             jobs: Mutex::default(),
@@ -280,7 +288,7 @@ impl RaftStore {
         self.jobs
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
-            .extend([compactor, snapshotter]);
+            .extend([compactor, snapshotter, leases::expire(self)]);
     }
 
     /// Writes a snapshot and lets go of the log that it covers. Returns its size.
@@ -316,9 +324,14 @@ impl RaftStore {
         let _ = self.lock.unlock();
     }
 
-    async fn propose(&self, command: Command) -> Result<Response, StoreError> {
+    /// The result of a command; one that makes none answers with an empty one.
+    async fn propose(&self, command: Command) -> Result<TxnResult, StoreError> {
         match self.raft.client_write(command).await {
-            Ok(written) => Ok(written.data),
+            Ok(written) => match written.data {
+                Response::Txn(result) => Ok(result),
+                Response::Done => Ok(TxnResult::default()),
+                Response::Refused(refused) => Err(refused.into()),
+            },
             Err(RaftError::APIError(ClientWriteError::ForwardToLeader(_))) => Err(StoreError::NoLeader),
             Err(RaftError::APIError(error)) => Err(StoreError::Internal(error.to_string())),
             Err(RaftError::Fatal(error)) => {
@@ -353,10 +366,7 @@ impl Store for RaftStore {
             .await
             .map_err(|_| StoreError::Closed)?;
         self.log.reserve(INFLIGHT_BYTES as u64).await?;
-        let response = self.propose(Command::Txn(Arc::new(txn))).await?;
-        response
-            .0
-            .ok_or_else(|| StoreError::Internal("the state machine did not answer a transaction".into()))
+        self.propose(Command::Txn(Arc::new(txn))).await
     }
 
     fn snapshot(&self) -> Arc<dyn Snapshot> {

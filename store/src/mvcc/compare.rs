@@ -1,0 +1,43 @@
+//! Whether a comparison holds. Pure.
+
+use super::*;
+
+impl State {
+    pub(super) fn holds(&self, compare: &Compare) -> bool {
+        let at = |key: &Bytes| self.tree.get(key);
+        match compare {
+            Compare::ModRevision(key, r) => at(key).map_or(0, |e| e.mod_revision) == *r,
+            Compare::CreateRevision(key, r) => at(key).map_or(0, |e| e.create_revision) == *r,
+            Compare::Version(key, v) => at(key).map_or(0, |e| e.version) == *v,
+            Compare::Body(key, body) => at(key).is_some_and(|e| e.record.body == *body),
+            Compare::Test(test) => {
+                let found = self.find(&test.range, 0).entries;
+                match found.is_empty() {
+                    true => test.holds(None),
+                    false => found.iter().all(|e| test.holds(Some(e))),
+                }
+            }
+        }
+    }
+}
+
+impl Test {
+    fn holds(&self, entry: Option<&Arc<Entry>>) -> bool {
+        let order = match &self.target {
+            Target::Version(n) => entry.map_or(0, |e| e.version).cmp(n),
+            Target::CreateRevision(n) => entry.map_or(0, |e| e.create_revision).cmp(n),
+            Target::ModRevision(n) => entry.map_or(0, |e| e.mod_revision).cmp(n),
+            Target::Lease(n) => entry.map_or(0, |e| e.lease).cmp(n),
+            Target::Body(body) => match entry {
+                Some(entry) => entry.record.body.cmp(body),
+                None => return false,
+            },
+        };
+        match self.relation {
+            Relation::Equal => order.is_eq(),
+            Relation::NotEqual => order.is_ne(),
+            Relation::Greater => order.is_gt(),
+            Relation::Less => order.is_lt(),
+        }
+    }
+}
