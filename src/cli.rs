@@ -5,6 +5,7 @@
 use clap::{Args, Parser, Subcommand};
 use std::net::IpAddr;
 use std::path::PathBuf;
+use std::time::Duration;
 
 #[derive(Debug, Parser)]
 #[command(name = "skiff", version = crate::VERSION, about = "A Kubernetes-compatible container cluster in one binary")]
@@ -101,6 +102,33 @@ pub struct NodeArgs {
     /// Image that holds a pod's namespaces
     #[arg(long, env = "SKIFF_PAUSE_IMAGE", default_value = concat!("skiff.local/pause:", env!("CARGO_PKG_VERSION")))]
     pub pause_image: String,
+    /// Mirrors, private CAs and logins of registries; followed while the node runs
+    #[arg(
+        long,
+        env = "SKIFF_PRIVATE_REGISTRY",
+        default_value = "/etc/skiff/registries.yaml",
+        value_name = "FILE"
+    )]
+    pub private_registry: PathBuf,
+    /// From this percentage of the disk on, images that nobody uses are removed
+    #[arg(long, env = "SKIFF_IMAGE_GC_HIGH_THRESHOLD", default_value_t = 85, value_name = "PERCENT",
+        value_parser = clap::value_parser!(u8).range(0..=100))]
+    pub image_gc_high_threshold: u8,
+    /// Until the disk is down to this percentage
+    #[arg(long, env = "SKIFF_IMAGE_GC_LOW_THRESHOLD", default_value_t = 80, value_name = "PERCENT",
+        value_parser = clap::value_parser!(u8).range(0..=100))]
+    pub image_gc_low_threshold: u8,
+    /// An image stays at least so long, such as 2m
+    #[arg(long, env = "SKIFF_MINIMUM_IMAGE_TTL_DURATION", default_value = "2m", value_parser = crate::duration::parse,
+        value_name = "DURATION")]
+    pub minimum_image_ttl_duration: Duration,
+    /// An image that nobody has used for so long is removed [default: none is]
+    #[arg(long, env = "SKIFF_MAXIMUM_IMAGE_TTL_DURATION", value_parser = crate::duration::parse, value_name = "DURATION")]
+    pub maximum_image_ttl_duration: Option<Duration>,
+    /// Images that are pulled at the same time
+    #[arg(long, env = "SKIFF_MAX_PARALLEL_IMAGE_PULLS", default_value_t = 10, value_name = "NUMBER",
+        value_parser = clap::value_parser!(u16).range(1..))]
+    pub max_parallel_image_pulls: u16,
     /// How pods of two nodes reach each other: auto, vxlan or direct
     #[arg(long, env = "SKIFF_NETWORK_BACKEND", default_value = "auto", value_parser = ["auto", "vxlan", "direct"])]
     pub network_backend: String,
@@ -175,6 +203,9 @@ pub struct ServerArgs {
         value_name = "FIRST-LAST"
     )]
     pub service_node_port_range: String,
+    /// KubeSchedulerConfiguration with the scheduler's profiles
+    #[arg(long, env = "SKIFF_SCHEDULER_CONFIG", value_name = "FILE")]
+    pub scheduler_config: Option<PathBuf>,
 }
 
 #[derive(Debug, Clone, Args)]

@@ -5,6 +5,7 @@ use crate::paths;
 use anyhow::{Context, Result, bail};
 use ipnet::IpNet;
 use k8s_openapi::api::core::v1::Taint;
+use skiff_agent::{ImageSettings, ImageThresholds};
 use std::path::{Path, PathBuf};
 
 pub fn name(args: &NodeArgs) -> Result<String> {
@@ -41,6 +42,7 @@ pub fn config(args: &NodeArgs, cluster: &ClusterArgs, data_dir: &Path) -> Result
     config.cni_binary = Some(cni_plugin(args)?);
     config.images_dir = data_dir.join(paths::IMAGES);
     config.pause_image = args.pause_image.clone();
+    config.images = images(args)?;
     config.kubelet_port = args.kubelet_port;
     config.resolv_conf = args.resolv_conf.clone();
     config.network_backend = match args.network_backend.as_str() {
@@ -56,6 +58,23 @@ pub fn config(args: &NodeArgs, cluster: &ClusterArgs, data_dir: &Path) -> Result
     }
     config.taints = args.node_taints.iter().map(|text| taint(text)).collect::<Result<_>>()?;
     Ok(config)
+}
+
+fn images(args: &NodeArgs) -> Result<ImageSettings> {
+    let (high, low) = (args.image_gc_high_threshold, args.image_gc_low_threshold);
+    if low >= high {
+        bail!("--image-gc-low-threshold ({low}) must be less than --image-gc-high-threshold ({high})");
+    }
+    Ok(ImageSettings {
+        registries_file: args.private_registry.clone(),
+        thresholds: ImageThresholds {
+            high_percent: high.into(),
+            low_percent: low.into(),
+            age_min: args.minimum_image_ttl_duration,
+            age_max: args.maximum_image_ttl_duration,
+        },
+        pulls_at_once_max: args.max_parallel_image_pulls.into(),
+    })
 }
 
 fn taint(text: &str) -> Result<Taint> {

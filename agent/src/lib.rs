@@ -14,6 +14,7 @@ mod cache;
 mod config;
 mod endpoint;
 mod error;
+mod image;
 mod node;
 mod pod;
 mod probe;
@@ -26,5 +27,6 @@ mod volume;
 
 pub use config::{Config, NodeCredentials};
 pub use error::Error;
+pub use image::{Settings as ImageSettings, collect::Thresholds as ImageThresholds};
 pub use reset::stop_everything;
 pub use start::run;

@@ -9,6 +9,7 @@ use crate::pod::supervisor;
 use crate::recorder::Recorder;
 use crate::runtime::config::Layout;
 use crate::runtime::{Runtime, events, images, supervise};
+use crate::image::{self, Images};
 use crate::{endpoint, node, reset};
 use ipnet::IpNet;
 use skiff_network::ClusterView;
@@ -53,6 +54,8 @@ pub async fn run(
     let machine = Machine::read(&config);
     let runtime = Runtime::connect(&layout.socket)?;
     let (images_done, images_ready) = watch::channel(false);
+    let images = Images::open(config.images.clone(), layout.certs.clone(), &layout.root)?;
+    let registries = images.load();
     let shared = Arc::new(Shared {
         recorder: Recorder::start(client.clone(), config.node_name.clone()),
         client: client.clone(),
@@ -64,6 +67,8 @@ pub async fn run(
         storage_bytes: i64::try_from(machine.disk_bytes).unwrap_or(i64::MAX),
         resolv_conf: std::fs::read_to_string(&config.resolv_conf).unwrap_or_default(),
         images_ready,
+        images,
+        volumes: crate::volume::Volumes::default(),
         config: config.clone(),
     });
     let (ready, health) = watch::channel(node::Health::Unknown);
@@ -95,6 +100,8 @@ pub async fn run(
         broken.clone(),
         shutdown.clone(),
     ));
+    tokio::spawn(image::watch::follow(shared.clone(), registries, shutdown.clone()));
+    tokio::spawn(image::gc::run(shared.clone(), shutdown.clone()));
     tokio::spawn(serve(shared.clone(), credentials, shutdown.clone()));
     let network = tokio::spawn(network(
         config.clone(),

@@ -5,9 +5,11 @@ use super::observed::Observed;
 use super::spec::Key;
 use super::{cgroup, resources, sandbox, spec};
 use crate::error::Error;
-use crate::volume::{self, token};
+use crate::image::pull;
+use crate::volume;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Pod, PodStatus};
+use k8s_openapi::api::node::v1::RuntimeClass;
 use kube::Api;
 use kube::api::{DeleteParams, Patch, PatchParams, Preconditions};
 use serde_json::{Value, json};
@@ -82,6 +84,22 @@ pub async fn delete(shared: &Shared, pod: &Pod) -> Result<(), Refused> {
     api.delete(&name, &params).await.map(drop).map_err(refused)
 }
 
+/// The handler of the pod's RuntimeClass; empty where it names none.
+pub async fn runtime_handler(shared: &Shared, pod: &Pod) -> Result<String, Error> {
+    let name = pod.spec.as_ref().and_then(|s| s.runtime_class_name.as_deref());
+    let Some(name) = name.filter(|n| !n.is_empty()) else {
+        return Ok(String::new());
+    };
+    let api: Api<RuntimeClass> = Api::all(shared.client.clone());
+    match api.get(name).await {
+        Ok(class) => Ok(class.handler),
+        Err(kube::Error::Api(status)) if status.code == 404 => {
+            Err(Error::Pod(format!("runtimeclass.node.k8s.io {name:?} not found")))
+        }
+        Err(error) => Err(Error::Pod(format!("failed to lookup RuntimeClass {name}: {error}"))),
+    }
+}
+
 /// Config maps and secrets that the pod's volumes and variables name.
 pub fn references(pod: &Pod) -> (BTreeSet<Key>, BTreeSet<Key>) {
     let namespace = spec::key(pod).0;
@@ -125,33 +143,15 @@ pub fn references(pod: &Pod) -> (BTreeSet<Key>, BTreeSet<Key>) {
             }
         }
     }
+    for name in pull::secret_names(pod) {
+        secrets.insert((namespace.clone(), name.to_owned()));
+    }
     (maps, secrets)
 }
 
-/// Makes the pod's volumes; says when its tokens are to be renewed.
+/// Makes the pod's volumes. The cache reminds of tokens; the worker keeps no timer.
 pub async fn mount_volumes(shared: &Arc<Shared>, pod: &Arc<Pod>, ips: Vec<String>) -> Result<Option<Timestamp>, Error> {
-    let (maps, secrets) = references(pod);
-    let wanted = shared.cache.want(maps, secrets);
-    let tokens = token::current(shared, pod);
-    let ((), tokens) = tokio::join!(wanted, tokens);
-    let (tokens, renew_at) = tokens.map_err(|error| match error {
-        told @ Error::Volume(_) => told,
-        other => Error::Volume(format!("MountVolume.SetUp failed : {}", other.chain())),
-    })?;
-    if let Some(at) = renew_at {
-        shared.cache.remind(pod, at);
-    }
-    let (shared, pod) = (shared.clone(), pod.clone());
-    let work = move || {
-        let facts = shared.facts(ips);
-        let stamp = Timestamp::now().strftime("%Y_%m_%d_%H_%M_%S.%9f").to_string();
-        volume::mount_all(&shared.config, &pod, shared.cache.as_ref(), &facts, &tokens, &stamp)
-    };
-    tokio::task::spawn_blocking(work)
-        .await
-        .unwrap_or_else(|e| Err(Error::Volume(e.to_string())))?;
-    // The reminder comes as a change; the worker keeps no timer of its own.
-    Ok(None)
+    volume::setup::mount_volumes(shared, pod, ips).await.map(|()| None)
 }
 
 /// Everything of the pod that is left on the node. Carries on past failures.
@@ -163,23 +163,19 @@ pub async fn tear_down(shared: &Arc<Shared>, pod: &Arc<Pod>, seen: &Observed) ->
             first.get_or_insert(error);
         }
     }
+    let cleaned = volume::teardown::tear_down(shared, pod).await;
     let (shared, pod) = (shared.clone(), pod.clone());
     let work = move || {
-        let uid = spec::uid(&pod);
-        let outcome = volume::unmount_all(&shared.config.pod_dir(uid));
         let _ = std::fs::remove_dir_all(sandbox::log_directory(&shared.config, &pod));
         if let Some(pod_spec) = &pod.spec {
             cgroup::remove(&resources::cgroup_path(
                 &shared.config.cgroup_root,
                 resources::qos(pod_spec),
-                uid,
+                spec::uid(&pod),
             ));
         }
-        outcome
     };
-    let cleaned = tokio::task::spawn_blocking(work)
-        .await
-        .unwrap_or_else(|e| Err(Error::Volume(e.to_string())));
+    let _ = tokio::task::spawn_blocking(work).await;
     match first {
         Some(error) => Err(error),
         None => cleaned,

@@ -1,9 +1,13 @@
 //! A container's environment: service variables, envFrom, env, and `$(NAME)`
 //! expansion. Pure: what is referred to is handed in.
 
-use super::resources;
+mod downward;
+mod file;
+mod services;
+
 use super::spec;
-use k8s_openapi::api::core::v1::{ConfigMap, Container, EnvVarSource, Pod, ResourceFieldSelector, Secret, Service};
+pub use downward::{field_value, quoted, resource_value};
+use k8s_openapi::api::core::v1::{ConfigMap, Container, EnvVarSource, FileKeySelector, Pod, Secret, Service};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -22,6 +26,8 @@ pub struct Facts {
     pub cpu_allocatable_milli: i64,
     pub memory_allocatable_bytes: i64,
     pub storage_allocatable_bytes: i64,
+    /// The texts of the files that variables come from, by volume and path.
+    pub variable_files: BTreeMap<(String, String), Result<String, String>>,
 }
 
 pub fn variables(
@@ -33,7 +39,7 @@ pub fn variables(
 ) -> Result<Vec<(String, String)>, String> {
     let namespace = pod.metadata.namespace.clone().unwrap_or_default();
     let links = pod.spec.as_ref().and_then(|s| s.enable_service_links).unwrap_or(true);
-    let mut service_env = service_variables(services, &namespace, links);
+    let mut service_env = services::variables(services, &namespace, links);
     let mut result: BTreeMap<String, String> = BTreeMap::new();
     let mut order: Vec<String> = Vec::new();
     for source in container.env_from.iter().flatten() {
@@ -41,12 +47,12 @@ pub fn variables(
         let (entries, optional, what) = if let Some(r) = &source.config_map_ref {
             let found = lookup.config_map(&namespace, &r.name);
             let data = found.map(|m| m.data.clone().unwrap_or_default());
-            (data, r.optional, format!("configmap {:?} not found", r.name))
+            (data, r.optional, format!("configmap {} not found", quoted(&r.name)))
         } else if let Some(r) = &source.secret_ref {
             let found = lookup.secret(&namespace, &r.name);
             let text = |b: &k8s_openapi::ByteString| String::from_utf8_lossy(&b.0).into_owned();
             let data = found.map(|s| s.data.iter().flatten().map(|(k, v)| (k.clone(), text(v))).collect());
-            (data, r.optional, format!("secret {:?} not found", r.name))
+            (data, r.optional, format!("secret {} not found", quoted(&r.name)))
         } else {
             continue;
         };
@@ -54,6 +60,7 @@ pub fn variables(
             None if optional.unwrap_or(false) => {}
             None => return Err(what),
             Some(entries) => {
+                // Every key of either kind is a valid name since names need not be identifiers.
                 for (name, value) in entries {
                     set(&mut result, &mut order, format!("{prefix}{name}"), value);
                 }
@@ -105,7 +112,7 @@ fn from_source(
             (Some(name), Some(spec)) if !name.is_empty() => spec::find(spec, name).map_or(container, |f| f.0),
             _ => container,
         };
-        return resource_value(target, field, facts).map(Some);
+        return resource_value(pod, target, field, facts).map(Some);
     }
     let missing = |optional: Option<bool>, message: String| {
         if optional.unwrap_or(false) {
@@ -116,7 +123,7 @@ fn from_source(
     };
     if let Some(r) = &source.config_map_key_ref {
         let Some(map) = lookup.config_map(&namespace, &r.name) else {
-            return missing(r.optional, format!("configmap {:?} not found", r.name));
+            return missing(r.optional, format!("configmap {} not found", quoted(&r.name)));
         };
         return match map.data.as_ref().and_then(|d| d.get(&r.key)) {
             Some(value) => Ok(Some(value.clone())),
@@ -128,7 +135,7 @@ fn from_source(
     }
     if let Some(r) = &source.secret_key_ref {
         let Some(secret) = lookup.secret(&namespace, &r.name) else {
-            return missing(r.optional, format!("secret {:?} not found", r.name));
+            return missing(r.optional, format!("secret {} not found", quoted(&r.name)));
         };
         return match secret.data.as_ref().and_then(|d| d.get(&r.key)) {
             Some(value) => Ok(Some(String::from_utf8_lossy(&value.0).into_owned())),
@@ -138,83 +145,33 @@ fn from_source(
             ),
         };
     }
+    if let Some(r) = &source.file_key_ref {
+        return from_file(r, facts);
+    }
     Ok(Some(String::new()))
 }
 
-/// The fields that the downward API knows.
-pub fn field_value(pod: &Pod, path: &str, facts: &Facts) -> Result<String, String> {
-    let meta = &pod.metadata;
-    let pod_spec = pod.spec.as_ref();
-    let keyed = |prefix: &str| {
-        path.strip_prefix(prefix)
-            .and_then(|rest| rest.strip_suffix("']"))
-            .map(str::to_owned)
-    };
-    if let Some(key) = keyed("metadata.labels['") {
-        return Ok(meta
-            .labels
-            .as_ref()
-            .and_then(|l| l.get(&key))
-            .cloned()
-            .unwrap_or_default());
-    }
-    if let Some(key) = keyed("metadata.annotations['") {
-        let map = meta.annotations.as_ref();
-        return Ok(map.and_then(|l| l.get(&key)).cloned().unwrap_or_default());
-    }
-    Ok(match path {
-        "metadata.name" => meta.name.clone().unwrap_or_default(),
-        "metadata.namespace" => meta.namespace.clone().unwrap_or_default(),
-        "metadata.uid" => meta.uid.clone().unwrap_or_default(),
-        "metadata.labels" => format_map(meta.labels.as_ref()),
-        "metadata.annotations" => format_map(meta.annotations.as_ref()),
-        "spec.nodeName" => facts.node_name.clone(),
-        "spec.serviceAccountName" => pod_spec
-            .and_then(|s| s.service_account_name.clone())
-            .unwrap_or_default(),
-        "status.hostIP" => facts.host_ips.first().cloned().unwrap_or_default(),
-        "status.hostIPs" => facts.host_ips.join(","),
-        "status.podIP" => facts.pod_ips.first().cloned().unwrap_or_default(),
-        "status.podIPs" => facts.pod_ips.join(","),
-        other => return Err(format!("unsupported fieldPath: {other}")),
-    })
-}
-
-/// `key="escaped value"` lines, sorted.
-fn format_map(map: Option<&BTreeMap<String, String>>) -> String {
-    let lines: Vec<String> = map.into_iter().flatten().map(|(k, v)| format!("{k}={v:?}")).collect();
-    lines.join("\n")
-}
-
-pub fn resource_value(container: &Container, field: &ResourceFieldSelector, facts: &Facts) -> Result<String, String> {
-    let found = resources::amounts(container.resources.as_ref());
-    let raw = |limit: bool, name: &str| {
-        let resources = container.resources.as_ref()?;
-        let map = if limit { &resources.limits } else { &resources.requests };
-        map.as_ref()?.get(name).and_then(|q| resources::milli(&q.0))
-    };
-    let divisor = field.divisor.as_ref().map_or("1", |d| d.0.as_str());
-    let divisor = match divisor {
-        "" | "0" => 1_000,
-        text => resources::milli(text).filter(|d| *d > 0).ok_or("invalid divisor")?,
-    };
-    // Every value in thousandths, like the divisor.
-    let value: i128 = match field.resource.as_str() {
-        "limits.cpu" => i128::from(found.cpu_limit_milli.unwrap_or(facts.cpu_allocatable_milli)),
-        "requests.cpu" => raw(false, "cpu").unwrap_or(i128::from(found.cpu_limit_milli.unwrap_or(0))),
-        "limits.memory" => i128::from(found.memory_limit_bytes.unwrap_or(facts.memory_allocatable_bytes)) * 1_000,
-        "requests.memory" => i128::from(found.memory_request_bytes.unwrap_or(0)) * 1_000,
-        "limits.ephemeral-storage" => {
-            raw(true, "ephemeral-storage").unwrap_or(i128::from(facts.storage_allocatable_bytes) * 1_000)
+fn from_file(wanted: &FileKeySelector, facts: &Facts) -> Result<Option<String>, String> {
+    let place = (wanted.volume_name.clone(), wanted.path.clone());
+    let optional = wanted.optional.unwrap_or(false);
+    let text = match facts.variable_files.get(&place) {
+        Some(Ok(text)) => text,
+        _ if optional => return Ok(None),
+        Some(Err(_)) => return Err("couldn't parse env file".into()),
+        None => {
+            let volume = quoted(&wanted.volume_name);
+            return Err(format!("cannot find the volume {volume} referenced by FileKeyRef"));
         }
-        "requests.ephemeral-storage" => raw(false, "ephemeral-storage")
-            .or(raw(true, "ephemeral-storage"))
-            .unwrap_or(0),
-        name if name.starts_with("limits.hugepages-") => raw(true, &name["limits.".len()..]).unwrap_or(0),
-        name if name.starts_with("requests.hugepages-") => raw(false, &name["requests.".len()..]).unwrap_or(0),
-        other => return Err(format!("unsupported container resource : {other}")),
     };
-    Ok((value / divisor + i128::from(value % divisor != 0)).to_string())
+    let value = file::value(text, &wanted.key).map_err(|_| "couldn't parse env file")?;
+    match value {
+        None if !optional => Err(format!(
+            "environment variable key {} not found in file {}",
+            quoted(&wanted.key),
+            quoted(&wanted.path)
+        )),
+        found => Ok(found),
+    }
 }
 
 /// `$(NAME)` becomes the value when it is known and stays as it is when not;
@@ -257,52 +214,6 @@ pub fn expand_all(text: &str, lookup: impl Fn(&str) -> Option<String>) -> Result
         Some(name) => Err(format!("missing value for {name:?}")),
         None => Ok(expanded),
     }
-}
-
-/// Docker-links style variables of the services of the namespace, and always of
-/// `default/kubernetes`.
-fn service_variables(services: &[Arc<Service>], namespace: &str, links: bool) -> BTreeMap<String, String> {
-    let mut all = BTreeMap::new();
-    for service in services {
-        let name = service.metadata.name.as_deref().unwrap_or_default();
-        let own = service.metadata.namespace.as_deref().unwrap_or_default();
-        let master = own == "default" && name == "kubernetes";
-        if !(master || (links && own == namespace)) {
-            continue;
-        }
-        let Some(spec) = &service.spec else { continue };
-        let ip = spec.cluster_ip.as_deref().unwrap_or_default();
-        if ip.is_empty() || ip == "None" {
-            continue;
-        }
-        let prefix = name.to_uppercase().replace('-', "_");
-        let host = if ip.contains(':') {
-            format!("[{ip}]")
-        } else {
-            ip.to_owned()
-        };
-        for (index, port) in spec.ports.iter().flatten().enumerate() {
-            let protocol = port.protocol.as_deref().unwrap_or("TCP");
-            let lower = protocol.to_lowercase();
-            let number = port.port;
-            let url = format!("{lower}://{host}:{number}");
-            if index == 0 {
-                all.insert(format!("{prefix}_SERVICE_HOST"), ip.to_owned());
-                all.insert(format!("{prefix}_SERVICE_PORT"), number.to_string());
-                all.insert(format!("{prefix}_PORT"), url.clone());
-            }
-            if let Some(name) = port.name.as_deref().filter(|n| !n.is_empty()) {
-                let name = name.to_uppercase().replace('-', "_");
-                all.insert(format!("{prefix}_SERVICE_PORT_{name}"), number.to_string());
-            }
-            let long = format!("{prefix}_PORT_{number}_{}", protocol.to_uppercase());
-            all.insert(long.clone(), url);
-            all.insert(format!("{long}_PROTO"), lower);
-            all.insert(format!("{long}_PORT"), number.to_string());
-            all.insert(format!("{long}_ADDR"), ip.to_owned());
-        }
-    }
-    all
 }
 
 #[cfg(test)]

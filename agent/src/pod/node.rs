@@ -20,6 +20,8 @@ pub struct Shared {
     pub memory_bytes: i64,
     pub storage_bytes: i64,
     pub resolv_conf: String,
+    pub images: crate::image::Images,
+    pub volumes: crate::volume::Volumes,
     /// True once the images folder has been imported.
     pub images_ready: watch::Receiver<bool>,
 }
@@ -33,6 +35,7 @@ impl Shared {
             cpu_allocatable_milli: self.cpu_milli,
             memory_allocatable_bytes: self.memory_bytes,
             storage_allocatable_bytes: self.storage_bytes,
+            ..Facts::default()
         }
     }
 }

@@ -148,7 +148,8 @@ async fn prepare(
     } else {
         sandbox.ips.clone()
     };
-    let facts = shared.facts(ips.clone());
+    let mut facts = shared.facts(ips.clone());
+    facts.variable_files = crate::volume::variable_files(&shared.config, pod, container);
     let services = shared.cache.services();
     let env = environment::variables(pod, container, &services, shared.cache.as_ref(), &facts)?;
     let values: BTreeMap<String, String> = env.iter().cloned().collect();

@@ -12,6 +12,8 @@ pub struct Layout {
     pub pid: PathBuf,
     pub cni_bin: PathBuf,
     pub cni_conf: PathBuf,
+    /// Hosts of registries, which containerd reads at each pull.
+    pub certs: PathBuf,
 }
 
 impl Layout {
@@ -21,6 +23,7 @@ impl Layout {
         let base = data_dir.join("containerd");
         let run = data_dir.join("run");
         Self {
+            certs: base.join("certs.d"),
             root: base.join("root"),
             state: run.join("containerd"),
             socket: run.join("containerd.sock"),
@@ -89,6 +92,9 @@ bin_dir = {cni_bin}
 conf_dir = {cni_conf}
 max_conf_num = 1
 
+[plugins."io.containerd.grpc.v1.cri".registry]
+config_path = {certs}
+
 [plugins."io.containerd.grpc.v1.cri".containerd]
 snapshotter = "overlayfs"
 default_runtime_name = "runc"
@@ -108,6 +114,7 @@ SystemdCgroup = false
         no_apparmor = !options.apparmor,
         cni_bin = quoted(&layout.cni_bin),
         cni_conf = quoted(&layout.cni_conf),
+        certs = quoted(&layout.certs),
     )
 }
 
@@ -141,6 +148,7 @@ mod tests {
             r#"sandbox_image = "p:1""#,
             "restrict_oom_score_adj = true",
             r#"BinaryName = "/r""#,
+            r#"config_path = "/d/containerd/certs.d""#,
         ] {
             assert!(text.lines().any(|l| l == line), "{line} not in\n{text}");
         }

@@ -73,7 +73,7 @@ pub fn files(
     }
     let projected = volume.projected.as_ref()?;
     let default = mode(projected.default_mode, MODE);
-    let mut all = Files::new();
+    let (mut all, mut errors) = (Files::new(), Vec::new());
     for source in projected.sources.iter().flatten() {
         let part = if let Some(s) = &source.config_map {
             config_map(&namespace, &s.name, s.items.as_deref(), s.optional, default, lookup)
@@ -99,10 +99,14 @@ pub fn files(
         };
         match part {
             Ok(part) => all.extend(part),
-            Err(error) => return Some(Err(error)),
+            Err(error) => errors.push(error),
         }
     }
-    Some(Ok(all))
+    Some(match errors.as_slice() {
+        [] => Ok(all),
+        [only] => Err(only.clone()),
+        many => Err(format!("[{}]", many.join(", "))),
+    })
 }
 
 fn file(bytes: Vec<u8>, mode: u32) -> File {
@@ -264,6 +268,7 @@ fn downward(pod: &Pod, items: &[DownwardAPIVolumeFile], default: u32, facts: &Fa
             let name = field.container_name.as_deref().unwrap_or_default();
             let found = pod.spec.as_ref().and_then(|s| spec::find(s, name));
             resource_value(
+                pod,
                 found.ok_or_else(|| format!("container {name} not found"))?.0,
                 field,
                 facts,

@@ -1,23 +1,39 @@
 //! `subPath`: a part of a volume, opened without ever leaving the volume (a container
 //! may have planted symlinks) and bound, so that nobody can swap it afterwards.
 
+use super::mount_point::detach;
 use crate::error::Error;
 use nix::fcntl::{OFlag, OpenHow, ResolveFlag, open, openat2};
-use nix::mount::{MntFlags, MsFlags, mount, umount2};
+use nix::mount::{MsFlags, mount};
 use nix::sys::stat::{Mode, mkdirat};
+use std::fs::File;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
+/// What the pod's author wrote, after its variables were put in: a path of its own.
+pub fn check(sub: &str) -> Result<(), String> {
+    if sub.starts_with('/') {
+        return Err(format!("error SubPath `{sub}` must not be an absolute path"));
+    }
+    if sub.split('/').any(|part| part == "..") {
+        return Err(format!("unable to provision SubPath `{sub}`: must not contain '..'"));
+    }
+    Ok(())
+}
+
 /// Binds `sub` of the volume to `slot`; directories that are missing are made as
-/// accessible as the volume itself.
-pub fn bind(volume: &Path, sub: &str, slot: &Path) -> Result<PathBuf, Error> {
+/// accessible as the volume itself. What the host mounts in it later appears; what is
+/// unmounted of it here stays mounted on the host, unless it is to be `shared`.
+pub fn bind(volume: &Path, sub: &str, slot: &Path, shared: bool) -> Result<PathBuf, Error> {
     let opened = open_beneath(volume, sub)?;
     let source = path_of(&opened);
     let is_dir = std::fs::metadata(&source)
         .map_err(Error::io("look at", &source))?
         .is_dir();
-    let _ = umount2(slot, MntFlags::MNT_DETACH);
+    // Of the container's earlier start.
+    let _ = detach(slot);
+    clear(slot, is_dir);
     if is_dir {
         std::fs::create_dir_all(slot).map_err(Error::io("create", slot))?;
     } else {
@@ -28,24 +44,54 @@ pub fn bind(volume: &Path, sub: &str, slot: &Path) -> Result<PathBuf, Error> {
     }
     let flags = MsFlags::MS_BIND | MsFlags::MS_REC;
     mount(Some(&source), slot, None::<&str>, flags, None::<&str>).map_err(Error::os("bind", slot))?;
+    if !shared {
+        let flags = MsFlags::MS_SLAVE | MsFlags::MS_REC;
+        mount(None::<&str>, slot, None::<&str>, flags, None::<&str>).map_err(Error::os("bind", slot))?;
+    }
     Ok(slot.to_owned())
+}
+
+/// A file may have become a directory since, or the other way round.
+fn clear(slot: &Path, is_dir: bool) {
+    match std::fs::symlink_metadata(slot) {
+        Ok(meta) if meta.is_dir() && !is_dir => drop(std::fs::remove_dir(slot)),
+        Ok(meta) if !meta.is_dir() && is_dir => drop(std::fs::remove_file(slot)),
+        _ => {}
+    }
+}
+
+/// A file of the volume, for reading.
+pub fn open_file(volume: &Path, path: &str) -> Result<File, Error> {
+    check(path).map_err(Error::Volume)?;
+    let root = open_root(volume)?;
+    // A FIFO would be waited for.
+    let how = beneath(OFlag::O_RDONLY | OFlag::O_NONBLOCK);
+    let file = File::from(openat2(&root, path, how).map_err(Error::os("open a file in", volume))?);
+    match file.metadata() {
+        Ok(meta) if meta.is_file() => Ok(file),
+        _ => Err(Error::Volume(format!("{path} is not a file"))),
+    }
 }
 
 fn path_of(opened: &OwnedFd) -> PathBuf {
     PathBuf::from(format!("/proc/self/fd/{}", opened.as_raw_fd()))
 }
 
+fn open_root(volume: &Path) -> Result<OwnedFd, Error> {
+    let flags = OFlag::O_PATH | OFlag::O_CLOEXEC;
+    open(volume, flags, Mode::empty()).map_err(Error::os("open", volume))
+}
+
+fn beneath(flags: OFlag) -> OpenHow {
+    OpenHow::new()
+        .flags(flags | OFlag::O_CLOEXEC)
+        .resolve(ResolveFlag::RESOLVE_BENEATH | ResolveFlag::RESOLVE_NO_MAGICLINKS)
+}
+
 fn open_beneath(volume: &Path, sub: &str) -> Result<OwnedFd, Error> {
-    if sub.starts_with('/') || sub.split('/').any(|part| part == "..") {
-        return Err(Error::Volume(format!(
-            "subPath {sub:?} must be relative and without '..'"
-        )));
-    }
-    let how = OpenHow::new()
-        .flags(OFlag::O_PATH | OFlag::O_CLOEXEC)
-        .resolve(ResolveFlag::RESOLVE_BENEATH | ResolveFlag::RESOLVE_NO_MAGICLINKS);
-    let flags = OFlag::O_PATH | OFlag::O_CLOEXEC | OFlag::O_DIRECTORY;
-    let root = open(volume, flags, Mode::empty()).map_err(Error::os("open", volume))?;
+    check(sub).map_err(Error::Volume)?;
+    let how = beneath(OFlag::O_PATH);
+    let root = open_root(volume)?;
     let parts: Vec<&str> = sub.split('/').filter(|p| !p.is_empty() && *p != ".").collect();
     if parts.is_empty() {
         return Ok(root);
@@ -55,7 +101,7 @@ fn open_beneath(volume: &Path, sub: &str) -> Result<OwnedFd, Error> {
         Err(nix::Error::ENOENT) => {}
         Err(error) => return Err(Error::os("open a subPath in", volume)(error)),
     }
-    let mode = std::fs::metadata(volume)
+    let mode = std::fs::metadata(path_of(&root))
         .map_err(Error::io("look at", volume))?
         .permissions()
         .mode()

@@ -42,6 +42,16 @@ fn renew_at(issued: &Issued) -> Timestamp {
         .unwrap_or(issued.expires)
 }
 
+/// The first of the pod's volumes that shows a token.
+pub fn volume(pod: &Pod) -> Option<String> {
+    let mut volumes = pod.spec.iter().flat_map(|s| s.volumes.iter().flatten());
+    let shows = |v: &&k8s_openapi::api::core::v1::Volume| {
+        let mut sources = v.projected.iter().flat_map(|p| p.sources.iter().flatten());
+        sources.any(|s| s.service_account_token.is_some())
+    };
+    volumes.find(shows).map(|v| v.name.clone())
+}
+
 /// The pod's tokens, and when the first of them is to be renewed.
 pub async fn current(shared: &Shared, pod: &Pod) -> Result<(BTreeMap<TokenRequest, String>, Option<Timestamp>), Error> {
     let requests = payload::token_requests(pod);
