@@ -34,6 +34,8 @@ pub struct Config {
     /// Kubernetes' tools expect `/var/log/pods`.
     pub pod_logs_dir: PathBuf,
     pub pods_max: u32,
+    /// Processes and threads of one pod; none: as many as the node bears.
+    pub pod_pids_max: Option<i64>,
     pub mtu: u32,
     /// How pods of two nodes reach each other.
     pub network_backend: skiff_network::Backend,
@@ -65,6 +67,7 @@ impl Config {
             cgroup_root: "kubepods".to_owned(),
             pod_logs_dir: PathBuf::from("/var/log/pods"),
             pods_max: 110,
+            pod_pids_max: None,
             mtu: 0,
             network_backend: skiff_network::Backend::default(),
             resolv_conf: PathBuf::from("/etc/resolv.conf"),

@@ -20,6 +20,7 @@ mod pod;
 mod probe;
 mod recorder;
 mod reset;
+mod resize;
 mod runtime;
 mod start;
 mod stats;

@@ -24,7 +24,7 @@ pub struct Recorder {
 struct Entry {
     about: ObjectReference,
     warning: bool,
-    reason: &'static str,
+    reason: String,
     message: String,
 }
 
@@ -35,7 +35,7 @@ impl Recorder {
         Self { queue }
     }
 
-    pub fn pod(&self, pod: &Pod, field_path: Option<String>, warning: bool, reason: &'static str, message: String) {
+    pub fn pod(&self, pod: &Pod, field_path: Option<String>, warning: bool, reason: &str, message: String) {
         let about = ObjectReference {
             api_version: Some("v1".into()),
             kind: Some("Pod".into()),
@@ -48,12 +48,12 @@ impl Recorder {
         let _ = self.queue.try_send(Entry {
             about,
             warning,
-            reason,
+            reason: reason.to_owned(),
             message,
         });
     }
 
-    pub fn node(&self, name: &str, warning: bool, reason: &'static str, message: String) {
+    pub fn node(&self, name: &str, warning: bool, reason: &str, message: String) {
         let about = ObjectReference {
             kind: Some("Node".into()),
             name: Some(name.to_owned()),
@@ -63,7 +63,7 @@ impl Recorder {
         let _ = self.queue.try_send(Entry {
             about,
             warning,
-            reason,
+            reason: reason.to_owned(),
             message,
         });
     }
@@ -99,7 +99,7 @@ async fn write(client: Client, node_name: String, mut entries: mpsc::Receiver<En
             },
             involved_object: entry.about,
             type_: Some(if entry.warning { "Warning" } else { "Normal" }.into()),
-            reason: Some(entry.reason.into()),
+            reason: Some(entry.reason),
             message: Some(entry.message),
             count: Some(1),
             first_timestamp: Some(Time(whole)),

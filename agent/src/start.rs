@@ -3,13 +3,13 @@
 use crate::cache::Cache;
 use crate::config::{Config, NodeCredentials};
 use crate::error::Error;
+use crate::image::{self, Images};
 use crate::node::status::Machine;
 use crate::pod::node::Shared;
 use crate::pod::supervisor;
 use crate::recorder::Recorder;
 use crate::runtime::config::Layout;
 use crate::runtime::{Runtime, events, images, supervise};
-use crate::image::{self, Images};
 use crate::{endpoint, node, reset};
 use ipnet::IpNet;
 use skiff_network::ClusterView;
@@ -64,6 +64,9 @@ pub async fn run(
         host_ips: vec![node_ip.to_string()],
         cpu_milli: i64::try_from(machine.cpus).unwrap_or(1) * 1_000,
         memory_bytes: machine.memory_bytes,
+        host: crate::pod::cgroup::host(machine.memory_bytes),
+        ledger: crate::resize::Ledger::default(),
+        burstable_shares: std::sync::atomic::AtomicI64::new(0),
         storage_bytes: i64::try_from(machine.disk_bytes).unwrap_or(i64::MAX),
         resolv_conf: std::fs::read_to_string(&config.resolv_conf).unwrap_or_default(),
         images_ready,
@@ -71,6 +74,9 @@ pub async fn run(
         volumes: crate::volume::Volumes::default(),
         config: config.clone(),
     });
+    shared
+        .ledger
+        .set_allocatable(node::status::allocatable(&config, &machine));
     let (ready, health) = watch::channel(node::Health::Unknown);
     let (broken, network_up) = (Arc::new(Notify::new()), watch::Sender::new(config.cni_binary.is_none()));
 

@@ -1,6 +1,7 @@
 //! The Node object as this machine should show it. Pure but for `Machine::read`.
 
 use crate::config::Config;
+use crate::pod::resources::sums::Sums;
 use jiff::Timestamp;
 use serde_json::{Value, json};
 use skiff_proto::cri::v1 as cri;
@@ -74,6 +75,17 @@ pub fn node(config: &Config) -> Value {
             "annotations": {"volumes.kubernetes.io/controller-managed-attach-detach": "true"}},
         "spec": {"taints": config.taints},
     })
+}
+
+/// What pods may have of the node, in thousandths.
+pub fn allocatable(config: &Config, machine: &Machine) -> Sums {
+    let whole = |value: i64| i128::from(value) * 1_000;
+    Sums::from([
+        ("cpu".to_owned(), whole(i64::try_from(machine.cpus).unwrap_or(1))),
+        ("memory".to_owned(), whole(machine.memory_bytes)),
+        ("ephemeral-storage".to_owned(), i128::from(machine.disk_bytes) * 1_000),
+        ("pods".to_owned(), whole(i64::from(config.pods_max))),
+    ])
 }
 
 /// `not_ready`: why not, when not.

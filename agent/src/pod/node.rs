@@ -1,12 +1,16 @@
 //! What all pod workers of the node share.
 
 use super::environment::Facts;
+use super::resources::Host;
+use super::resources::kernel::cpu_shares;
 use crate::cache::Cache;
 use crate::config::Config;
 use crate::recorder::Recorder;
+use crate::resize::Ledger;
 use crate::runtime::Runtime;
 use kube::Client;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
 use tokio::sync::watch;
 
 pub struct Shared {
@@ -18,6 +22,10 @@ pub struct Shared {
     pub host_ips: Vec<String>,
     pub cpu_milli: i64,
     pub memory_bytes: i64,
+    pub host: Host,
+    pub ledger: Ledger,
+    /// The CPU shares that the Burstable pods' cgroup was last given.
+    pub burstable_shares: AtomicI64,
     pub storage_bytes: i64,
     pub resolv_conf: String,
     pub images: crate::image::Images,
@@ -27,6 +35,14 @@ pub struct Shared {
 }
 
 impl Shared {
+    /// Gives the cgroups of the classes what their pods ask for now.
+    pub fn share_by_class(&self) {
+        let shares = cpu_shares(self.ledger.burstable_cpu_milli());
+        if self.burstable_shares.swap(shares, Ordering::Relaxed) != shares {
+            super::cgroup::set_classes(&self.config.cgroup_root, shares);
+        }
+    }
+
     pub fn facts(&self, pod_ips: Vec<String>) -> Facts {
         Facts {
             node_name: self.config.node_name.clone(),

@@ -9,6 +9,8 @@ pub const LABEL_POD_UID: &str = "io.kubernetes.pod.uid";
 pub const LABEL_CONTAINER_NAME: &str = "io.kubernetes.container.name";
 pub const ANNOTATION_MESSAGE_FILE: &str = "skiff.io/termination-message-file";
 pub const ANNOTATION_MESSAGE_POLICY: &str = "io.kubernetes.container.terminationMessagePolicy";
+/// The resources that the container began with, as JSON.
+pub const ANNOTATION_RESOURCES: &str = "skiff.io/resources";
 pub const ANNOTATION_RESTARTS: &str = "io.kubernetes.container.restartCount";
 
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -49,6 +51,9 @@ pub struct Container {
     pub log_path: String,
     pub message_file: String,
     pub message_policy: String,
+    pub resources: String,
+    /// It was ended to begin anew, whatever the restart policy says.
+    pub again: bool,
 }
 
 impl Container {
@@ -157,6 +162,8 @@ pub fn container(status: cri::ContainerStatus, sandbox_id: &str) -> Container {
         log_path: status.log_path,
         message_file: annotation(ANNOTATION_MESSAGE_FILE),
         message_policy: annotation(ANNOTATION_MESSAGE_POLICY),
+        resources: annotation(ANNOTATION_RESOURCES),
+        again: false,
         id: status.id,
     }
 }

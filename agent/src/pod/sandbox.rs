@@ -2,8 +2,8 @@
 
 use super::environment::expand;
 use super::observed::{
-    ANNOTATION_MESSAGE_FILE, ANNOTATION_MESSAGE_POLICY, ANNOTATION_RESTARTS, LABEL_CONTAINER_NAME, LABEL_POD_NAME,
-    LABEL_POD_NAMESPACE, LABEL_POD_UID,
+    ANNOTATION_MESSAGE_FILE, ANNOTATION_MESSAGE_POLICY, ANNOTATION_RESOURCES, ANNOTATION_RESTARTS,
+    LABEL_CONTAINER_NAME, LABEL_POD_NAME, LABEL_POD_NAMESPACE, LABEL_POD_UID,
 };
 use super::resources;
 use super::spec;
@@ -203,7 +203,7 @@ pub struct Prepared {
     pub env: Vec<(String, String)>,
     pub mounts: Vec<cri::Mount>,
     pub message_file: String,
-    pub memory_capacity_bytes: i64,
+    pub host: resources::Host,
 }
 
 pub fn container_config(pod: &Pod, container: &Container, prepared: &Prepared) -> cri::ContainerConfig {
@@ -224,6 +224,10 @@ pub fn container_config(pod: &Pod, container: &Container, prepared: &Prepared) -
         (ANNOTATION_MESSAGE_FILE.to_owned(), prepared.message_file.clone()),
         (ANNOTATION_MESSAGE_POLICY.to_owned(), policy),
         (ANNOTATION_RESTARTS.to_owned(), prepared.attempt.to_string()),
+        (
+            ANNOTATION_RESOURCES.to_owned(),
+            serde_json::to_string(&container.resources.clone().unwrap_or_default()).unwrap_or_default(),
+        ),
     ]);
     cri::ContainerConfig {
         metadata: Some(cri::ContainerMetadata {
@@ -254,11 +258,7 @@ pub fn container_config(pod: &Pod, container: &Container, prepared: &Prepared) -
         stdin_once: container.stdin_once.unwrap_or(false),
         tty: container.tty.unwrap_or(false),
         linux: Some(cri::LinuxContainerConfig {
-            resources: Some(resources::linux(
-                container,
-                resources::qos(pod_spec),
-                prepared.memory_capacity_bytes,
-            )),
+            resources: Some(resources::kernel::container(pod, container, &prepared.host)),
             security_context: Some(security(pod_spec, container)),
         }),
         ..Default::default()

@@ -187,7 +187,7 @@ async fn prepare(
         env,
         mounts,
         message_file,
-        memory_capacity_bytes: shared.memory_bytes,
+        host: shared.host.clone(),
     })
 }
 

@@ -225,6 +225,20 @@ impl Runtime {
         Ok((answer.exit_code, output))
     }
 
+    /// Changes what a running container may use. What is zero stays as it is.
+    pub async fn update_container(&self, id: &str, resources: cri::LinuxContainerResources) -> Result<(), Error> {
+        let request = cri::UpdateContainerResourcesRequest {
+            container_id: id.to_owned(),
+            linux: Some(resources),
+            ..Default::default()
+        };
+        self.cri()
+            .update_container_resources(timed(request))
+            .await
+            .map_err(Error::runtime("update a container's resources"))?;
+        Ok(())
+    }
+
     pub async fn reopen_log(&self, id: &str) -> Result<(), Error> {
         let request = cri::ReopenContainerLogRequest {
             container_id: id.to_owned(),

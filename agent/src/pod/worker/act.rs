@@ -180,7 +180,9 @@ impl Worker {
 async fn create_sandbox(shared: &Shared, pod: &Pod, attempt: u32) -> Result<Sandbox, Error> {
     if let Some(pod_spec) = &pod.spec {
         let path = resources::cgroup_path(&shared.config.cgroup_root, resources::qos(pod_spec), spec::uid(pod));
-        cgroup::create(&path, &resources::pod_limits(pod_spec));
+        let limits = resources::pod_limits(pod_spec, &shared.host, shared.config.pod_pids_max);
+        shared.share_by_class();
+        cgroup::create(&path, &limits);
     }
     let logs = sandbox::log_directory(&shared.config, pod);
     std::fs::create_dir_all(&logs).map_err(Error::io("create", &logs))?;
