@@ -14,6 +14,7 @@ mod logging;
 mod node;
 mod paths;
 mod reset;
+mod scheduler;
 mod server;
 mod signals;
 mod status;

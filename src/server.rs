@@ -41,6 +41,7 @@ pub async fn run(args: ServerArgs) -> Result<()> {
     if !obstacles.is_empty() {
         bail!("{} (`skiff check` looks at everything)", obstacles.join("; "));
     }
+    let settings = crate::scheduler::settings(args.scheduler_config.as_deref())?;
     files::private_directory(data_dir)?;
     let listener = listen(args.bind_address, args.https_listen_port)?;
     let shutdown = CancellationToken::new();
@@ -68,11 +69,16 @@ pub async fn run(args: ServerArgs) -> Result<()> {
     }
     start_controllers(&args, &pki, &server, &shutdown, &mut tasks)?;
     let scheduler = client(&server, component("system:kube-scheduler"));
+    let scheduling = skiff_scheduler::Config {
+        settings,
+        ..skiff_scheduler::Config::default()
+    };
+    server.show_metrics(scheduling.families.clone());
     let stop = shutdown.clone();
     tasks.spawn(async move {
         (
             "scheduler",
-            skiff_scheduler::run(skiff_scheduler::Config::default(), scheduler, stop)
+            skiff_scheduler::run(scheduling, scheduler, stop)
                 .await
                 .map_err(Into::into),
         )

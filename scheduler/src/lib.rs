@@ -3,9 +3,13 @@
 //!
 //! **Invariant:** this crate knows the API server only as an HTTP API.
 
+mod call;
 mod driver;
 mod explain;
 mod filter;
+mod hints;
+mod kin;
+mod metrics;
 mod plugin;
 mod preempt;
 mod profile;
@@ -16,6 +20,8 @@ mod schedule;
 mod score;
 mod selector;
 mod snapshot;
+mod watches;
+mod wire;
 
 pub use driver::run;
 pub use explain::{Explanation, NodeVerdict, PluginScore, Verdict, explain};
@@ -26,18 +32,15 @@ pub use profile::{ConfigError, Profile, Settings};
 pub use schedule::{Placement, Unschedulable, schedule};
 pub use snapshot::{PodInfo, Snapshot};
 
-#[derive(Debug, Clone)]
-pub struct Config {
-    /// Pods with this `spec.schedulerName` are scheduled.
-    pub scheduler_name: String,
-}
+use skiff_metrics::Families;
+use std::sync::Arc;
 
-impl Default for Config {
-    fn default() -> Self {
-        Self {
-            scheduler_name: "default-scheduler".to_string(),
-        }
-    }
+/// How the scheduler runs.
+#[derive(Clone, Default)]
+pub struct Config {
+    pub settings: Settings,
+    /// Where it counts what it does.
+    pub families: Arc<Families>,
 }
 
 #[derive(Debug, thiserror::Error)]

@@ -406,8 +406,12 @@ impl Queue {
         self.entries.keys()
     }
 
-    pub fn candidates(&self) -> impl Iterator<Item = &Candidate> {
-        self.entries.values().filter_map(|entry| entry.candidate.as_ref())
+    pub fn uid(&self, key: &PodKey) -> Option<&str> {
+        self.entries.get(key).map(|entry| entry.uid.as_str())
+    }
+
+    pub fn candidate(&self, key: &PodKey) -> Option<&Candidate> {
+        self.entries.get(key)?.candidate.as_ref()
     }
 
     pub fn counts(&self) -> Counts {

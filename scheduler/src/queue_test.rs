@@ -162,7 +162,7 @@ fn a_change_of_the_pod_itself_wakes_it_and_of_its_status_does_not() {
     assert_eq!(queue.counts().unschedulable, 1);
     assert!(queue.add(labelled("a", 0, json!({"new": "label"})), now));
     let popped = queue.pop(now).expect("the pod");
-    assert!(popped.candidate.info.labels.get("new").is_some());
+    assert!(popped.candidate.info.labels.contains_key("new"));
     assert_eq!(popped.attempts, 2);
 }
 
