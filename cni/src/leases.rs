@@ -79,10 +79,7 @@ impl Store {
         file.write_all(&bytes)
             .and_then(|()| file.sync_data())
             .map_err(io("write", &fresh))?;
-        std::fs::rename(&fresh, &path).map_err(io("replace", &path))?;
-        File::open(&self.dir)
-            .and_then(|dir| dir.sync_all())
-            .map_err(io("sync", &self.dir))
+        std::fs::rename(&fresh, &path).map_err(io("replace", &path))
     }
 }
 
