@@ -35,18 +35,26 @@ pub fn decide(object: &ObjectMeta, owner_uid: &str, matches: bool, deleting: boo
     }
 }
 
+/// Who claims: put into the owner references, and what it holds its objects by.
+pub struct Claimant<'a> {
+    pub reference: &'a OwnerReference,
+    pub finalizer: Option<&'a str>,
+    /// See [`decide`].
+    pub deleting: bool,
+}
+
 /// Decides on each candidate and carries it out; returns what the owner has afterwards.
 pub async fn claim<K>(
     client: &Client,
     candidates: Vec<Arc<K>>,
-    owner: &OwnerReference,
-    deleting: bool,
+    claimant: Claimant<'_>,
     matches: impl Fn(&K) -> bool,
     still_there: impl AsyncFnOnce() -> Result<bool, Error>,
 ) -> Result<Vec<Arc<K>>, Error>
 where
     K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + Debug + DeserializeOwned,
 {
+    let (owner, deleting) = (claimant.reference, claimant.deleting);
     let mut mine = Vec::new();
     let mut adopt = Vec::new();
     for object in candidates {
@@ -55,10 +63,13 @@ where
             Claim::Adopt => adopt.push(object),
             Claim::Release => {
                 let api: Api<K> = Api::namespaced(client.clone(), namespace(object.meta()));
-                let patch = json!({"metadata": {
+                let mut patch = json!({"metadata": {
                     "uid": uid(object.meta()),
                     "ownerReferences": [{"$patch": "delete", "uid": owner.uid}],
                 }});
+                if let Some(finalizer) = claimant.finalizer {
+                    patch["metadata"]["$deleteFromPrimitiveList/finalizers"] = json!([finalizer]);
+                }
                 let released = api
                     .patch(name(object.meta()), &PatchParams::default(), &Patch::Strategic(patch))
                     .await
@@ -78,7 +89,10 @@ where
     }
     for object in adopt {
         let api: Api<K> = Api::namespaced(client.clone(), namespace(object.meta()));
-        let patch = json!({"metadata": {"uid": uid(object.meta()), "ownerReferences": [owner]}});
+        let mut patch = json!({"metadata": {"uid": uid(object.meta()), "ownerReferences": [owner]}});
+        if let Some(finalizer) = claimant.finalizer {
+            patch["metadata"]["finalizers"] = json!([finalizer]);
+        }
         let adopted = api
             .patch(name(object.meta()), &PatchParams::default(), &Patch::Strategic(patch))
             .await

@@ -1,6 +1,6 @@
 //! Which kinds the server has, asked from its discovery API.
 
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::APIResource;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{APIResource, OwnerReference};
 use kube::Client;
 use kube::core::ApiResource;
 
@@ -17,6 +17,12 @@ pub struct Kind {
 impl Kind {
     pub fn can(&self, verb: &str) -> bool {
         self.verbs.iter().any(|known| known == verb)
+    }
+
+    /// Whether an owner reference names this kind; any version of its group does.
+    pub fn is_meant_by(&self, owner: &OwnerReference) -> bool {
+        let group = owner.api_version.split_once('/').map_or("", |(group, _)| group);
+        self.resource.group == group && self.resource.kind == owner.kind
     }
 
     /// `deployments.apps`, as messages name a kind.

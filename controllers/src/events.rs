@@ -1,7 +1,5 @@
-//! Writes Event objects. Controllers hand events over without waiting; one task writes them, counting up
-//! what repeats instead of writing it again. Losing events under pressure is allowed, blocking is not.
-
-use std::collections::HashMap;
+//! Writes Event objects. Controllers hand events over without waiting; one task writes what the
+//! [`correlator`](crate::correlate) leaves of them. Losing events under pressure is allowed, blocking is not.
 
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Event, EventSource, ObjectReference};
@@ -12,15 +10,11 @@ use serde_json::json;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
+use crate::correlate::{About, Correlator, Decision, Written};
 use crate::key::time;
 
 /// Events waiting to be written; more are dropped, as upstream drops them.
 const WAITING_MAX: usize = 1000;
-/// Distinct events remembered for counting; upstream's cache size.
-const REMEMBERED_MAX: usize = 4096;
-/// A repeated event within this time raises the count of the first.
-const REPEAT_WINDOW_SECONDS: i64 = 600;
-
 struct Entry {
     client: Client,
     component: &'static str,
@@ -36,28 +30,18 @@ pub struct Recorder {
     entries: mpsc::Sender<Entry>,
 }
 
-struct Written {
-    namespace: String,
-    name: String,
-    count: i32,
-    last: Timestamp,
-}
-
 impl Recorder {
     pub fn start(shutdown: CancellationToken) -> Self {
         let (entries, mut waiting) = mpsc::channel::<Entry>(WAITING_MAX);
         tokio::spawn(async move {
-            let mut written: HashMap<[String; 5], Written> = HashMap::new();
+            let mut correlator = Correlator::default();
             loop {
                 let entry = tokio::select! {
                     () = shutdown.cancelled() => return,
                     entry = waiting.recv() => entry,
                 };
                 let Some(entry) = entry else { return };
-                if written.len() >= REMEMBERED_MAX {
-                    written.clear();
-                }
-                if let Err(error) = write(&mut written, &entry).await {
+                if let Err(error) = write(&mut correlator, &entry).await {
                     tracing::debug!(%error, reason = entry.reason, "an event was not written");
                 }
             }
@@ -89,55 +73,52 @@ impl Recorder {
     }
 }
 
-async fn write(written: &mut HashMap<[String; 5], Written>, entry: &Entry) -> Result<(), kube::Error> {
-    let identity = [
-        entry.component.to_string(),
-        format!(
-            "{}/{}/{}",
-            entry.object.kind.as_deref().unwrap_or(""),
-            entry.object.namespace.as_deref().unwrap_or(""),
-            entry.object.name.as_deref().unwrap_or("")
-        ),
-        entry.object.uid.clone().unwrap_or_default(),
-        entry.reason.clone(),
-        entry.message.clone(),
-    ];
-    if let Some(known) = written.get_mut(&identity)
-        && entry.at.as_second() - known.last.as_second() < REPEAT_WINDOW_SECONDS
-    {
-        let api: Api<Event> = Api::namespaced(entry.client.clone(), &known.namespace);
-        let patch = json!({"count": known.count + 1, "lastTimestamp": time(entry.at)});
-        match api
-            .patch(&known.name, &PatchParams::default(), &Patch::Strategic(patch))
-            .await
-        {
-            Ok(_) => {
-                known.count += 1;
-                known.last = entry.at;
-                return Ok(());
+async fn write(correlator: &mut Correlator, entry: &Entry) -> Result<(), kube::Error> {
+    let object = &entry.object;
+    let text = |part: &Option<String>| part.clone().unwrap_or_default();
+    let about = About {
+        component: entry.component,
+        object: [&object.kind, &object.namespace, &object.name, &object.uid]
+            .map(text)
+            .join("/"),
+        kind: entry.kind.clone(),
+        reason: entry.reason.clone(),
+    };
+    let (decision, identity) = correlator.decide(&about, &entry.message, entry.at);
+    let message = match decision {
+        Decision::Drop => return Ok(()),
+        Decision::Write { message } => message,
+        Decision::Raise { message, known } => {
+            let api: Api<Event> = Api::namespaced(entry.client.clone(), &known.namespace);
+            let count = known.count + 1;
+            let patch = json!({"count": count, "lastTimestamp": time(entry.at), "message": message});
+            match api
+                .patch(&known.name, &PatchParams::default(), &Patch::Strategic(patch))
+                .await
+            {
+                Ok(_) => {
+                    correlator.note(identity, Written { count, ..known }, entry.at);
+                    return Ok(());
+                }
+                // It has expired.
+                Err(kube::Error::Api(status)) if status.code == 404 => message,
+                Err(error) => return Err(error),
             }
-            Err(kube::Error::Api(status)) if status.code == 404 => {}
-            Err(error) => return Err(error),
         }
-    }
-    let event = event_of(entry);
-    let namespace = event.metadata.namespace.clone().unwrap_or_default();
-    let name = event.metadata.name.clone().unwrap_or_default();
-    let api: Api<Event> = Api::namespaced(entry.client.clone(), &namespace);
+    };
+    let event = event_of(entry, message);
+    let written = Written {
+        namespace: event.metadata.namespace.clone().unwrap_or_default(),
+        name: event.metadata.name.clone().unwrap_or_default(),
+        count: 1,
+    };
+    let api: Api<Event> = Api::namespaced(entry.client.clone(), &written.namespace);
     api.create(&PostParams::default(), &event).await?;
-    written.insert(
-        identity,
-        Written {
-            namespace,
-            name,
-            count: 1,
-            last: entry.at,
-        },
-    );
+    correlator.note(identity, written, entry.at);
     Ok(())
 }
 
-fn event_of(entry: &Entry) -> Event {
+fn event_of(entry: &Entry, message: String) -> Event {
     let namespace = match entry.object.namespace.as_deref() {
         None | Some("") => "default",
         Some(namespace) => namespace,
@@ -155,7 +136,7 @@ fn event_of(entry: &Entry) -> Event {
         },
         involved_object: entry.object.clone(),
         reason: Some(entry.reason.clone()),
-        message: Some(entry.message.clone()),
+        message: Some(message),
         type_: Some(entry.kind.clone()),
         count: Some(1),
         first_timestamp: Some(time(entry.at)),

@@ -16,6 +16,7 @@ mod certificates;
 mod claim;
 mod clusterroles;
 mod context;
+mod correlate;
 mod cronjob;
 mod daemonset;
 mod deployment;
@@ -44,6 +45,7 @@ mod slim;
 mod statefulset;
 mod tokens;
 mod worker;
+mod written;
 
 use std::sync::Arc;
 use std::time::Duration;

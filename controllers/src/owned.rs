@@ -9,14 +9,14 @@ use kube::{Api, Resource};
 use serde::de::DeserializeOwned;
 
 use crate::cache::Cache;
-use crate::claim::claim;
+use crate::claim::{Claimant, claim};
 use crate::context::{Context, Doing, Error};
 use crate::expectations::Expectations;
 use crate::key::{Key, controller_of, name, namespace, uid};
 use crate::pods::is_terminating;
 use crate::queue::Queue;
 use crate::selector;
-use crate::shared::owned_by;
+use crate::shared::{orphans_in, owned_by};
 
 /// Queues an owner when it, or a pod that is or could be its own, changes.
 pub fn watch<K>(
@@ -78,12 +78,13 @@ pub fn watch<K>(
     });
 }
 
-/// The pods that this owner has, after adopting and releasing.
+/// The pods that this owner has, after adopting and releasing. `finalizer`: by which it holds them.
 pub async fn claim_pods<K>(
     context: &Context,
     owner: &K,
     reference: &OwnerReference,
     wanted: &LabelSelector,
+    finalizer: Option<&str>,
 ) -> Result<Vec<Arc<Pod>>, Error>
 where
     K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + std::fmt::Debug + DeserializeOwned,
@@ -92,18 +93,21 @@ where
     let shared = &context.shared;
     let mut candidates = shared.pods.indexed(&owned_by(uid(meta)));
     if !selector::is_empty(wanted) {
-        let orphans =
-            shared.pods.in_namespace(namespace(meta)).into_iter().filter(|pod| {
-                controller_of(&pod.metadata).is_none() && selector::matches(wanted, pod.labels.as_deref())
-            });
+        let orphans = shared.pods.indexed(&orphans_in(namespace(meta)));
+        let orphans = orphans
+            .into_iter()
+            .filter(|pod| selector::matches(wanted, pod.labels.as_deref()));
         candidates.extend(orphans);
     }
     let matches = |pod: &Pod| selector::matches(wanted, pod.labels.as_deref());
     claim(
         &context.client,
         candidates,
-        reference,
-        meta.deletion_timestamp.is_some(),
+        Claimant {
+            reference,
+            finalizer,
+            deleting: meta.deletion_timestamp.is_some(),
+        },
         matches,
         async || {
             let api: Api<K> = Api::namespaced(context.client.clone(), namespace(meta));

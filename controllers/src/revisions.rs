@@ -15,8 +15,11 @@ use crate::context::{Context, Doing, Error, gone_is_fine};
 use crate::deployment::template_hash;
 use crate::key::{controller_of, name, namespace};
 
-/// The pod label that names its revision.
+/// The pod label that names its revision: the hash alone for DaemonSets, the revision's whole name for
+/// StatefulSets.
 pub const REVISION_HASH: &str = "controller-revision-hash";
+/// The label with the hash on a StatefulSet's revisions; on a DaemonSet's it is [`REVISION_HASH`].
+pub const STATEFUL_HASH: &str = "controller.kubernetes.io/hash";
 
 /// The patch that brings an owner back to this template, as `kubectl rollout undo` applies it.
 fn data(template: &PodTemplateSpec) -> serde_json::Value {
@@ -34,11 +37,14 @@ pub struct Plan {
     pub renumber: bool,
 }
 
+/// `label`: under which the hash is noted. `collisions`: how often a name was taken before.
 pub fn plan(
     owner: &ObjectMeta,
     reference: OwnerReference,
     template: &PodTemplateSpec,
     history: &[Arc<ControllerRevision>],
+    label: &str,
+    collisions: Option<i32>,
 ) -> Plan {
     let data = data(template);
     let newest = history.iter().map(|revision| revision.revision).max().unwrap_or(0);
@@ -57,18 +63,19 @@ pub fn plan(
             renumber,
         };
     }
-    let hash = template_hash(template, None);
+    let hash = template_hash(template, collisions);
     let mut labels = template
         .metadata
         .as_ref()
         .and_then(|metadata| metadata.labels.clone())
         .unwrap_or_default();
-    labels.insert(REVISION_HASH.to_string(), hash.clone());
+    labels.insert(label.to_string(), hash.clone());
     let current = ControllerRevision {
         metadata: ObjectMeta {
             name: Some(format!("{}-{hash}", name(owner))),
             namespace: Some(namespace(owner).to_string()),
             labels: Some(labels),
+            annotations: owner.annotations.clone(),
             owner_references: Some(vec![reference]),
             ..Default::default()
         },
@@ -89,7 +96,7 @@ pub fn template_of(revision: &ControllerRevision) -> Option<PodTemplateSpec> {
     serde_json::from_value(template).ok()
 }
 
-/// The hash part of a revision's name, as its pods carry it.
+/// The hash part of a DaemonSet's revision's name, as its pods carry it.
 pub fn hash_of(revision: &ControllerRevision) -> String {
     let labels = revision.metadata.labels.as_ref();
     labels
@@ -102,8 +109,9 @@ pub fn pod_hash(pod: &Pod) -> Option<&str> {
     pod.labels.as_deref()?.get(REVISION_HASH).map(String::as_str)
 }
 
-/// Carries out the plan; returns the current revision.
-pub async fn sync(context: &Context, plan: Plan) -> Result<ControllerRevision, Error> {
+/// Carries out the plan; returns the current revision, or none where its name is taken by another one: then
+/// the owner's collision count is to be raised.
+pub async fn sync(context: &Context, plan: Plan) -> Result<Option<ControllerRevision>, Error> {
     let namespace = namespace(&plan.current.metadata);
     let api: Api<ControllerRevision> = Api::namespaced(context.client.clone(), namespace);
     let own_name = name(&plan.current.metadata);
@@ -113,31 +121,27 @@ pub async fn sync(context: &Context, plan: Plan) -> Result<ControllerRevision, E
             Err(error) if error.is_already_exists() => {
                 let known = api.get(own_name).await.doing(|| format!("read revision {own_name}"))?;
                 let owner = |meta: &ObjectMeta| controller_of(meta).map(|owner| owner.uid.clone());
-                if owner(&known.metadata) != owner(&plan.current.metadata) {
-                    return Err(Error::Again(format!(
-                        "revision name {own_name} is taken by another owner"
-                    )));
-                }
-                Ok(known)
+                let same = owner(&known.metadata) == owner(&plan.current.metadata) && known.data == plan.current.data;
+                Ok(same.then_some(known))
             }
-            other => other,
+            other => other.map(Some),
         };
     }
     if plan.renumber {
         let written = api.replace(own_name, &PostParams::default(), &plan.current).await;
-        return written.doing(|| format!("renumber revision {own_name}"));
+        return written.doing(|| format!("renumber revision {own_name}")).map(Some);
     }
-    Ok(plan.current)
+    Ok(Some(plan.current))
 }
 
-/// Deletes the oldest revisions that no pod uses, beyond the limit.
+/// Deletes the oldest revisions that are not in use, beyond the limit.
 pub async fn truncate(
     context: &Context,
     history: &[Arc<ControllerRevision>],
-    live: &[String],
+    in_use: impl Fn(&ControllerRevision) -> bool,
     limit: i32,
 ) -> Result<(), Error> {
-    let mut unused: Vec<_> = history.iter().filter(|known| !live.contains(&hash_of(known))).collect();
+    let mut unused: Vec<_> = history.iter().filter(|known| !in_use(known)).collect();
     unused.sort_by_key(|known| known.revision);
     let surplus = unused.len().saturating_sub(usize::try_from(limit).unwrap_or(0));
     for known in unused.into_iter().take(surplus) {

@@ -20,7 +20,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::cache::Cache;
-use crate::key::controller_of;
+use crate::key::{controller_of, namespace};
 
 /// Name of the ConfigMap with the cluster's CA in every namespace.
 pub const ROOT_CA_CONFIG_MAP: &str = "kube-root-ca.crt";
@@ -69,6 +69,11 @@ pub fn on_node(name: &str) -> String {
     format!("node/{name}")
 }
 
+/// The index name of pods that no controller manages.
+pub fn orphans_in(namespace: &str) -> String {
+    format!("orphan/{namespace}")
+}
+
 fn by_owner<K: Resource<DynamicType = ()>>(object: &K) -> Vec<String> {
     controller_of(object.meta())
         .map(|owner| owned_by(&owner.uid))
@@ -78,6 +83,9 @@ fn by_owner<K: Resource<DynamicType = ()>>(object: &K) -> Vec<String> {
 
 fn pod_index(pod: &Pod) -> Vec<String> {
     let mut names = by_owner(pod);
+    if names.is_empty() {
+        names.push(orphans_in(namespace(&pod.metadata)));
+    }
     if let Some(node) = pod.spec.as_ref().and_then(|spec| spec.node_name.as_deref()) {
         names.push(on_node(node));
     }

@@ -2,10 +2,11 @@
 
 mod plan;
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use jiff::Timestamp;
-use k8s_openapi::api::apps::v1::DaemonSet;
+use k8s_openapi::api::apps::v1::{ControllerRevision, DaemonSet};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use kube::Api;
 use kube::api::{DeleteParams, PostParams, Preconditions};
@@ -92,14 +93,28 @@ impl Controller {
         };
         let reference = controller_reference("apps/v1", "DaemonSet", &set.metadata);
         let history = shared.controller_revisions.indexed(&owned_by(uid(&set.metadata)));
-        let planned = revisions::plan(&set.metadata, reference.clone(), &spec.template, &history);
+        let collisions = set.status.as_ref().and_then(|status| status.collision_count);
+        let planned = revisions::plan(
+            &set.metadata,
+            reference.clone(),
+            &spec.template,
+            &history,
+            revisions::REVISION_HASH,
+            collisions,
+        );
         let revision = match revisions::sync(&self.context, planned).await {
             Err(error) if error.is_namespace_terminating() => return Ok(()),
             other => other?,
         };
+        let Some(revision) = revision else {
+            let mut status = set.status.clone().unwrap_or_default();
+            status.collision_count = Some(collisions.unwrap_or(0) + 1);
+            self.write_status(&set, status).await?;
+            return Err(Error::Again(format!("a revision name of daemon set {key} was taken")));
+        };
         let hash = revisions::hash_of(&revision);
         let settled = self.expectations.satisfied(&key);
-        let pods = owned::claim_pods(&self.context, set.as_ref(), &reference, &spec.selector).await?;
+        let pods = owned::claim_pods(&self.context, set.as_ref(), &reference, &spec.selector, None).await?;
         let nodes = shared.nodes.list();
         let observed = Observed {
             set: &set,
@@ -128,19 +143,11 @@ impl Controller {
         if !plan::same_status(&status, &set.status.clone().unwrap_or_default()) {
             self.write_status(&set, status).await?;
         }
-        let mut live: Vec<String> = pods
-            .iter()
-            .filter_map(|pod| revisions::pod_hash(pod))
-            .map(Into::into)
-            .collect();
-        live.push(hash);
-        revisions::truncate(
-            &self.context,
-            &history,
-            &live,
-            spec.revision_history_limit.unwrap_or(10),
-        )
-        .await?;
+        let mut live: BTreeSet<&str> = pods.iter().filter_map(|pod| revisions::pod_hash(pod)).collect();
+        live.insert(&hash);
+        let in_use = |known: &ControllerRevision| live.contains(revisions::hash_of(known).as_str());
+        let limit = spec.revision_history_limit.unwrap_or(10);
+        revisions::truncate(&self.context, &history, in_use, limit).await?;
         let min_ready = spec.min_ready_seconds.unwrap_or(0);
         if let Some(seconds) = next_available_in(pods.iter().map(AsRef::as_ref), min_ready, now) {
             self.queue

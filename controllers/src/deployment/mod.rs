@@ -17,7 +17,7 @@ use kube::Api;
 use kube::api::{DeleteParams, PostParams, Preconditions};
 use tokio::task::JoinSet;
 
-use crate::claim::claim;
+use crate::claim::{Claimant, claim};
 use crate::context::{Context, Doing, Error, gone_is_fine};
 use crate::key::{Key, controller_of, controller_reference, name, namespace, uid};
 use crate::pods::is_finished;
@@ -157,8 +157,11 @@ impl Controller {
             sets = claim(
                 &self.context.client,
                 candidates,
-                &owner,
-                deleting,
+                Claimant {
+                    reference: &owner,
+                    finalizer: None,
+                    deleting,
+                },
                 matches,
                 async || {
                     let api: Api<Deployment> = Api::namespaced(self.context.client.clone(), namespace(meta));

@@ -63,8 +63,8 @@ pub struct Node {
 
 #[derive(Default)]
 pub struct Graph {
-    /// Every object seen.
-    alive: HashMap<Uid, KindNumber>,
+    /// Every object seen, with its kind and a hash of its namespace and name.
+    alive: HashMap<Uid, (KindNumber, u64)>,
     /// Objects with owners, or that wait for their dependents.
     nodes: HashMap<Uid, Node>,
     /// Owner to dependents; the owner need not exist.
@@ -84,6 +84,16 @@ fn going(meta: &ObjectMeta) -> Going {
     }
 }
 
+/// Where an object is, in a number: FNV-1a. Two places that hash alike cost a wrong "it is there" until the
+/// owner goes, nothing more.
+fn place(namespace: &str, name: &str) -> u64 {
+    let mut hash: u64 = 0xcbf2_9ce4_8422_2325;
+    for byte in namespace.bytes().chain([0]).chain(name.bytes()) {
+        hash = (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3);
+    }
+    hash
+}
+
 impl Graph {
     /// Notes an object; returns what must be looked at.
     pub fn put(&mut self, kind: KindNumber, meta: &ObjectMeta) -> Vec<Uid> {
@@ -92,7 +102,9 @@ impl Graph {
         let going = going(meta);
         let owners = meta.owner_references.clone().unwrap_or_default();
         let mut look = Vec::new();
-        self.alive.insert(uid, kind);
+        let namespace = meta.namespace.as_deref().unwrap_or("");
+        let own_name = meta.name.as_deref().unwrap_or("");
+        let new = self.alive.insert(uid, (kind, place(namespace, own_name))).is_none();
         let old_owners = self.nodes.get(&uid).map(|node| node.owners.clone()).unwrap_or_default();
         for owner in &old_owners {
             let unchanged = owners.iter().any(|now| now == owner);
@@ -105,9 +117,17 @@ impl Graph {
         for owner in &owners {
             let owner_uid = Uid::new(&owner.uid);
             self.dependents.entry(owner_uid).or_default().insert(uid);
-            if !self.alive.contains_key(&owner_uid) || self.waiting(owner_uid).is_some() {
+            if !self.is_at(owner, namespace) || self.waiting(owner_uid).is_some() {
                 look.push(uid);
             }
+        }
+        // Those that came before their owner may name another one than this.
+        if new && let Some(earlier) = self.dependents.get(&uid) {
+            let misled = earlier.iter().filter(|dependent| {
+                let node = self.nodes.get(*dependent);
+                node.is_some_and(|node| node.owners.iter().any(|owner| !self.is_at(owner, &node.namespace)))
+            });
+            look.extend(misled);
         }
         if matches!(going, Going::Foreground | Going::Orphaning) {
             look.push(uid);
@@ -117,8 +137,8 @@ impl Graph {
         } else {
             let node = Node {
                 kind,
-                namespace: meta.namespace.as_deref().unwrap_or("").into(),
-                name: meta.name.as_deref().unwrap_or("").into(),
+                namespace: namespace.into(),
+                name: own_name.into(),
                 uid: text.into(),
                 owners,
                 going,
@@ -148,7 +168,7 @@ impl Graph {
         let of_kind = self
             .alive
             .iter()
-            .filter(|(uid, known)| **known == kind && !listed.contains(*uid));
+            .filter(|(uid, (known, _))| *known == kind && !listed.contains(*uid));
         let mut missing: Vec<Uid> = of_kind.map(|(uid, _)| *uid).collect();
         missing.sort();
         missing
@@ -168,8 +188,27 @@ impl Graph {
         matches!(node.going, Going::Foreground | Going::Orphaning).then_some(owner)
     }
 
-    pub fn is_alive(&self, uid: Uid) -> bool {
-        self.alive.contains_key(&uid)
+    /// The kind of what has the owner's uid, where it is what the reference names: an object of that name in
+    /// the namespace of the dependent, or of no namespace.
+    pub fn owner_kind(&self, owner: &OwnerReference, namespace: &str) -> Option<KindNumber> {
+        let (kind, at) = self.alive.get(&Uid::new(&owner.uid))?;
+        let here = *at == place(namespace, &owner.name) || *at == place("", &owner.name);
+        here.then_some(*kind)
+    }
+
+    fn is_at(&self, owner: &OwnerReference, namespace: &str) -> bool {
+        self.owner_kind(owner, namespace).is_some()
+    }
+
+    /// Something has the owner's uid, but is not what the reference names.
+    pub fn is_elsewhere(&self, owner: &OwnerReference, namespace: &str) -> bool {
+        self.alive.contains_key(&Uid::new(&owner.uid)) && !self.is_at(owner, namespace)
+    }
+
+    /// An object that waits for its dependents is among the dependents: perhaps a circle.
+    pub fn may_circle(&self, uid: Uid) -> bool {
+        let mut dependents = self.dependents.get(&uid).into_iter().flatten();
+        dependents.any(|dependent| self.is_foreground(*dependent))
     }
 
     pub fn is_foreground(&self, uid: Uid) -> bool {
@@ -246,11 +285,13 @@ mod tests {
     fn meta(uid: &str, owners: &[&str]) -> ObjectMeta {
         let owner = |uid: &&str| OwnerReference {
             uid: (*uid).to_string(),
+            name: (*uid).to_string(),
             block_owner_deletion: Some(true),
             ..Default::default()
         };
         ObjectMeta {
             uid: Some(uid.to_string()),
+            name: Some(uid.to_string()),
             owner_references: Some(owners.iter().map(owner).collect()),
             ..Default::default()
         }
@@ -270,6 +311,45 @@ mod tests {
             [Uid::new("late")],
             "its owner is not known"
         );
+    }
+
+    #[test]
+    fn an_owner_in_another_namespace_is_none() {
+        let mut graph = Graph::default();
+        let there = |uid: &str, owners: &[&str], namespace: &str| ObjectMeta {
+            namespace: Some(namespace.to_string()),
+            ..meta(uid, owners)
+        };
+        assert_eq!(graph.put(1, &there("early", &["owner"], "b")), [Uid::new("early")]);
+        assert_eq!(
+            graph.put(0, &there("owner", &[], "a")),
+            [Uid::new("early")],
+            "it meant another"
+        );
+        let child = there("child", &["owner"], "b");
+        assert_eq!(graph.put(1, &child), [Uid::new("child")]);
+        let reference = &child.owner_references.as_ref().expect("owners")[0];
+        assert!(graph.is_elsewhere(reference, "b") && !graph.is_elsewhere(reference, "a"));
+        assert_eq!(graph.owner_kind(reference, "a"), Some(0));
+        assert!(graph.put(2, &meta("cluster", &[])).is_empty());
+        assert!(
+            graph.put(1, &there("other", &["cluster"], "b")).is_empty(),
+            "of no namespace"
+        );
+    }
+
+    #[test]
+    fn circles_are_seen() {
+        let mut graph = Graph::default();
+        graph.put(0, &meta("a", &["c"]));
+        graph.put(0, &meta("b", &["a"]));
+        graph.put(0, &meta("c", &["b"]));
+        assert!(!graph.may_circle(Uid::new("c")));
+        let mut going = meta("a", &["c"]);
+        going.deletion_timestamp = Some(time(at(1)));
+        going.finalizers = Some(vec![FOREGROUND.to_string()]);
+        graph.put(0, &going);
+        assert!(graph.may_circle(Uid::new("c")) && !graph.may_circle(Uid::new("b")));
     }
 
     #[test]

@@ -4,13 +4,15 @@
 //! Nothing is deleted before every watch has its first full list, and never without asking the server for
 //! the owner and the object by uid.
 
+mod absent;
 mod graph;
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, RwLock};
 use std::time::Duration;
 
-use futures::TryStreamExt;
+use futures::{StreamExt, TryStreamExt};
+use k8s_openapi::api::core::v1::ObjectReference;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
 use kube::api::{DeleteParams, DynamicObject, Patch, PatchParams, Preconditions, PropagationPolicy};
 use kube::core::PartialObjectMeta;
@@ -27,9 +29,12 @@ use crate::key::uid;
 use crate::queue::Queue;
 use crate::worker::work;
 
+use absent::Absent;
 use graph::{FOREGROUND, Going, Graph, KindNumber, Node, ORPHAN, Owner, Uid, Verdict, judge};
 
 const WORKERS: usize = 20;
+/// Dependents of one owner that are made to forget it at a time.
+const DETACHED_AT_ONCE: usize = 20;
 /// Kinds may come and go unannounced (API services); this only catches what no event told.
 const REDISCOVER: Duration = Duration::from_secs(600);
 /// Several CRDs often arrive together.
@@ -43,6 +48,7 @@ struct Collector {
     /// Numbers of kinds whose watch has its first list.
     synced: watch::Sender<BTreeSet<KindNumber>>,
     rediscover: Notify,
+    absent: Absent,
 }
 
 pub fn start(context: Context, informer: Client, tasks: &mut JoinSet<()>) {
@@ -54,6 +60,7 @@ pub fn start(context: Context, informer: Client, tasks: &mut JoinSet<()>) {
         kinds: RwLock::default(),
         synced: watch::Sender::new(BTreeSet::new()),
         rediscover: Notify::new(),
+        absent: Absent::default(),
     });
     let (first, ready) = tokio::sync::oneshot::channel();
     tasks.spawn(collector.clone().watch_kinds(informer, first));
@@ -256,9 +263,16 @@ impl Collector {
     /// Dependents forget the owner, then the owner may go.
     async fn orphan(&self, uid: Uid, node: &Node) -> Result<(), Error> {
         let dependents = self.graph().dependents(uid);
-        for (_, dependent) in dependents {
-            self.detach(&dependent, &[node.uid.to_string()]).await?;
-        }
+        let owner = &[node.uid.to_string()];
+        let detached = dependents
+            .iter()
+            .map(|(_, dependent)| self.detach(dependent, owner))
+            .collect::<Vec<_>>();
+        let detached: Vec<Result<(), Error>> = futures::stream::iter(detached)
+            .buffer_unordered(DETACHED_AT_ONCE)
+            .collect()
+            .await;
+        detached.into_iter().collect::<Result<(), Error>>()?;
         self.drop_finalizer(node, ORPHAN).await
     }
 
@@ -290,20 +304,31 @@ impl Collector {
         match judge(&owners, has_dependents) {
             Verdict::Keep => Ok(()),
             Verdict::Detach(lost) => self.detach(node, &lost).await,
-            Verdict::Delete { foreground } => self.delete(node, foreground).await,
+            Verdict::Delete { foreground } => {
+                if foreground && self.graph().may_circle(uid) {
+                    self.unblock(node).await?;
+                }
+                self.delete(node, foreground).await
+            }
         }
     }
 
     async fn owner_state(&self, node: &Node, owner: &OwnerReference) -> Result<Owner, Error> {
-        {
-            let owner_uid = Uid::new(&owner.uid);
+        let (known, waits, elsewhere) = {
             let graph = self.graph();
-            if graph.is_foreground(owner_uid) {
-                return Ok(Owner::Waiting);
-            }
-            if graph.is_alive(owner_uid) {
-                return Ok(Owner::There);
-            }
+            (
+                graph.owner_kind(owner, &node.namespace),
+                graph.is_foreground(Uid::new(&owner.uid)),
+                graph.is_elsewhere(owner, &node.namespace),
+            )
+        };
+        if let Some(kind) = known.and_then(|number| self.kind(number))
+            && kind.is_meant_by(owner)
+        {
+            return Ok(if waits { Owner::Waiting } else { Owner::There });
+        }
+        if elsewhere {
+            self.warn(node, owner);
         }
         let Some(kind) = self.kind_of(owner) else {
             // Not knowing the kind is no proof that the owner is gone.
@@ -316,6 +341,9 @@ impl Collector {
         if kind.namespaced && node.namespace.is_empty() {
             // A cluster-scoped object cannot have an owner within a namespace: nobody can tell which is meant.
             return Ok(Owner::There);
+        }
+        if self.absent.has(&kind, &node.namespace, owner) {
+            return Ok(Owner::Gone);
         }
         let api = self.api(&kind, &node.namespace);
         let live = api.get_metadata_opt(&owner.name).await;
@@ -331,19 +359,64 @@ impl Collector {
                         .any(|finalizer| finalizer == FOREGROUND);
                 if waits { Owner::Waiting } else { Owner::There }
             }
-            _ => Owner::Gone,
+            _ => {
+                self.absent.note(&kind, &node.namespace, owner);
+                Owner::Gone
+            }
         })
     }
 
+    /// Tells that the reference names something that cannot own the object.
+    fn warn(&self, node: &Node, owner: &OwnerReference) {
+        let Some(kind) = self.kind(node.kind) else { return };
+        let namespace = &node.namespace;
+        let named = if namespace.is_empty() {
+            String::new()
+        } else {
+            format!("namespace: {namespace}, ")
+        };
+        let message = format!(
+            "ownerRef [{}/{}, {named}name: {}, uid: {}] does not exist in namespace {namespace:?}",
+            owner.api_version, owner.kind, owner.name, owner.uid
+        );
+        let reference = ObjectReference {
+            api_version: Some(kind.resource.api_version),
+            kind: Some(kind.resource.kind),
+            namespace: (!namespace.is_empty()).then(|| namespace.to_string()),
+            name: Some(node.name.to_string()),
+            uid: Some(node.uid.to_string()),
+            ..Default::default()
+        };
+        self.context.recorder.record(
+            &self.context.client,
+            "garbage-collector-controller",
+            reference,
+            "Warning",
+            "OwnerRefInvalidNamespace",
+            message,
+        );
+    }
+
+    /// The owners no longer wait for this object, so that a circle of waiting owners opens.
+    async fn unblock(&self, node: &Node) -> Result<(), Error> {
+        let Some((kind, live)) = self.live(node).await? else {
+            return Ok(());
+        };
+        let mut owners = live.owner_references.clone().unwrap_or_default();
+        if !owners.iter().any(|owner| owner.block_owner_deletion == Some(true)) {
+            return Ok(());
+        }
+        for owner in &mut owners {
+            owner.block_owner_deletion = Some(false);
+        }
+        let patch = json!({"metadata": {"resourceVersion": live.resource_version, "ownerReferences": owners}});
+        self.patch(&kind, node, patch).await
+    }
+
     fn kind_of(&self, owner: &OwnerReference) -> Option<Kind> {
-        let group = owner.api_version.split_once('/').map_or("", |(group, _)| group);
         let kinds = self.kinds.read().unwrap_or_else(|poisoned| poisoned.into_inner());
         // The last added wins: a kind that was defined anew.
-        kinds
-            .iter()
-            .rev()
-            .find(|kind| kind.resource.group == group && kind.resource.kind == owner.kind)
-            .cloned()
+        kinds.iter().rev().find(|kind| kind.is_meant_by(owner)).cloned()
     }
 
     /// The object as it is now, if it still is the one the graph means.
@@ -368,8 +441,9 @@ impl Collector {
         if live.deletion_timestamp.is_some() {
             return Ok(());
         }
-        let same_owners = live.owner_references.clone().unwrap_or_default() == node.owners;
-        if !same_owners {
+        let uids =
+            |owners: &[OwnerReference]| -> BTreeSet<String> { owners.iter().map(|owner| owner.uid.clone()).collect() };
+        if uids(live.owner_references.as_deref().unwrap_or_default()) != uids(&node.owners) {
             return Err(Error::Again(format!(
                 "owners of {} {} changed",
                 kind.display(),

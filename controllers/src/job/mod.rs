@@ -1,14 +1,22 @@
 //! Jobs: run pods to completion, and delete Jobs whose time to live after that is over.
 
+mod count;
+mod finish;
 mod indexes;
+mod manage;
+mod orphans;
 mod plan;
 mod pod;
 mod policy;
+mod view;
+#[cfg(test)]
+mod world_test;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use crate::slim::Pod;
+use futures::StreamExt;
 use jiff::Timestamp;
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
@@ -19,21 +27,25 @@ use tokio::task::JoinSet;
 
 use crate::context::{Context, Doing, Error, gone_is_fine};
 use crate::expectations::Expectations;
-use crate::key::{Key, controller_of, controller_reference, name, namespace, seconds_between, uid};
+use crate::key::{Key, controller_reference, name, seconds_between, uid};
 use crate::owned;
-use crate::pods::{NewPod, create_in_batches, is_terminating};
+use crate::pods::{NewPod, create_in_batches};
 use crate::queue::Queue;
 use crate::worker::work;
+use crate::written::Written;
 
 use plan::Action;
 use pod::{New, TRACKING, has_finalizer};
 
 const WORKERS: usize = 5;
+/// Pods of one Job that are deleted or released at a time.
+const AT_ONCE: usize = 16;
 
 struct Controller {
     context: Context,
     queue: Arc<Queue<Key>>,
     expectations: Arc<Expectations>,
+    written: Written,
 }
 
 fn selector_of(job: &Job) -> LabelSelector {
@@ -49,25 +61,12 @@ pub fn start(jobs: Context, cleaner: Context, tasks: &mut JoinSet<()>) {
     let expectations = Arc::new(Expectations::default());
     let shared = jobs.shared.clone();
     owned::watch(&jobs, "Job", &shared.jobs, &queue, &expectations, selector_of);
-    shared.pods.on_change({
-        let (queue, jobs) = (queue.clone(), shared.jobs.clone());
-        move |change| {
-            let Some(pod) = change.new.filter(|pod| is_terminating(pod) && has_finalizer(pod)) else {
-                return;
-            };
-            let Some(owner) = controller_of(&pod.metadata).filter(|owner| owner.kind == "Job") else {
-                return;
-            };
-            let key = Key::new(namespace(&pod.metadata), &owner.name);
-            if jobs.get(&key).is_none() {
-                queue.add(key);
-            }
-        }
-    });
+    orphans::start(&jobs, tasks);
     let controller = Arc::new(Controller {
         context: jobs.clone(),
         queue: queue.clone(),
         expectations,
+        written: Written::default(),
     });
     tasks.spawn(async move {
         shared.jobs.synced().await;
@@ -83,15 +82,21 @@ pub fn start(jobs: Context, cleaner: Context, tasks: &mut JoinSet<()>) {
 impl Controller {
     async fn reconcile(&self, key: Key) -> Result<(), Error> {
         let Some(job) = self.context.shared.jobs.get(&key) else {
-            return self.release_orphans(&key).await;
+            self.written.forget(&key);
+            return Ok(());
         };
+        // The counts of an older state would have pods made again that were counted since.
+        if self.written.is_behind(&job.metadata) {
+            return Ok(());
+        }
         let managed_elsewhere = job.spec.as_ref().and_then(|spec| spec.managed_by.as_deref());
         if managed_elsewhere.is_some_and(|manager| manager != "kubernetes.io/job-controller") {
             return Ok(());
         }
         let settled = self.expectations.satisfied(&key) && job.metadata.deletion_timestamp.is_none();
         let reference = controller_reference("batch/v1", "Job", &job.metadata);
-        let pods = owned::claim_pods(&self.context, job.as_ref(), &reference, &selector_of(&job)).await?;
+        let wanted = selector_of(&job);
+        let pods = owned::claim_pods(&self.context, job.as_ref(), &reference, &wanted, Some(TRACKING)).await?;
         let plan = plan::reconcile(&job, &pods, settled, Timestamp::now());
         let before = job.status.clone().unwrap_or_default();
         let mut result = Ok(());
@@ -112,7 +117,8 @@ impl Controller {
             let mut updated = Job::clone(&job);
             updated.status = Some(plan.status.clone());
             let written = api.replace_status(&key.name, &PostParams::default(), &updated).await;
-            written.doing(|| format!("write the status of job {key}"))?;
+            let written = written.doing(|| format!("write the status of job {key}"))?;
+            self.written.note(&written.metadata);
             self.announce(&job, &before, &plan.status);
         }
         for action in plan
@@ -140,6 +146,11 @@ impl Controller {
     ) {
         let fresh = |kind| plan::condition(after, kind).filter(|_| plan::condition(before, kind).is_none());
         if fresh("Complete").is_some() {
+            let wanted = job.spec.as_ref().and_then(|spec| spec.completions);
+            if wanted.is_some_and(|wanted| after.succeeded.unwrap_or(0) > wanted) {
+                let message = "Too many succeeded pods running after completion count reached";
+                self.context.warning(job, "TooManySucceededPods", message.to_string());
+            }
             self.context.normal(job, "Completed", "Job completed".to_string());
         }
         if let Some(failed) = fresh("Failed") {
@@ -155,47 +166,58 @@ impl Controller {
         }
     }
 
-    /// Pods of a Job that is gone are counted by nobody: their finalizers must not hold them.
-    async fn release_orphans(&self, key: &Key) -> Result<(), Error> {
-        let api: Api<NewPod> = Api::namespaced(self.context.client.clone(), &key.namespace);
-        for pod in self.context.shared.pods.in_namespace(&key.namespace) {
-            let owner = controller_of(&pod.metadata).filter(|owner| owner.kind == "Job" && owner.name == key.name);
-            if owner.is_some() && has_finalizer(&pod) {
-                release(&api, &pod).await?;
-            }
-        }
-        Ok(())
-    }
-
     async fn act(&self, job: &Arc<Job>, action: &Action) -> Result<(), Error> {
         let key = Key::of(&job.metadata);
         let api: Api<NewPod> = Api::namespaced(self.context.client.clone(), &key.namespace);
         match action {
             Action::Create(wanted) => self.create(job, &api, wanted).await,
             Action::Delete(pods) | Action::Dismiss(pods) => {
-                for pod in pods {
-                    if matches!(action, Action::Dismiss(_)) && has_finalizer(pod) {
-                        release(&api, pod).await?;
-                    }
-                    let pod_name = name(&pod.metadata);
-                    let parameters = DeleteParams::default().preconditions(Preconditions {
-                        uid: pod.metadata.uid.clone(),
-                        resource_version: None,
-                    });
-                    let deleted = api.delete(pod_name, &parameters).await;
-                    gone_is_fine(deleted.doing(|| format!("delete pod {pod_name}")))?;
-                    let message = format!("Deleted pod: {pod_name}");
-                    self.context.normal(job.as_ref(), "SuccessfulDelete", message);
+                // A Job that failed deletes without having seen all that it created.
+                if matches!(action, Action::Dismiss(_)) {
+                    let doomed = pods.iter().map(|pod| uid(&pod.metadata).to_string());
+                    self.expectations.expect(&key, 0, doomed);
                 }
-                Ok(())
+                let counts = matches!(action, Action::Delete(_));
+                each(pods, |pod| self.delete(job, &api, pod, counts)).await
             }
-            Action::Release(pods) => {
-                for pod in pods {
-                    release(&api, pod).await?;
+            Action::Release(pods) => each(pods, |pod| release(&api, pod)).await,
+        }
+    }
+
+    /// `counts`: the pod counts as failed, so its finalizer stays until that is noted.
+    async fn delete(&self, job: &Arc<Job>, api: &Api<NewPod>, pod: &Pod, counts: bool) -> Result<(), Error> {
+        let (key, pod_name) = (Key::of(&job.metadata), name(&pod.metadata));
+        let parameters = DeleteParams::default().preconditions(Preconditions {
+            uid: pod.metadata.uid.clone(),
+            resource_version: None,
+        });
+        let released = if counts || !has_finalizer(pod) {
+            Ok(())
+        } else {
+            release(api, pod).await
+        };
+        let deleted = match released {
+            Ok(()) => api.delete(pod_name, &parameters).await.map(|_| ()),
+            Err(error) => {
+                self.expectations.deleted(&key, uid(&pod.metadata));
+                return Err(error);
+            }
+        };
+        let deleted = deleted.doing(|| format!("delete pod {pod_name}"));
+        match &deleted {
+            Ok(()) => {
+                let message = format!("Deleted pod: {pod_name}");
+                self.context.normal(job.as_ref(), "SuccessfulDelete", message);
+            }
+            Err(error) => {
+                self.expectations.deleted(&key, uid(&pod.metadata));
+                if !error.is_not_found() {
+                    let message = format!("Error deleting: {}", error.message());
+                    self.context.warning(job.as_ref(), "FailedDelete", message);
                 }
-                Ok(())
             }
         }
+        gone_is_fine(deleted)
     }
 
     async fn create(&self, job: &Arc<Job>, api: &Api<NewPod>, wanted: &[New]) -> Result<(), Error> {
@@ -232,6 +254,16 @@ impl Controller {
         }
         error.map_or(Ok(()), Err)
     }
+}
+
+/// Does it to all pods, some at a time; all are tried, and the first failure is told.
+async fn each<'a, Fut>(pods: &'a [Arc<Pod>], act: impl Fn(&'a Pod) -> Fut) -> Result<(), Error>
+where
+    Fut: Future<Output = Result<(), Error>>,
+{
+    let acts: Vec<Fut> = pods.iter().map(|pod| act(pod)).collect();
+    let done: Vec<Result<(), Error>> = futures::stream::iter(acts).buffered(AT_ONCE).collect().await;
+    done.into_iter().collect()
 }
 
 /// Takes the tracking finalizer away.

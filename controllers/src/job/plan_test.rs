@@ -1,6 +1,6 @@
 //! Tables for a Job's decisions.
 
-use super::super::pod::{INDEX, TRACKING, pod as build};
+use super::super::pod::{Failures, INDEX, TRACKING, pod as build};
 use super::*;
 use crate::key::controller_reference;
 use crate::pods::testing::{at, pod as bare, seen};
@@ -76,7 +76,17 @@ fn too_many_failures_end_the_job() {
     });
     let active = tracked("a", "Running");
     let plan = reconcile(&job, std::slice::from_ref(&active), true, at(9));
-    assert_eq!(plan.actions, [Action::Delete(vec![active])]);
+    assert_eq!(
+        plan.actions,
+        [Action::Delete(vec![active.clone()]), Action::Release(vec![active])],
+        "it counts as failed"
+    );
+    let noted = plan
+        .status
+        .uncounted_terminated_pods
+        .clone()
+        .and_then(|notes| notes.failed);
+    assert_eq!(noted, Some(vec!["uid-a".to_string()]));
     assert!(condition(&plan.status, "FailureTarget").is_some());
     assert!(condition(&plan.status, "Failed").is_none(), "a pod still runs");
 }
@@ -204,7 +214,48 @@ fn policies_end_jobs_early() {
         reason(&plan.status, "SuccessCriteriaMet").as_deref(),
         Some("SuccessPolicy")
     );
-    assert!(plan.actions.contains(&Action::Delete(vec![pods[1].clone()])));
+    assert!(
+        plan.actions.contains(&Action::Dismiss(vec![pods[1].clone()])),
+        "it does not count"
+    );
+}
+
+#[test]
+fn one_pod_an_index_and_none_beyond() {
+    let job = job(json!({"completions": 2, "parallelism": 2, "completionMode": "Indexed"}));
+    let new = |index| New {
+        index: Some(index),
+        failures: None,
+    };
+    let twin = |pod: &Arc<Pod>| {
+        let mut twin = Pod::clone(pod);
+        twin.metadata.uid = Some("twin".to_string());
+        twin.metadata.creation_timestamp = Some(time(at(5)));
+        Arc::new(twin)
+    };
+    let (first, second) = (indexed(&job, &new(0), "Running"), indexed(&job, &new(1), "Running"));
+    let (double, beyond) = (twin(&first), indexed(&job, &new(2), "Running"));
+    let mut without = Pod::clone(&second);
+    (without.metadata.annotations, without.metadata.uid) = (None, Some("without".to_string()));
+    let pods = [first, second, double, beyond, Arc::new(without)];
+    let plan = reconcile(&job, &pods, true, at(9));
+    let Some(Action::Dismiss(doomed)) = plan.actions.first() else {
+        panic!("{:?}", plan.actions);
+    };
+    let mut uids: Vec<_> = doomed.iter().filter_map(|pod| pod.metadata.uid.clone()).collect();
+    uids.sort();
+    assert_eq!(uids, ["twin", "uid-p-2-0", "without"]);
+}
+
+#[test]
+fn a_job_that_is_over_changes_no_more() {
+    let mut job = job(json!({"completions": 1}));
+    job.status = serde_json::from_value(json!({"succeeded": 1, "conditions": [
+        {"type": "Complete", "status": "True", "lastTransitionTime": "1970-01-01T00:00:01Z"}]}))
+    .ok();
+    let plan = reconcile(&job, &[tracked("a", "Failed")], true, at(9));
+    assert_eq!(Some(&plan.status), job.status.as_ref());
+    assert!(matches!(&plan.actions[..], [Action::Release(pods)] if pods.len() == 1));
 }
 
 #[test]

@@ -17,14 +17,14 @@ use kube::{Api, Client, Resource};
 use tokio::task::JoinSet;
 
 use crate::cache::Cache;
-use crate::claim::claim;
+use crate::claim::{Claimant, claim};
 use crate::context::{Context, Doing, Error, gone_is_fine};
 use crate::expectations::Expectations;
 use crate::key::{Key, controller_of, controller_reference, name, namespace, uid};
 use crate::pods::{NewPod, create_in_batches, from_template, is_active, is_terminating, node_name};
 use crate::queue::Queue;
 use crate::selector;
-use crate::shared::{Shared, owned_by};
+use crate::shared::{Shared, orphans_in, owned_by};
 use crate::worker::work;
 
 use plan::{Action, Desired, Failure, Observed};
@@ -296,20 +296,20 @@ impl<K: ReplicaOwner> Controller<K> {
         let wanted = owner.selector();
         let mut candidates = shared.pods.indexed(&owned_by(uid(owner.meta())));
         if !selector::is_empty(&wanted) {
-            let orphans = shared
-                .pods
-                .in_namespace(namespace(owner.meta()))
+            let orphans = shared.pods.indexed(&orphans_in(namespace(owner.meta())));
+            let orphans = orphans
                 .into_iter()
-                .filter(|pod| {
-                    is_active(pod)
-                        && controller_of(&pod.metadata).is_none()
-                        && selector::matches(&wanted, pod.labels.as_deref())
-                });
+                .filter(|pod| is_active(pod) && selector::matches(&wanted, pod.labels.as_deref()));
             candidates.extend(orphans);
         }
         let reference = controller_reference(K::API_VERSION, K::KIND, owner.meta());
         let matches = |pod: &Pod| selector::matches(&wanted, pod.labels.as_deref());
-        claim(client, candidates, &reference, desired.deleting, matches, async || {
+        let claimant = Claimant {
+            reference: &reference,
+            finalizer: None,
+            deleting: desired.deleting,
+        };
+        claim(client, candidates, claimant, matches, async || {
             let api: Api<K> = Api::namespaced(client.clone(), namespace(owner.meta()));
             let live = api
                 .get_opt(name(owner.meta()))

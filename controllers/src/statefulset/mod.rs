@@ -1,7 +1,9 @@
 //! StatefulSets: pods with stable names and volumes, created, replaced and removed in order.
 
 mod plan;
+mod pod;
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,9 +11,10 @@ use crate::slim::Pod;
 use jiff::Timestamp;
 use k8s_openapi::api::apps::v1::{ControllerRevision, StatefulSet};
 use k8s_openapi::api::core::v1::PersistentVolumeClaim;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, OwnerReference};
 use kube::Api;
-use kube::api::{DeleteParams, PostParams, Preconditions};
+use kube::api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions};
+use serde_json::json;
 use tokio::task::JoinSet;
 
 use crate::context::{Context, Doing, Error, gone_is_fine};
@@ -23,6 +26,7 @@ use crate::queue::Queue;
 use crate::revisions;
 use crate::shared::owned_by;
 use crate::worker::work;
+use crate::written::Written;
 
 use plan::{Action, Observed, Version};
 
@@ -31,6 +35,7 @@ const WORKERS: usize = 5;
 struct Controller {
     context: Context,
     queue: Arc<Queue<Key>>,
+    written: Written,
 }
 
 fn selector_of(set: &StatefulSet) -> LabelSelector {
@@ -53,6 +58,7 @@ pub fn start(context: Context, tasks: &mut JoinSet<()>) {
     let controller = Arc::new(Controller {
         context: context.clone(),
         queue: queue.clone(),
+        written: Written::default(),
     });
     tasks.spawn(async move {
         shared.stateful_sets.synced().await;
@@ -71,33 +77,36 @@ impl Controller {
     async fn reconcile(&self, key: Key) -> Result<(), Error> {
         let shared = &self.context.shared;
         let Some(set) = shared.stateful_sets.get(&key) else {
+            self.written.forget(&key);
             return Ok(());
         };
+        if self.written.is_behind(&set.metadata) {
+            return Ok(());
+        }
         let Some(spec) = set.spec.as_ref().filter(|_| set.metadata.deletion_timestamp.is_none()) else {
             return Ok(());
         };
         let reference = controller_reference("apps/v1", "StatefulSet", &set.metadata);
         let history = shared.controller_revisions.indexed(&owned_by(uid(&set.metadata)));
-        let planned = revisions::plan(&set.metadata, reference.clone(), &spec.template, &history);
-        let update = match revisions::sync(&self.context, planned).await {
-            Err(error) if error.is_namespace_terminating() => return Ok(()),
-            other => other?,
+        let Some(update) = self.update(&set, reference.clone(), &history).await? else {
+            return Ok(());
         };
         let current = self.current(&set, &history, &update);
         let current_template = revisions::template_of(&current).unwrap_or_else(|| spec.template.clone());
-        let (current_hash, update_hash) = (revisions::hash_of(&current), revisions::hash_of(&update));
-        let pods = owned::claim_pods(&self.context, set.as_ref(), &reference, &spec.selector).await?;
+        let pods = owned::claim_pods(&self.context, set.as_ref(), &reference, &spec.selector, None).await?;
+        let waiting = self.waiting(&set, &pods);
         let observed = Observed {
             set: &set,
             pods: &pods,
             current: Version {
-                hash: &current_hash,
+                name: name(&current.metadata),
                 template: &current_template,
             },
             update: Version {
-                hash: &update_hash,
+                name: name(&update.metadata),
                 template: &spec.template,
             },
+            waiting: &waiting,
         };
         let now = Timestamp::now();
         for pod in &pods {
@@ -110,23 +119,15 @@ impl Controller {
                 break;
             }
         }
-        let status = plan::status(&observed, name(&current.metadata), name(&update.metadata), now);
-        if set.status.as_ref() != Some(&status) {
+        let status = plan::status(&observed, now);
+        if !plan::same_status(&status, &set.status.clone().unwrap_or_default()) {
             self.write_status(&set, status).await?;
         }
-        let mut live: Vec<String> = pods
-            .iter()
-            .filter_map(|pod| revisions::pod_hash(pod))
-            .map(Into::into)
-            .collect();
-        live.extend([current_hash, update_hash]);
-        revisions::truncate(
-            &self.context,
-            &history,
-            &live,
-            spec.revision_history_limit.unwrap_or(10),
-        )
-        .await?;
+        let mut live: BTreeSet<&str> = pods.iter().filter_map(|pod| revisions::pod_hash(pod)).collect();
+        live.extend([observed.current.name, observed.update.name]);
+        let in_use = |known: &ControllerRevision| live.contains(name(&known.metadata));
+        let limit = spec.revision_history_limit.unwrap_or(10);
+        revisions::truncate(&self.context, &history, in_use, limit).await?;
         let min_ready = spec.min_ready_seconds.unwrap_or(0);
         if let Some(seconds) = next_available_in(pods.iter().map(AsRef::as_ref), min_ready, now) {
             self.queue
@@ -136,6 +137,59 @@ impl Controller {
             Err(error) if error.is_namespace_terminating() => Ok(()),
             other => other,
         }
+    }
+
+    /// The revision of the template as it is now; none where the namespace takes no more objects.
+    async fn update(
+        &self,
+        set: &StatefulSet,
+        reference: OwnerReference,
+        history: &[Arc<ControllerRevision>],
+    ) -> Result<Option<ControllerRevision>, Error> {
+        let Some(spec) = &set.spec else { return Ok(None) };
+        let collisions = set
+            .status
+            .as_ref()
+            .and_then(|status| status.collision_count)
+            .unwrap_or(0);
+        let planned = revisions::plan(
+            &set.metadata,
+            reference,
+            &spec.template,
+            history,
+            revisions::STATEFUL_HASH,
+            (collisions > 0).then_some(collisions),
+        );
+        match revisions::sync(&self.context, planned).await {
+            Err(error) if error.is_namespace_terminating() => Ok(None),
+            Err(error) => Err(error),
+            Ok(Some(revision)) => Ok(Some(revision)),
+            Ok(None) => {
+                let mut status = set.status.clone().unwrap_or_default();
+                status.collision_count = Some(collisions + 1);
+                self.write_status(set, status).await?;
+                let key = Key::of(&set.metadata);
+                Err(Error::Again(format!("a revision name of stateful set {key} was taken")))
+            }
+        }
+    }
+
+    /// Ordinals without a pod whose claims still go with the pod that was there.
+    fn waiting(&self, set: &StatefulSet, pods: &[Arc<Pod>]) -> BTreeSet<i32> {
+        let templates = set.spec.as_ref().and_then(|spec| spec.volume_claim_templates.as_ref());
+        if templates.is_none_or(Vec::is_empty) {
+            return BTreeSet::new();
+        }
+        let there: BTreeSet<i32> = pods.iter().filter_map(|pod| plan::ordinal(set, pod)).collect();
+        let missing = plan::range(set).filter(|ordinal| !there.contains(ordinal));
+        let stale = |ordinal: &i32| {
+            let pod_name = pod::pod_name(set, *ordinal);
+            pod::claims(set, *ordinal).iter().any(|claim| {
+                let known = self.context.shared.claims.get(&Key::of(&claim.metadata));
+                known.is_some_and(|known| pod::is_stale(&known, &pod_name))
+            })
+        };
+        missing.filter(stale).collect()
     }
 
     /// The revision that the status calls current; at first that is the one to update to.
@@ -158,11 +212,27 @@ impl Controller {
         let key = Key::of(&set.metadata);
         let pods: Api<NewPod> = Api::namespaced(self.context.client.clone(), &key.namespace);
         match action {
+            Action::Claims(ordinal) => self.create_claims(set, ordinal).await,
+            Action::Label { pod, ordinal } => {
+                let pod_name = name(&pod.metadata);
+                let labels: serde_json::Map<String, serde_json::Value> = pod::identity(pod_name, ordinal)
+                    .into_iter()
+                    .map(|(key, value)| (key.to_string(), value.into()))
+                    .collect();
+                let patch = json!({"metadata": {"uid": uid(&pod.metadata), "labels": labels}});
+                let written = pods
+                    .patch(pod_name, &PatchParams::default(), &Patch::Strategic(patch))
+                    .await;
+                gone_is_fine(written.doing(|| format!("label pod {pod_name}")))?;
+                let message = format!("update Pod {pod_name} in StatefulSet {} successful", key.name);
+                self.context.normal(set, "SuccessfulUpdate", message);
+                Ok(())
+            }
             Action::Create { ordinal, updated } => {
                 self.create_claims(set, ordinal).await?;
                 let version = if updated { &observed.update } else { &observed.current };
                 let reference = controller_reference("apps/v1", "StatefulSet", &set.metadata);
-                let pod = plan::pod(set, ordinal, version, reference);
+                let pod = pod::pod(set, ordinal, version, reference);
                 let pod_name = name(&pod.metadata);
                 match pods
                     .create(&PostParams::default(), &pod)
@@ -200,17 +270,33 @@ impl Controller {
     }
 
     async fn create_claims(&self, set: &StatefulSet, ordinal: i32) -> Result<(), Error> {
-        for claim in plan::claims(set, ordinal) {
+        let pod_name = pod::pod_name(set, ordinal);
+        let set_name = name(&set.metadata);
+        for claim in pod::claims(set, ordinal) {
             let claim_key = Key::of(&claim.metadata);
-            if self.context.shared.claims.get(&claim_key).is_some() {
+            if let Some(known) = self.context.shared.claims.get(&claim_key) {
+                if known.metadata.deletion_timestamp.is_some() {
+                    return Err(Error::Again(format!("claim {claim_key} is being deleted")));
+                }
                 continue;
             }
+            let claim_name = &claim_key.name;
             let api: Api<PersistentVolumeClaim> = Api::namespaced(self.context.client.clone(), &claim_key.namespace);
             let made = api.create(&PostParams::default(), &claim).await;
             match made.doing(|| format!("create claim {claim_key}")) {
-                Ok(_) => {}
+                Ok(_) => {
+                    let message = format!("create Claim {claim_name} Pod {pod_name} in StatefulSet {set_name} success");
+                    self.context.normal(set, "SuccessfulCreate", message);
+                }
                 Err(error) if error.is_already_exists() => {}
-                Err(error) => return Err(error),
+                Err(error) => {
+                    let why = error.message();
+                    let message = format!(
+                        "create Claim {claim_name} for Pod {pod_name} in StatefulSet {set_name} failed error: {why}"
+                    );
+                    self.context.warning(set, "FailedCreate", message);
+                    return Err(error);
+                }
             }
         }
         Ok(())
@@ -218,12 +304,12 @@ impl Controller {
 
     /// Before a pod goes, so that its claims go with it where the policy says so.
     async fn own_claims(&self, set: &StatefulSet, pod: &Pod) -> Result<(), Error> {
-        for claim_name in plan::claim_names(set, pod) {
+        for claim_name in pod::claim_names(set, pod) {
             let key = Key::new(crate::key::namespace(&set.metadata), &claim_name);
             let Some(claim) = self.context.shared.claims.get(&key) else {
                 continue;
             };
-            let Some(owners) = plan::claim_owners(set, pod, &claim) else {
+            let Some(owners) = pod::claim_owners(set, pod, &claim) else {
                 continue;
             };
             let mut updated = PersistentVolumeClaim::clone(&claim);
@@ -245,6 +331,10 @@ impl Controller {
         let mut updated = set.clone();
         updated.status = Some(status);
         let written = api.replace_status(&key.name, &PostParams::default(), &updated).await;
-        gone_is_fine(written.doing(|| format!("write the status of stateful set {key}")))
+        let written = written.doing(|| format!("write the status of stateful set {key}"));
+        if let Ok(written) = &written {
+            self.written.note(&written.metadata);
+        }
+        gone_is_fine(written)
     }
 }
