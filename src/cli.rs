@@ -25,6 +25,8 @@ pub enum Command {
     Token(TokenArgs),
     /// Wait until the cluster's nodes are ready, and say how it is
     Status(StatusArgs),
+    /// Ask why the scheduler places a pod where it does, or nowhere
+    Scheduler(SchedulerArgs),
     /// Look whether this machine can run Skiff, and say how to mend what cannot
     Check(CheckArgs),
     /// Stop this machine's pods and remove all that Skiff put here
@@ -41,6 +43,7 @@ impl Command {
             Self::Agent(_) => "agent",
             Self::Token(_) => "token",
             Self::Status(_) => "status",
+            Self::Scheduler(_) => "scheduler",
             Self::Check(_) => "check",
             Self::Reset(_) => "reset",
             Self::Version => "version",
@@ -287,6 +290,36 @@ pub struct StatusArgs {
     /// How many ready nodes to wait for
     #[arg(long, default_value_t = 1)]
     pub nodes: usize,
+}
+
+#[derive(Debug, Clone, Args)]
+pub struct SchedulerArgs {
+    #[command(flatten)]
+    pub access: Access,
+    #[command(subcommand)]
+    pub action: SchedulerAction,
+}
+
+#[derive(Debug, Clone, Subcommand)]
+pub enum SchedulerAction {
+    /// Show every node with its scores, or with what refuses the pod there.
+    /// Exits with 0 if a node will do, 2 if none does, 1 on errors
+    Explain(ExplainArgs),
+}
+
+#[derive(Debug, Clone, Args)]
+pub struct ExplainArgs {
+    /// Name of the pod
+    pub pod: String,
+    /// Its namespace [default: the kubeconfig's]
+    #[arg(short, long, value_name = "NAME")]
+    pub namespace: Option<String>,
+    /// table or json
+    #[arg(short, long, default_value = "table", value_parser = ["table", "json"])]
+    pub output: String,
+    /// KubeSchedulerConfiguration that the server was started with
+    #[arg(long, env = "SKIFF_SCHEDULER_CONFIG", value_name = "FILE")]
+    pub scheduler_config: Option<PathBuf>,
 }
 
 #[derive(Debug, Clone, Args)]

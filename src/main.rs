@@ -33,7 +33,7 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
     match run() {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => code,
         Err(error) => {
             // One line: the whole chain, so that the cause is not lost.
             eprintln!("skiff: {error:#}");
@@ -42,7 +42,7 @@ fn main() -> ExitCode {
     }
 }
 
-fn run() -> Result<()> {
+fn run() -> Result<ExitCode> {
     // A heap of small objects, sparsely touched, costs three times its size in huge
     // pages. What is started from here and is not ours gets them back; see `skiff_agent`.
     let _ = nix::sys::prctl::set_thp_disable(true);
@@ -60,7 +60,8 @@ fn run() -> Result<()> {
         }
         _ => first,
     };
-    match cli.command {
+    let done = match cli.command {
+        cli::Command::Scheduler(args) => return runtime()?.block_on(scheduler::run(args)),
         cli::Command::Version => {
             println!("skiff {VERSION}");
             Ok(())
@@ -77,7 +78,8 @@ fn run() -> Result<()> {
         cli::Command::Token(args) => runtime()?.block_on(token::run(args)),
         cli::Command::Status(args) => runtime()?.block_on(status::run(args)),
         cli::Command::Reset(args) => runtime()?.block_on(reset::run(args)),
-    }
+    };
+    done.map(|()| ExitCode::SUCCESS)
 }
 
 fn check_command(args: &cli::CheckArgs) -> Result<()> {

@@ -3,34 +3,42 @@
 //!
 //! **Invariant:** this crate knows the API server only as an HTTP API.
 
+mod affinity;
 mod call;
 mod driver;
 mod explain;
 mod filter;
 mod hints;
+mod inspect;
 mod kin;
+mod memo;
 mod metrics;
 mod plugin;
+mod pod;
 mod preempt;
 mod profile;
 mod queue;
 mod report;
 mod resources;
+mod round;
+mod rules;
 mod schedule;
 mod score;
 mod selector;
 mod snapshot;
+mod tolerations;
 mod watches;
 mod wire;
 
 pub use driver::run;
 pub use explain::{Explanation, NodeVerdict, PluginScore, Verdict, explain};
 pub use filter::Candidate;
+pub use inspect::{InspectError, Inspection, inspect};
 pub use plugin::{Plugin, Refusal};
 pub use preempt::{Budget, NoPreemption, Preemption, Victim, preempt};
 pub use profile::{ConfigError, Profile, Settings};
 pub use schedule::{Placement, Unschedulable, schedule};
-pub use snapshot::{PodInfo, Snapshot};
+pub use snapshot::{ClaimState, PodInfo, PodKey, Snapshot};
 
 use skiff_metrics::Families;
 use std::sync::Arc;
