@@ -33,6 +33,10 @@ pub struct Config {
     pub cgroup_root: String,
     /// Kubernetes' tools expect `/var/log/pods`.
     pub pod_logs_dir: PathBuf,
+    /// A container's log is rotated from this size on.
+    pub log_bytes_max: u64,
+    /// Logs kept of one container, the present one included; at least two.
+    pub log_files_max: u32,
     pub pods_max: u32,
     /// Processes and threads of one pod; none: as many as the node bears.
     pub pod_pids_max: Option<i64>,
@@ -66,6 +70,8 @@ impl Config {
             kubelet_port: 10250,
             cgroup_root: "kubepods".to_owned(),
             pod_logs_dir: PathBuf::from("/var/log/pods"),
+            log_bytes_max: 10 << 20,
+            log_files_max: 5,
             pods_max: 110,
             pod_pids_max: None,
             mtu: 0,

@@ -1,17 +1,22 @@
 //! The node's HTTPS endpoint: lends `skiff-streaming` this node's containers.
 
+mod access;
+mod configuration;
+
 use crate::config::{Config, NodeCredentials};
 use crate::error::Error;
 use crate::pod::node::Shared;
 use crate::pod::observed::{LABEL_CONTAINER_NAME, LABEL_POD_NAME, LABEL_POD_NAMESPACE, LABEL_POD_UID};
 use crate::pod::spec;
 use crate::stats::Stats;
+use access::Access;
 use k8s_openapi::api::core::v1::Pod;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use serde_json::{Value, json};
 use skiff_proto::cri::v1 as cri;
 use skiff_streaming::{Caller, Container, EndpointError, MetricsPage, Streams};
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,7 +26,7 @@ use tokio_util::sync::CancellationToken;
 /// A command that is run to its end and not streamed.
 const RUN_MAX: Duration = Duration::from_secs(600);
 
-struct Endpoint(Arc<Shared>, Stats);
+struct Endpoint(Arc<Shared>, Stats, Access);
 
 pub async fn serve(
     shared: Arc<Shared>,
@@ -40,7 +45,7 @@ pub async fn serve(
     skiff_streaming::serve(
         listener,
         Arc::new(tls),
-        Arc::new(Endpoint(shared, Stats::default())),
+        Arc::new(Endpoint(shared, Stats::default(), Access::default())),
         shutdown,
     )
     .await;
@@ -80,6 +85,29 @@ fn tls(credentials: &NodeCredentials) -> Result<rustls::ServerConfig, Error> {
 
 fn refused(status: tonic::Status) -> EndpointError {
     EndpointError::Runtime(status.message().to_owned())
+}
+
+/// `PodList` of what runs, with as much as the runtime knows, as kubelet's. Pure.
+fn running(containers: Vec<cri::Container>) -> Value {
+    let mut pods: BTreeMap<[String; 3], Vec<Value>> = BTreeMap::new();
+    for container in containers {
+        if container.state != cri::ContainerState::ContainerRunning as i32 {
+            continue;
+        }
+        let label = |name: &str| container.labels.get(name).cloned().unwrap_or_default();
+        let key = [label(LABEL_POD_NAMESPACE), label(LABEL_POD_NAME), label(LABEL_POD_UID)];
+        let image = container.image.as_ref().map_or("", |i| i.image.as_str());
+        let shown = json!({"name": label(LABEL_CONTAINER_NAME), "image": image, "resources": {}});
+        pods.entry(key).or_default().push(shown);
+    }
+    let items: Vec<Value> = pods
+        .into_iter()
+        .map(|([namespace, name, uid], containers)| {
+            json!({"metadata": {"name": name, "namespace": namespace, "uid": uid, "creationTimestamp": null},
+                "spec": {"containers": containers}, "status": {}})
+        })
+        .collect();
+    json!({"kind": "PodList", "apiVersion": "v1", "metadata": {}, "items": items})
 }
 
 /// Why there is no such run of the container, in kubelet's words. Pure.
@@ -243,18 +271,21 @@ impl skiff_streaming::Runtime for Endpoint {
     }
 
     async fn running_pods(&self) -> Value {
-        self.pods().await
+        let containers = self.0.runtime.containers().await.unwrap_or_default();
+        running(containers)
     }
 
     async fn metrics(&self, page: MetricsPage) -> String {
         match page {
-            MetricsPage::Resource => self.1.metrics(&self.0).await,
-            _ => String::new(),
+            MetricsPage::Own => self.1.own(&self.0).await,
+            MetricsPage::Resource => self.1.resource(&self.0).await,
+            MetricsPage::Cadvisor => self.1.cadvisor(&self.0).await,
+            MetricsPage::Probes => self.1.probes(&self.0),
         }
     }
 
-    async fn summary(&self, _: bool) -> Value {
-        self.1.summary(&self.0).await
+    async fn summary(&self, only_cpu_and_memory: bool) -> Value {
+        self.1.summary(&self.0, only_cpu_and_memory).await
     }
 
     async fn run(&self, id: &str, command: &[String]) -> Result<Vec<u8>, EndpointError> {
@@ -270,12 +301,13 @@ impl skiff_streaming::Runtime for Endpoint {
         }
     }
 
-    async fn review_token(&self, _: &str) -> Result<Option<Caller>, EndpointError> {
-        Ok(None)
+    async fn review_token(&self, token: &str) -> Result<Option<Caller>, EndpointError> {
+        self.2.review_token(&self.0.client, token).await
     }
 
-    async fn may(&self, _: &Caller, _: &str, _: &str) -> Result<bool, EndpointError> {
-        Ok(false)
+    async fn may(&self, caller: &Caller, verb: &str, subresource: &str) -> Result<bool, EndpointError> {
+        let node = &self.0.config.node_name;
+        self.2.may(&self.0.client, node, caller, (verb, subresource)).await
     }
 
     fn node_name(&self) -> &str {
@@ -283,11 +315,14 @@ impl skiff_streaming::Runtime for Endpoint {
     }
 
     async fn configuration(&self) -> Value {
-        Value::Null
+        configuration::configuration(&self.0.config)
     }
 
     async fn ailment(&self) -> Option<String> {
-        None
+        let status = self.0.runtime.status().await;
+        status
+            .err()
+            .map(|error| format!("the container runtime does not answer: {}", error.chain()))
     }
 
     fn system_logs(&self) -> &Path {

@@ -21,6 +21,7 @@ mod probe;
 mod recorder;
 mod reset;
 mod resize;
+mod rotate;
 mod runtime;
 mod start;
 mod stats;

@@ -109,6 +109,7 @@ pub async fn run(
     tokio::spawn(image::watch::follow(shared.clone(), registries, shutdown.clone()));
     tokio::spawn(image::gc::run(shared.clone(), shutdown.clone()));
     tokio::spawn(serve(shared.clone(), credentials, shutdown.clone()));
+    tokio::spawn(crate::rotate::run(shared.clone(), shutdown.clone()));
     let network = tokio::spawn(network(
         config.clone(),
         layout.clone(),

@@ -26,7 +26,7 @@ pub struct Streams {
 }
 
 /// Who calls, as the API server knows users.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
 pub struct Caller {
     pub name: String,
     pub uid: String,
