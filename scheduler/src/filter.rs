@@ -1,16 +1,17 @@
-//! Filters: why a pod cannot run on a node, in upstream's words. Pure. Order
-//! and wording: Kubernetes' default plugins.
+//! A pod to be placed, with what it wants read once. Pure.
 
-use crate::plugin::{Plugin, Refusal};
-use crate::profile::Profile;
-use crate::selector::{self, Labels};
-use crate::snapshot::{HostPort, NodeInfo, PodInfo, Snapshot};
-use k8s_openapi::api::core::v1::{Pod, PodAffinityTerm, PodSpec, Taint, Toleration};
+use crate::affinity::Crowd;
+use crate::pod::PodInfo;
+use crate::profile::{Profile, SpreadDefaults};
+use crate::selector::{NodeTerm, Selector};
+use crate::tolerations::Tolerated;
+use k8s_openapi::api::core::v1::{
+    NodeAffinity, NodeSelector, Pod, PodSpec, PreferredSchedulingTerm, TopologySpreadConstraint,
+};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
-/// A pod to be placed, with what is computed once for all nodes.
 #[derive(Debug, Clone)]
 pub struct Candidate {
     pub pod: Arc<Pod>,
@@ -20,6 +21,56 @@ pub struct Candidate {
     /// What its Services and its owner select, for the profile's default spreading;
     /// `None` where nothing selects it, or it spreads by constraints of its own.
     pub kin: Option<Arc<LabelSelector>>,
+    /// What it wants of a node by itself, whatever runs there.
+    pub node: Arc<NodeWants>,
+    pub spread: Spreading,
+    pub claims: Vec<Claim>,
+}
+
+/// Pods of one template want the same.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
+pub struct NodeWants {
+    /// `spec.nodeName`; empty for pods that are to be placed.
+    pub name: String,
+    pub selector: Vec<(String, String)>,
+    /// Alternatives; `None`: any node.
+    pub required: Option<Vec<NodeTerm>>,
+    /// The profile's own, which come first.
+    pub enforced: Option<Vec<NodeTerm>>,
+    pub preferred: Vec<(i32, NodeTerm)>,
+    pub tolerations: Vec<Tolerated>,
+    pub images: Vec<String>,
+    /// The only nodes that can match, if the required terms name them.
+    pub named: Option<BTreeSet<String>>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
+pub struct Spreading {
+    pub hard: Vec<Constraint>,
+    pub soft: Vec<Constraint>,
+    /// The pod has no constraints of its own; `hard` and `soft` are the profile's.
+    pub defaulted: bool,
+    /// The soft ones skip nodes that lack one of the keys (not so upstream's own defaults).
+    pub all_keys: bool,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Constraint {
+    pub key: String,
+    pub max_skew: i64,
+    pub min_domains: i64,
+    /// Whom to count; `None`: the pod's kin.
+    pub crowd: Option<Crowd>,
+    pub own: bool,
+    pub honor_affinity: bool,
+    pub honor_taints: bool,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Claim {
+    pub name: String,
+    /// Made for the pod by a controller (a generic ephemeral volume).
+    pub ephemeral: bool,
 }
 
 impl Candidate {
@@ -30,11 +81,19 @@ impl Candidate {
 
     pub fn with(pod: Arc<Pod>, profile: Arc<Profile>, kin: Option<Arc<LabelSelector>>) -> Self {
         let info = Arc::new(PodInfo::new(&pod));
+        let none = PodSpec::default();
+        let spec = pod.spec.as_ref().unwrap_or(&none);
+        let node = Arc::new(node_wants(spec, &profile));
+        let spread = spreading(spec, &info, &profile);
+        let claims = claims(spec, &info.key.1);
         Self {
             pod,
             info,
             profile,
             kin,
+            node,
+            spread,
+            claims,
         }
     }
 
@@ -49,300 +108,219 @@ impl Candidate {
     }
 }
 
-/// What inter-pod rules need to know of the whole cluster, computed once a decision.
-#[derive(Debug, Default)]
-pub struct Neighbours {
-    /// `(topology key, value)` where a pod runs whose anti-affinity refuses this one.
-    refused: BTreeSet<(String, String)>,
-    /// Per required term of this pod: the topology values with a matching pod.
-    affine: Vec<BTreeSet<String>>,
-    anti: Vec<BTreeSet<String>>,
-    /// The pod matches its own affinity and nobody else does: it may be the first.
-    first_of_its_kind: bool,
-    /// Per hard spread constraint: matching pods by topology value.
-    spread: Vec<BTreeMap<String, i64>>,
-}
-
-impl Neighbours {
-    pub fn look(snapshot: &Snapshot, candidate: &Candidate) -> Self {
-        let mut out = Self::default();
-        let namespace = &candidate.info.key.0;
-        if snapshot.with_anti_affinity > 0 {
-            for node in snapshot.nodes.values() {
-                for pod in node.pods.values().filter(|pod| !pod.anti_affinity.is_empty()) {
-                    for term in &pod.anti_affinity {
-                        if let Some(value) = node.labels.get(&term.topology_key)
-                            && term_selects(snapshot, term, &pod.key.0, namespace, &candidate.info.labels)
-                        {
-                            out.refused.insert((term.topology_key.clone(), value.clone()));
-                        }
-                    }
-                }
-            }
-        }
-        let affine = affinity_terms(candidate);
-        out.affine = affine
-            .iter()
-            .map(|term| values_with(snapshot, term, namespace))
-            .collect();
-        out.anti = candidate
-            .info
-            .anti_affinity
-            .iter()
-            .map(|term| values_with(snapshot, term, namespace))
-            .collect();
-        out.first_of_its_kind = out.affine.iter().all(BTreeSet::is_empty)
-            && affine
-                .iter()
-                .all(|term| term_selects(snapshot, term, namespace, namespace, &candidate.info.labels));
-        for constraint in hard_constraints(candidate) {
-            let mut counts = BTreeMap::new();
-            for node in snapshot
-                .nodes
-                .values()
-                .filter(|node| node.exists && eligible(candidate, node))
-            {
-                let Some(value) = node.labels.get(&constraint.topology_key) else {
-                    continue;
-                };
-                let matching = node.pods.values().filter(|pod| {
-                    !pod.terminating
-                        && pod.key.0 == *namespace
-                        && selector::selects(constraint.label_selector.as_ref(), &pod.labels)
-                });
-                *counts.entry(value.clone()).or_insert(0) += i64::try_from(matching.count()).unwrap_or(i64::MAX);
-            }
-            out.spread.push(counts);
-        }
-        out
-    }
-}
-
-/// `None`: the node will do. Otherwise every reason of the first filter that refuses.
-pub fn refusal(candidate: &Candidate, node: &NodeInfo, neighbours: &Neighbours) -> Option<Refusal> {
-    let spec = candidate.spec()?;
-    let refused = |plugin, unresolvable, text: &str| {
-        Some(Refusal {
-            plugin,
-            reasons: vec![text.to_string()],
-            unresolvable,
-        })
-    };
-    if node.unschedulable && !tolerates(spec, &unschedulable_taint()) {
-        return refused(Plugin::NodeUnschedulable, true, "node(s) were unschedulable");
-    }
-    if untolerated(spec, node).is_some() {
-        return refused(Plugin::TaintToleration, true, "node(s) had untolerated taint(s)");
-    }
-    if !node_affinity(spec, node) {
-        let text = "node(s) didn't match Pod's node affinity/selector";
-        return refused(Plugin::NodeAffinity, true, text);
-    }
-    if candidate.info.ports.iter().any(|wanted| {
-        node.pods
-            .values()
-            .any(|pod| pod.ports.iter().any(|taken| clash(wanted, taken)))
-    }) {
-        let text = "node(s) didn't have free ports for the requested pod ports";
-        return refused(Plugin::NodePorts, false, text);
-    }
-    let lacking = insufficient(candidate, node);
-    if !lacking.is_empty() {
-        return Some(Refusal {
-            plugin: Plugin::NodeResourcesFit,
-            reasons: lacking,
-            unresolvable: false,
-        });
-    }
-    inter_pod(candidate, node, neighbours).and_then(|(plugin, unresolvable, text)| refused(plugin, unresolvable, text))
-}
-
-fn unschedulable_taint() -> Taint {
-    Taint {
-        key: "node.kubernetes.io/unschedulable".into(),
-        effect: "NoSchedule".into(),
-        ..Taint::default()
-    }
-}
-
-fn untolerated<'a>(spec: &PodSpec, node: &'a NodeInfo) -> Option<&'a Taint> {
-    node.taints
-        .iter()
-        .find(|taint| matches!(taint.effect.as_str(), "NoSchedule" | "NoExecute") && !tolerates(spec, taint))
-}
-
-pub fn tolerates(spec: &PodSpec, taint: &Taint) -> bool {
-    spec.tolerations
-        .iter()
-        .flatten()
-        .any(|toleration| tolerates_one(toleration, taint))
-}
-
-fn tolerates_one(toleration: &Toleration, taint: &Taint) -> bool {
-    let effect = toleration.effect.as_deref().unwrap_or_default();
-    let key = toleration.key.as_deref().unwrap_or_default();
-    let exists = toleration.operator.as_deref() == Some("Exists");
-    (effect.is_empty() || effect == taint.effect)
-        && ((key.is_empty() && exists) || key == taint.key)
-        && (exists || toleration.value.as_deref().unwrap_or_default() == taint.value.as_deref().unwrap_or_default())
-}
-
-pub fn node_affinity(spec: &PodSpec, node: &NodeInfo) -> bool {
-    let selected = spec
-        .node_selector
-        .iter()
-        .flatten()
-        .all(|(key, value)| node.labels.get(key) == Some(value));
-    let required = spec
+fn node_wants(spec: &PodSpec, profile: &Profile) -> NodeWants {
+    let affinity = spec
         .affinity
         .as_ref()
-        .and_then(|affinity| affinity.node_affinity.as_ref())
-        .and_then(|affinity| affinity.required_during_scheduling_ignored_during_execution.as_ref());
-    selected && required.is_none_or(|required| selector::node_matches(required, &node.name, &node.labels))
-}
-
-fn clash(wanted: &HostPort, taken: &HostPort) -> bool {
-    let any = |ip: &str| ip == "0.0.0.0" || ip == "::";
-    wanted.port == taken.port
-        && wanted.protocol == taken.protocol
-        && (wanted.ip == taken.ip || any(&wanted.ip) || any(&taken.ip))
-}
-
-fn insufficient(candidate: &Candidate, node: &NodeInfo) -> Vec<String> {
-    let wanted = &candidate.info.requests;
-    let (have, used) = (&node.allocatable, &node.requested);
-    let mut lacking = Vec::new();
-    if i64::try_from(node.pods.len()).unwrap_or(i64::MAX) >= node.pods_max {
-        lacking.push("Too many pods".to_string());
+        .and_then(|affinity| affinity.node_affinity.as_ref());
+    let added = profile.added_affinity.as_ref();
+    let required = affinity.and_then(required_terms);
+    let preferred = [added, affinity].into_iter().flatten().flat_map(preferred_terms);
+    NodeWants {
+        name: spec.node_name.clone().unwrap_or_default(),
+        selector: spec.node_selector.clone().unwrap_or_default().into_iter().collect(),
+        enforced: added.and_then(required_terms),
+        preferred: preferred.collect(),
+        tolerations: spec.tolerations.iter().flatten().map(Tolerated::new).collect(),
+        images: images(spec),
+        named: required.as_deref().and_then(named),
+        required,
     }
-    let plain = [
-        ("cpu", wanted.milli_cpu, have.milli_cpu - used.milli_cpu),
-        ("memory", wanted.memory_bytes, have.memory_bytes - used.memory_bytes),
-        (
-            "ephemeral-storage",
-            wanted.ephemeral_bytes,
-            have.ephemeral_bytes - used.ephemeral_bytes,
-        ),
-    ];
-    for (name, wanted, free) in plain {
-        if wanted > 0 && wanted > free {
-            lacking.push(format!("Insufficient {name}"));
-        }
-    }
-    for (name, wanted) in &wanted.extended {
-        let amount = |list: &BTreeMap<String, i64>| list.get(name).copied().unwrap_or(0);
-        if *wanted > 0 && *wanted > amount(&have.extended) - amount(&used.extended) {
-            lacking.push(format!("Insufficient {name}"));
-        }
-    }
-    lacking
 }
 
-fn inter_pod(candidate: &Candidate, node: &NodeInfo, neighbours: &Neighbours) -> Option<(Plugin, bool, &'static str)> {
-    use Plugin::{InterPodAffinity, PodTopologySpread};
-    let here = |key: &str| node.labels.get(key);
-    for (constraint, counts) in hard_constraints(candidate).zip(&neighbours.spread) {
-        let Some(value) = here(&constraint.topology_key) else {
-            let text = "node(s) didn't match pod topology spread constraints (missing required label)";
-            return Some((PodTopologySpread, true, text));
-        };
-        let domains = i32::try_from(counts.len()).unwrap_or(i32::MAX);
-        let least = if constraint.min_domains.is_some_and(|min| domains < min) {
-            0
-        } else {
-            counts.values().copied().min().unwrap_or(0)
-        };
-        let own = i64::from(selector::selects(
-            constraint.label_selector.as_ref(),
-            &candidate.info.labels,
-        ));
-        if counts.get(value).copied().unwrap_or(0) + own - least > i64::from(constraint.max_skew) {
-            return Some((
-                PodTopologySpread,
-                false,
-                "node(s) didn't match pod topology spread constraints",
-            ));
-        }
-    }
-    let affine = affinity_terms(candidate)
-        .iter()
-        .zip(&neighbours.affine)
-        .all(|(term, values)| match here(&term.topology_key) {
-            Some(value) => values.contains(value) || neighbours.first_of_its_kind,
-            None => false,
-        });
-    if !affine {
-        return Some((InterPodAffinity, true, "node(s) didn't match pod affinity rules"));
-    }
-    let apart = candidate
-        .info
-        .anti_affinity
-        .iter()
-        .zip(&neighbours.anti)
-        .all(|(term, values)| here(&term.topology_key).is_none_or(|value| !values.contains(value)));
-    if !apart {
-        return Some((InterPodAffinity, false, "node(s) didn't match pod anti-affinity rules"));
-    }
-    let refused = neighbours.refused.iter().any(|(key, value)| here(key) == Some(value));
-    let text = "node(s) didn't satisfy existing pods anti-affinity rules";
-    refused.then_some((InterPodAffinity, false, text))
+fn required_terms(affinity: &NodeAffinity) -> Option<Vec<NodeTerm>> {
+    let selector: &NodeSelector = affinity.required_during_scheduling_ignored_during_execution.as_ref()?;
+    Some(selector.node_selector_terms.iter().map(NodeTerm::new).collect())
 }
 
-fn affinity_terms(candidate: &Candidate) -> &[PodAffinityTerm] {
-    candidate
-        .spec()
-        .and_then(|spec| spec.affinity.as_ref())
-        .and_then(|affinity| affinity.pod_affinity.as_ref())
-        .and_then(|affinity| affinity.required_during_scheduling_ignored_during_execution.as_deref())
-        .unwrap_or_default()
+fn preferred_terms(affinity: &NodeAffinity) -> impl Iterator<Item = (i32, NodeTerm)> {
+    let terms = affinity.preferred_during_scheduling_ignored_during_execution.iter();
+    terms
+        .flatten()
+        .filter(|term| term.weight != 0)
+        .map(|term: &PreferredSchedulingTerm| (term.weight, NodeTerm::new(&term.preference)))
 }
 
-fn hard_constraints(
-    candidate: &Candidate,
-) -> impl Iterator<Item = &k8s_openapi::api::core::v1::TopologySpreadConstraint> {
-    candidate
-        .spec()
-        .into_iter()
-        .flat_map(|spec| spec.topology_spread_constraints.iter().flatten())
-        .filter(|constraint| constraint.when_unsatisfiable == "DoNotSchedule")
+/// One alternative that names no nodes leaves all of them open.
+fn named(terms: &[NodeTerm]) -> Option<BTreeSet<String>> {
+    let names: Option<Vec<BTreeSet<String>>> = terms.iter().map(NodeTerm::names).collect();
+    let names = names.filter(|names| !names.is_empty())?;
+    Some(names.into_iter().flatten().collect())
 }
 
-/// Nodes that count for spreading: by default those the pod's node affinity allows.
-fn eligible(candidate: &Candidate, node: &NodeInfo) -> bool {
-    candidate.spec().is_some_and(|spec| node_affinity(spec, node))
+/// As nodes report them: with a tag.
+fn images(spec: &PodSpec) -> Vec<String> {
+    let containers = spec.init_containers.iter().flatten().chain(&spec.containers);
+    let volumes = spec.volumes.iter().flatten().filter_map(|volume| volume.image.as_ref());
+    containers
+        .map(|container| container.image.as_deref())
+        .chain(volumes.map(|image| image.reference.as_deref()))
+        .map(|name| {
+            let name = name.unwrap_or_default();
+            if name.rfind(':') <= name.rfind('/') {
+                format!("{name}:latest")
+            } else {
+                name.to_string()
+            }
+        })
+        .collect()
 }
 
-fn values_with(snapshot: &Snapshot, term: &PodAffinityTerm, own_namespace: &str) -> BTreeSet<String> {
-    let mut values = BTreeSet::new();
-    for node in snapshot.nodes.values() {
-        let Some(value) = node.labels.get(&term.topology_key) else {
-            continue;
-        };
-        if node
-            .pods
-            .values()
-            .any(|pod| term_selects(snapshot, term, own_namespace, &pod.key.0, &pod.labels))
-        {
-            values.insert(value.clone());
-        }
-    }
-    values
-}
-
-/// Whether a term of a pod in `owner` selects a pod with `labels` in `namespace`.
-fn term_selects(snapshot: &Snapshot, term: &PodAffinityTerm, owner: &str, namespace: &str, labels: &Labels) -> bool {
-    let named = term.namespaces.as_deref().unwrap_or_default();
-    let in_scope = match &term.namespace_selector {
-        Some(_) => {
-            let none = Labels::new();
-            named.iter().any(|name| name == namespace)
-                || selector::selects(
-                    term.namespace_selector.as_ref(),
-                    snapshot.namespaces.get(namespace).unwrap_or(&none),
-                )
-        }
-        None if named.is_empty() => owner == namespace,
-        None => named.iter().any(|name| name == namespace),
+fn spreading(spec: &PodSpec, info: &PodInfo, profile: &Profile) -> Spreading {
+    let own = spec.topology_spread_constraints.as_deref().unwrap_or_default();
+    let defaulted = own.is_empty();
+    let defaults = if defaulted { defaults(profile) } else { Vec::new() };
+    let all: &[TopologySpreadConstraint] = if defaulted { &defaults } else { own };
+    let of = |action: &str| {
+        let chosen = all.iter().filter(|one| one.when_unsatisfiable == action);
+        chosen.map(|one| constraint(one, info, defaulted)).collect()
     };
-    in_scope && selector::selects(term.label_selector.as_ref(), labels)
+    Spreading {
+        hard: of("DoNotSchedule"),
+        soft: of("ScheduleAnyway"),
+        defaulted,
+        all_keys: !defaulted || profile.spread != SpreadDefaults::System,
+    }
+}
+
+fn constraint(constraint: &TopologySpreadConstraint, info: &PodInfo, defaulted: bool) -> Constraint {
+    let mut selector = Selector::new(constraint.label_selector.as_ref());
+    for key in constraint.match_label_keys.iter().flatten() {
+        if let Some(value) = info.labels.get(key) {
+            selector = selector.and_label(key, value);
+        }
+    }
+    let honors = |policy: &Option<String>, default| policy.as_deref().map_or(default, |policy| policy == "Honor");
+    Constraint {
+        key: constraint.topology_key.clone(),
+        max_skew: i64::from(constraint.max_skew),
+        min_domains: i64::from(constraint.min_domains.unwrap_or(1)),
+        own: defaulted || selector.selects(&info.labels),
+        crowd: (!defaulted).then(|| Crowd::within(&info.namespace, selector)),
+        honor_affinity: honors(&constraint.node_affinity_policy, true),
+        honor_taints: honors(&constraint.node_taints_policy, false),
+    }
+}
+
+fn claims(spec: &PodSpec, pod: &str) -> Vec<Claim> {
+    let volumes = spec.volumes.iter().flatten();
+    volumes
+        .filter_map(|volume| match (&volume.persistent_volume_claim, &volume.ephemeral) {
+            (Some(claim), _) => Some(Claim {
+                name: claim.claim_name.clone(),
+                ephemeral: false,
+            }),
+            (None, Some(_)) => Some(Claim {
+                name: format!("{pod}-{}", volume.name),
+                ephemeral: true,
+            }),
+            (None, None) => None,
+        })
+        .collect()
+}
+
+/// The constraints of pods that have none.
+fn defaults(profile: &Profile) -> Vec<TopologySpreadConstraint> {
+    let soft = |key: &str, max_skew| TopologySpreadConstraint {
+        topology_key: key.into(),
+        max_skew,
+        when_unsatisfiable: "ScheduleAnyway".into(),
+        ..TopologySpreadConstraint::default()
+    };
+    match &profile.spread {
+        // Upstream's numbers.
+        SpreadDefaults::System => vec![
+            soft("kubernetes.io/hostname", 3),
+            soft("topology.kubernetes.io/zone", 5),
+        ],
+        SpreadDefaults::List(list) => list.clone(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::selector::Labels;
+    use serde_json::{Value, json};
+
+    fn candidate(spec: Value) -> Candidate {
+        let mut spec = spec;
+        if spec.get("containers").is_none() {
+            spec["containers"] = json!([{"name": "c"}]);
+        }
+        let pod =
+            json!({"metadata": {"namespace": "d", "name": "p", "labels": {"app": "web", "hash": "1"}}, "spec": spec});
+        Candidate::new(Arc::new(serde_json::from_value(pod).expect("a pod")))
+    }
+
+    #[test]
+    fn images_have_a_tag() {
+        let container = |image: &str| json!({"name": "c", "image": image});
+        let spec = json!({
+            "initContainers": [container("a")],
+            "containers": [container("r.io:5000/b"), container("c:1"), container("d@sha256:00")],
+            "volumes": [{"name": "v", "image": {"reference": "e"}}],
+        });
+        let expected = ["a:latest", "r.io:5000/b:latest", "c:1", "d@sha256:00", "e:latest"];
+        assert_eq!(candidate(spec).node.images, expected);
+    }
+
+    #[test]
+    fn only_if_every_alternative_names_nodes_are_they_known() {
+        let named =
+            |values: Value| json!({"matchFields": [{"key": "metadata.name", "operator": "In", "values": values}]});
+        let other = json!({"matchExpressions": [{"key": "zone", "operator": "Exists"}]});
+        for (terms, expected) in [
+            (json!([named(json!(["a"])), named(json!(["b"]))]), Some(2)),
+            (json!([named(json!(["a"])), other]), None),
+            (json!([other]), None),
+        ] {
+            let spec = json!({"affinity": {"nodeAffinity":
+                {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": terms}}}});
+            let got = candidate(spec).node.named.as_ref().map(BTreeSet::len);
+            assert_eq!(got, expected, "{terms}");
+        }
+        assert_eq!(candidate(json!({})).node.named, None);
+    }
+
+    #[test]
+    fn constraints_have_defaults_and_take_labels_along() {
+        let all = candidate(json!({"topologySpreadConstraints": [
+            {"maxSkew": 2, "topologyKey": "zone", "whenUnsatisfiable": "DoNotSchedule",
+             "labelSelector": {"matchLabels": {"app": "web"}}, "matchLabelKeys": ["hash", "absent"]},
+            {"maxSkew": 1, "topologyKey": "host", "whenUnsatisfiable": "ScheduleAnyway", "minDomains": 3,
+             "labelSelector": {"matchLabels": {"app": "db"}}, "nodeAffinityPolicy": "Ignore", "nodeTaintsPolicy": "Honor"},
+        ]}));
+        let (hard, soft) = (&all.spread.hard[0], &all.spread.soft[0]);
+        let same = Labels::from([("app".into(), "web".into()), ("hash".into(), "1".into())]);
+        let other = Labels::from([("app".into(), "web".into()), ("hash".into(), "2".into())]);
+        let crowd = hard.crowd.as_ref().expect("its own");
+        assert!(crowd.pods.selects(&same) && !crowd.pods.selects(&other));
+        assert_eq!((hard.own, hard.max_skew, hard.min_domains), (true, 2, 1));
+        assert_eq!((hard.honor_affinity, hard.honor_taints), (true, false));
+        assert_eq!((soft.own, soft.min_domains), (false, 3));
+        assert_eq!((soft.honor_affinity, soft.honor_taints), (false, true));
+        assert!(all.spread.all_keys && !all.spread.defaulted);
+        let default = candidate(json!({})).spread;
+        let keys: Vec<(&str, i64)> = default
+            .soft
+            .iter()
+            .map(|one| (one.key.as_str(), one.max_skew))
+            .collect();
+        assert_eq!(
+            keys,
+            [("kubernetes.io/hostname", 3), ("topology.kubernetes.io/zone", 5)]
+        );
+        assert!(!default.all_keys && default.defaulted && default.hard.is_empty());
+    }
+
+    #[test]
+    fn claims_are_named_or_made_for_the_pod() {
+        let got = candidate(json!({"volumes": [
+            {"name": "a", "persistentVolumeClaim": {"claimName": "data"}},
+            {"name": "b", "ephemeral": {}}, {"name": "c", "emptyDir": {}}]}))
+        .claims;
+        let got: Vec<(&str, bool)> = got.iter().map(|claim| (claim.name.as_str(), claim.ephemeral)).collect();
+        assert_eq!(got, [("data", false), ("p-b", true)]);
+    }
 }

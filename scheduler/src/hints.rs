@@ -201,7 +201,7 @@ fn counts(candidate: &Candidate, other: &PodInfo) -> bool {
     spreads
         || own.into_iter().any(|term| term_counts(term, namespace, other))
         // Whose pod keeps others away, and keeps this one away no more.
-        || other.anti_affinity.iter().any(|term| term_counts(term, &other.key.0, &candidate.info))
+        || other.bars(&candidate.info)
 }
 
 fn term_counts(term: &PodAffinityTerm, own: &str, other: &PodInfo) -> bool {

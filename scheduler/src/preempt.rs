@@ -1,13 +1,21 @@
 //! Making room: which pods of lower priority would have to go so that a pod
 //! fits, and from which node. Pure; nothing is evicted here.
 
-use crate::filter::{self, Candidate, Neighbours};
+use crate::filter::Candidate;
+use crate::pod::{PodInfo, PodKey};
+use crate::round::Round;
+use crate::rules::Code;
 use crate::schedule::Unschedulable;
-use crate::selector;
-use crate::snapshot::{PodInfo, PodKey, Snapshot};
+use crate::selector::Selector;
+use crate::snapshot::{Slot, Snapshot, State};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+
+/// Of the nodes where room could be made, so many are compared: a tenth, and not
+/// fewer than this (upstream's minCandidateNodesPercentage and -Absolute).
+const COMPARED_MIN: usize = 100;
 
 /// A PodDisruptionBudget as preemption sees it.
 #[derive(Debug, Clone, Default)]
@@ -58,168 +66,224 @@ pub fn preempt(
     why: &Unschedulable,
     budgets: &[Budget],
 ) -> Result<Preemption, NoPreemption> {
-    if let Some(message) = ineligible(snapshot, candidate, why) {
+    let Snapshot { state, memo } = snapshot;
+    if let Some(message) = ineligible(state, candidate, why) {
         return Err(NoPreemption {
             message: message.into(),
             clear_nomination: false,
         });
     }
-    let mut reasons: BTreeMap<String, usize> = BTreeMap::new();
-    let mut best: Option<(Rank, Preemption)> = None;
-    for node in &why.resolvable {
-        match victims_on(snapshot, candidate, node, budgets) {
-            Ok((victims, violations)) => {
-                let rank = rank(&victims, violations);
-                if best.as_ref().is_none_or(|(known, _)| rank < *known) {
-                    let preemption = Preemption {
-                        node: node.clone(),
-                        victims: victims.iter().map(|pod| victim(pod)).collect(),
-                        violations,
-                        denominated: Vec::new(),
-                    };
-                    best = Some((rank, preemption));
+    let budgets: Vec<Allowance<'_>> = budgets.iter().map(Allowance::of).collect();
+    let mut failures = Failures::default();
+    let mut found = 0;
+    let mut best: Option<(Rank, Slot, Room)> = None;
+    // Nobody anywhere is of lower priority: there is no need to look.
+    if state
+        .lowest_priority()
+        .is_none_or(|lowest| lowest >= candidate.info.priority)
+    {
+        failures.without_victims = why.resolvable.len();
+    } else {
+        let round = Round::new(state, memo, candidate);
+        let compared_max = COMPARED_MIN.max(why.resolvable.len() / 10);
+        for slot in why.resolvable.iter().copied() {
+            match room_on(&round, slot, &budgets) {
+                Err(None) => failures.without_victims += 1,
+                Err(Some(code)) => failures.add(code),
+                Ok(room) => {
+                    found += 1;
+                    let rank = room.rank();
+                    if best.as_ref().is_none_or(|(known, at, _)| (&rank, slot) < (known, *at)) {
+                        best = Some((rank, slot, room));
+                    }
                 }
             }
-            Err(texts) => texts
-                .into_iter()
-                .for_each(|text| *reasons.entry(text).or_default() += 1),
+            if found == compared_max {
+                break;
+            }
         }
     }
-    if let Some((_, found)) = best {
-        return Ok(found);
-    }
-    let hopeless = why.nodes - why.resolvable.len();
-    if hopeless > 0 {
-        *reasons
-            .entry("Preemption is not helpful for scheduling".into())
-            .or_default() += hopeless;
-    }
-    let message = Unschedulable {
-        reasons,
-        nodes: why.nodes,
-        ..Unschedulable::default()
-    };
-    Err(NoPreemption {
-        message: message.to_string(),
-        clear_nomination: true,
-    })
-}
-
-fn victim(pod: &PodInfo) -> Victim {
-    Victim {
-        key: pod.key.clone(),
-        uid: pod.uid.clone(),
-        terminating: pod.terminating,
+    match best {
+        Some((_, slot, room)) => Ok(room.preemption(state, candidate, slot)),
+        None => Err(NoPreemption {
+            message: failures.message(candidate, why),
+            clear_nomination: true,
+        }),
     }
 }
 
-fn ineligible(snapshot: &Snapshot, candidate: &Candidate, why: &Unschedulable) -> Option<&'static str> {
+fn ineligible(state: &State, candidate: &Candidate, why: &Unschedulable) -> Option<&'static str> {
     let spec = candidate.spec()?;
     if spec.preemption_policy.as_deref() == Some("Never") {
         return Some("not eligible due to preemptionPolicy=Never.");
     }
-    let nominated = candidate.nominated()?;
-    if !why.resolvable.contains(nominated) {
+    let slot = state.slot_of(candidate.nominated()?)?;
+    if !why.resolvable.contains(&slot) {
         return None;
     }
-    let waiting = snapshot
-        .pods_on(nominated)
-        .any(|pod| pod.priority < candidate.info.priority && pod.terminating && pod.preempted);
+    let mut here = state.slots[slot as usize].pods.values();
+    let waiting = here.any(|pod| pod.priority < candidate.info.priority && pod.terminating && pod.preempted);
     waiting.then_some("not eligible due to a terminating pod on the nominated node.")
 }
 
-type Rank = (usize, i32, i64, usize, std::cmp::Reverse<i64>);
+/// Why no room can be made, as counts of nodes.
+#[derive(Default)]
+struct Failures {
+    without_victims: usize,
+    codes: Vec<(Code, usize)>,
+}
+
+impl Failures {
+    fn add(&mut self, code: Code) {
+        match self.codes.iter_mut().find(|(known, _)| *known == code) {
+            Some((_, count)) => *count += 1,
+            None => self.codes.push((code, 1)),
+        }
+    }
+
+    fn message(self, candidate: &Candidate, why: &Unschedulable) -> String {
+        let mut reasons: BTreeMap<String, usize> = BTreeMap::new();
+        let mut add = |text: &str, count: usize| {
+            if count > 0 {
+                *reasons.entry(text.to_string()).or_default() += count;
+            }
+        };
+        let hopeless = why.nodes - why.resolvable.len();
+        add("Preemption is not helpful for scheduling", hopeless);
+        add("No preemption victims found for incoming pod", self.without_victims);
+        for (code, count) in self.codes {
+            code.reasons(candidate).iter().for_each(|reason| add(reason, count));
+        }
+        let message = Unschedulable {
+            reasons,
+            nodes: why.nodes,
+            ..Unschedulable::default()
+        };
+        message.to_string()
+    }
+}
+
+/// The pods that would go from one node.
+struct Room {
+    /// Most important first.
+    victims: Vec<Arc<PodInfo>>,
+    violations: usize,
+}
 
 /// The less, the better: budgets violated, the highest priority among the
 /// victims, the sum of priorities, their number, then the latest start.
-fn rank(victims: &[Arc<PodInfo>], violations: usize) -> Rank {
-    let highest = victims.first().map_or(0, |pod| pod.priority);
-    let sum = victims
-        .iter()
-        .map(|pod| i64::from(pod.priority) + i64::from(i32::MAX) + 1)
-        .sum();
-    let earliest = victims
-        .iter()
-        .filter(|pod| pod.priority == highest)
-        .map(|pod| pod.started)
-        .min();
-    (
-        violations,
-        highest,
-        sum,
-        victims.len(),
-        std::cmp::Reverse(earliest.unwrap_or(i64::MAX)),
-    )
-}
+type Rank = (usize, i32, i64, usize, Reverse<i64>);
 
-fn victims_on(
-    snapshot: &Snapshot,
-    candidate: &Candidate,
-    node: &str,
-    budgets: &[Budget],
-) -> Result<(Vec<Arc<PodInfo>>, usize), Vec<String>> {
-    let mut trial = snapshot.clone();
-    let mut lower: Vec<Arc<PodInfo>> = snapshot
-        .pods_on(node)
-        .filter(|pod| pod.priority < candidate.info.priority)
-        .cloned()
-        .collect();
-    if lower.is_empty() {
-        return Err(vec!["No preemption victims found for incoming pod".into()]);
+impl Room {
+    fn rank(&self) -> Rank {
+        let victims = &self.victims;
+        let highest = victims.first().map_or(0, |pod| pod.priority);
+        // None counts as negative, so that fewer are better whatever their priority.
+        let weights = victims.iter().map(|pod| i64::from(pod.priority) - i64::from(i32::MIN));
+        let highest_ones = victims.iter().filter(|pod| pod.priority == highest);
+        let earliest = highest_ones.map(|pod| pod.started).min();
+        (
+            self.violations,
+            highest,
+            weights.sum(),
+            victims.len(),
+            Reverse(earliest.unwrap_or(i64::MAX)),
+        )
     }
-    lower.sort_by(|a, b| b.priority.cmp(&a.priority).then(a.started.cmp(&b.started)));
-    for pod in &lower {
-        trial.remove_pod(&pod.key);
-    }
-    if let Some(refusal) = refusal(&trial, candidate, node) {
-        return Err(refusal);
-    }
-    let (violating, sparing) = by_budget(lower, budgets);
-    let mut violations = 0;
-    let mut victims = Vec::new();
-    for (pod, violates) in violating
-        .into_iter()
-        .map(|pod| (pod, true))
-        .chain(sparing.into_iter().map(|pod| (pod, false)))
-    {
-        trial.set_pod(node, pod.clone());
-        if refusal(&trial, candidate, node).is_some() {
-            trial.remove_pod(&pod.key);
-            violations += usize::from(violates);
-            victims.push(pod);
+
+    fn preemption(self, state: &State, candidate: &Candidate, slot: Slot) -> Preemption {
+        let node = state.name_of(slot).to_string();
+        let others = state.nominated_to(&node);
+        let lower = others.filter(|pod| pod.priority < candidate.info.priority);
+        let victims = self.victims.iter().map(|pod| Victim {
+            key: pod.key.clone(),
+            uid: pod.uid.clone(),
+            terminating: pod.terminating,
+        });
+        Preemption {
+            victims: victims.collect(),
+            violations: self.violations,
+            denominated: lower.map(|pod| pod.key.clone()).collect(),
+            node,
         }
     }
-    victims.sort_by(|a, b| b.priority.cmp(&a.priority).then(a.started.cmp(&b.started)));
-    Ok((victims, violations))
 }
 
-fn refusal(snapshot: &Snapshot, candidate: &Candidate, node: &str) -> Option<Vec<String>> {
-    let neighbours = Neighbours::look(snapshot, candidate);
-    let node = snapshot.nodes.get(node)?;
-    filter::refusal(candidate, node, &neighbours).map(|refusal| refusal.reasons)
+/// `Err(None)`: nobody there may be asked to go.
+fn room_on(round: &Round<'_>, slot: Slot, budgets: &[Allowance<'_>]) -> Result<Room, Option<Code>> {
+    let node = &round.state.slots[slot as usize];
+    let priority = round.candidate.info.priority;
+    if node.lowest_priority.is_none_or(|lowest| lowest >= priority) {
+        return Err(None);
+    }
+    let lower = node.pods.values().filter(|pod| pod.priority < priority);
+    let mut lower: Vec<Arc<PodInfo>> = lower.cloned().collect();
+    lower.sort_by_key(|pod| importance(pod));
+    let mut trial = round.trial(slot);
+    lower.iter().for_each(|pod| trial.goes(round, pod));
+    match trial.code(round) {
+        Code::Fits => {}
+        code => return Err(Some(code)),
+    }
+    // Who can stay, stays: first those whose budgets ask for it, then the most important.
+    let (violating, sparing) = by_budget(lower, budgets);
+    let mut room = Room {
+        victims: Vec::new(),
+        violations: 0,
+    };
+    let violating = violating.into_iter().map(|pod| (pod, 1));
+    let all = violating.chain(sparing.into_iter().map(|pod| (pod, 0)));
+    for (pod, violation) in all {
+        trial.comes(round, &pod);
+        if trial.code(round) != Code::Fits {
+            trial.goes(round, &pod);
+            room.violations += violation;
+            room.victims.push(pod);
+        }
+    }
+    room.victims.sort_by_key(|pod| importance(pod));
+    Ok(room)
+}
+
+/// More important pods first: of higher priority, then longer running.
+fn importance(pod: &PodInfo) -> (Reverse<i32>, i64, PodKey) {
+    (Reverse(pod.priority), pod.started, pod.key.clone())
+}
+
+struct Allowance<'a> {
+    budget: &'a Budget,
+    selector: Selector,
+}
+
+impl<'a> Allowance<'a> {
+    fn of(budget: &'a Budget) -> Self {
+        Self {
+            budget,
+            selector: Selector::new(budget.selector.as_ref()),
+        }
+    }
+
+    /// A budget that selects everything protects nobody here, as upstream has it.
+    fn counts(&self, pod: &PodInfo) -> bool {
+        !pod.labels.is_empty()
+            && self.budget.namespace == pod.namespace
+            && !self.selector.is_empty()
+            && self.selector.selects(&pod.labels)
+            && !self.budget.disrupted.contains(&pod.key.1)
+    }
 }
 
 /// Pods whose budgets do not allow for their disruption, and the others; each in
 /// the order given.
-fn by_budget(pods: Vec<Arc<PodInfo>>, budgets: &[Budget]) -> (Vec<Arc<PodInfo>>, Vec<Arc<PodInfo>>) {
-    let mut allowed: Vec<i32> = budgets.iter().map(|budget| budget.allowed).collect();
+fn by_budget(pods: Vec<Arc<PodInfo>>, budgets: &[Allowance<'_>]) -> (Vec<Arc<PodInfo>>, Vec<Arc<PodInfo>>) {
+    let mut left: Vec<i32> = budgets.iter().map(|budget| budget.budget.allowed).collect();
     pods.into_iter().partition(|pod| {
         let mut violated = false;
-        for (budget, allowed) in budgets.iter().zip(&mut allowed) {
-            let empty = budget
-                .selector
-                .as_ref()
-                .is_none_or(|selector| *selector == LabelSelector::default());
-            if pod.labels.is_empty()
-                || budget.namespace != pod.key.0
-                || empty
-                || !selector::selects(budget.selector.as_ref(), &pod.labels)
-                || budget.disrupted.contains(&pod.key.1)
-            {
-                continue;
+        for (budget, left) in budgets.iter().zip(&mut left) {
+            if budget.counts(pod) {
+                *left = left.saturating_sub(1);
+                violated |= *left < 0;
             }
-            *allowed -= 1;
-            violated |= *allowed < 0;
         }
         violated
     })

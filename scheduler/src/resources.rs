@@ -6,13 +6,16 @@ use k8s_openapi::api::core::v1::{Container, ContainerStatus, Pod, PodSpec};
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use std::collections::BTreeMap;
 
-/// What a pod that asks for nothing is counted as when nodes are scored, so
+/// What a container that asks for nothing is counted as when nodes are scored, so
 /// that such pods spread too (upstream's numbers).
 const DEFAULT_MILLI_CPU: i64 = 100;
 const DEFAULT_MEMORY_BYTES: i64 = 200 * 1024 * 1024;
 
+/// More than any node has (32 PiB).
+const AMOUNT_MAX: i128 = 1 << 55;
+
 /// CPU in thousandths of a core, the rest in its own unit (bytes, pieces).
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
 pub struct Resources {
     pub milli_cpu: i64,
     pub memory_bytes: i64,
@@ -40,21 +43,13 @@ impl Resources {
         out
     }
 
-    pub fn add(&mut self, other: &Self) {
-        self.milli_cpu += other.milli_cpu;
-        self.memory_bytes += other.memory_bytes;
-        self.ephemeral_bytes += other.ephemeral_bytes;
+    fn add(&mut self, other: &Self) {
+        self.milli_cpu = self.milli_cpu.saturating_add(other.milli_cpu);
+        self.memory_bytes = self.memory_bytes.saturating_add(other.memory_bytes);
+        self.ephemeral_bytes = self.ephemeral_bytes.saturating_add(other.ephemeral_bytes);
         for (name, amount) in &other.extended {
-            *self.extended.entry(name.clone()).or_default() += amount;
-        }
-    }
-
-    pub fn subtract(&mut self, other: &Self) {
-        self.milli_cpu -= other.milli_cpu;
-        self.memory_bytes -= other.memory_bytes;
-        self.ephemeral_bytes -= other.ephemeral_bytes;
-        for (name, amount) in &other.extended {
-            *self.extended.entry(name.clone()).or_default() -= amount;
+            let sum = self.extended.entry(name.clone()).or_default();
+            *sum = sum.saturating_add(*amount);
         }
     }
 
@@ -67,15 +62,6 @@ impl Resources {
             *entry = (*entry).max(*amount);
         }
     }
-
-    /// The same with upstream's floor for pods that ask for no CPU or memory.
-    pub fn for_scoring(&self) -> (i64, i64) {
-        let floor = |amount, default| if amount == 0 { default } else { amount };
-        (
-            floor(self.milli_cpu, DEFAULT_MILLI_CPU),
-            floor(self.memory_bytes, DEFAULT_MEMORY_BYTES),
-        )
-    }
 }
 
 /// What the pod occupies while it runs: its containers and sidecars together,
@@ -85,11 +71,25 @@ impl Resources {
 /// While a container is resized in place, the node may still hold what it had
 /// or already hold what it gets: the largest counts. A resize that the node
 /// has refused for good counts as not asked for.
-pub fn of_pod(pod: &Pod) -> Resources {
-    pod.spec
+///
+/// The second part is (CPU, memory) for scoring: the same with a floor per
+/// container that does not name the resource.
+pub fn of_pod(pod: &Pod) -> (Resources, (i64, i64)) {
+    let Some(spec) = &pod.spec else {
+        return Default::default();
+    };
+    let mut reported = Reported::of(pod);
+    let total = of_spec(spec, &reported);
+    // With amounts for the whole pod, only what nobody names has a floor.
+    let whole = spec
+        .resources
         .as_ref()
-        .map(|spec| of_spec(spec, &Reported::of(pod)))
-        .unwrap_or_default()
+        .and_then(|resources| resources.requests.as_ref());
+    let has_whole = whole.is_some_and(|requests| !requests.is_empty());
+    reported.floor_cpu = !has_whole || total.milli_cpu == 0;
+    reported.floor_memory = !has_whole || total.memory_bytes == 0;
+    let scored = of_spec(spec, &reported);
+    (total, (scored.milli_cpu, scored.memory_bytes))
 }
 
 /// What the node says of the containers that may be resized.
@@ -97,6 +97,9 @@ struct Reported<'a> {
     containers: &'a [ContainerStatus],
     sidecars: &'a [ContainerStatus],
     infeasible: bool,
+    /// Whether containers that do not name CPU or memory have a floor.
+    floor_cpu: bool,
+    floor_memory: bool,
 }
 
 impl<'a> Reported<'a> {
@@ -113,11 +116,13 @@ impl<'a> Reported<'a> {
             infeasible: conditions.unwrap_or_default().iter().any(|condition| {
                 condition.type_ == "PodResizePending" && condition.reason.as_deref() == Some("Infeasible")
             }),
+            floor_cpu: false,
+            floor_memory: false,
         }
     }
 
     fn requests(&self, container: &Container, statuses: &[ContainerStatus]) -> Resources {
-        let asked = requests(container);
+        let asked = self.asked(container);
         let status = statuses.iter().find(|status| status.name == container.name);
         let Some((status, actual)) = status.and_then(|status| Some((status, status.resources.as_ref()?))) else {
             return asked;
@@ -127,6 +132,22 @@ impl<'a> Reported<'a> {
             held.at_least(&Resources::from_list(list));
         }
         held
+    }
+
+    fn asked(&self, container: &Container) -> Resources {
+        let list = container
+            .resources
+            .as_ref()
+            .and_then(|resources| resources.requests.as_ref());
+        let mut asked = list.map(Resources::from_list).unwrap_or_default();
+        let named = |name| list.is_some_and(|list| list.contains_key(name));
+        if self.floor_cpu && !named("cpu") {
+            asked.milli_cpu = DEFAULT_MILLI_CPU;
+        }
+        if self.floor_memory && !named("memory") {
+            asked.memory_bytes = DEFAULT_MEMORY_BYTES;
+        }
+        asked
     }
 }
 
@@ -138,7 +159,7 @@ fn of_spec(spec: &PodSpec, reported: &Reported<'_>) -> Resources {
     let mut sidecars = Resources::default();
     let mut largest = Resources::default();
     for container in spec.init_containers.iter().flatten() {
-        let mut here = requests(container);
+        let mut here = reported.asked(container);
         if container.restart_policy.as_deref() == Some("Always") {
             here = reported.requests(container, reported.sidecars);
             total.add(&here);
@@ -170,14 +191,6 @@ fn of_spec(spec: &PodSpec, reported: &Reported<'_>) -> Resources {
         total.add(&Resources::from_list(overhead));
     }
     total
-}
-
-fn requests(container: &Container) -> Resources {
-    let list = container
-        .resources
-        .as_ref()
-        .and_then(|resources| resources.requests.as_ref());
-    list.map(Resources::from_list).unwrap_or_default()
 }
 
 /// Thousandths, rounded up: `250m` is 250, `1` is 1000. What cannot be read
@@ -233,7 +246,8 @@ fn scale(number: &str, power_of_ten: i32, binary: i64) -> i64 {
         let divisor = 10i128.saturating_pow(exponent.unsigned_abs());
         (scaled + divisor - 1).div_euclid(divisor)
     };
-    i64::try_from(value).unwrap_or(i64::MAX)
+    // Bounded, so that sums and percentages of nonsense do not overflow.
+    i64::try_from(value.clamp(-AMOUNT_MAX, AMOUNT_MAX)).unwrap_or(0)
 }
 
 #[cfg(test)]
@@ -266,10 +280,12 @@ mod tests {
             "overhead": {"cpu": "10m"},
         }}))
         .expect("a pod");
-        let total = of_pod(&pod);
+        let (total, scored) = of_pod(&pod);
         // init beside the sidecar (1050m) is more than all containers with it (350m).
         assert_eq!((total.milli_cpu, total.memory_bytes), (1060, 64 << 20));
         assert_eq!(total.extended.get("example.com/gpu"), Some(&2));
+        // The init container does not fall under a floor for CPU; the sidecar's memory does.
+        assert_eq!(scored, (1060, (64 << 20) + 2 * DEFAULT_MEMORY_BYTES));
     }
 
     #[test]
@@ -285,7 +301,7 @@ mod tests {
                 json!({"spec": {"containers": [], "initContainers": sidecar},
                     "status": {"initContainerStatuses": status, "conditions": conditions}}),
             ]
-            .map(|pod| of_pod(&serde_json::from_value(pod).expect("a pod")).milli_cpu)
+            .map(|pod| of_pod(&serde_json::from_value(pod).expect("a pod")).0.milli_cpu)
         };
         for (asked, actual, allocated, reason, expected) in [
             ("2", "1", "1", "Deferred", 2000),
@@ -299,5 +315,50 @@ mod tests {
                 "{asked} {actual} {allocated} {reason}"
             );
         }
+    }
+
+    #[test]
+    fn scoring_has_floors() {
+        let mem = DEFAULT_MEMORY_BYTES;
+        let container = |requests: serde_json::Value| json!({"name": "c", "resources": {"requests": requests}});
+        for (spec, expected) in [
+            (json!({"containers": [container(json!({}))]}), (100, mem)),
+            (
+                json!({"containers": [container(json!({})), container(json!({}))]}),
+                (200, 2 * mem),
+            ),
+            (json!({"containers": [container(json!({"cpu": "0"}))]}), (0, mem)),
+            (
+                json!({"containers": [container(json!({"cpu": "1"})), container(json!({}))]}),
+                (1100, 2 * mem),
+            ),
+            // With amounts for the pod, what they or any container name has no floor.
+            (
+                json!({"containers": [container(json!({}))], "resources": {"requests": {"cpu": "2"}}}),
+                (2000, mem),
+            ),
+            (
+                json!({"containers": [container(json!({"memory": "1Gi"})), container(json!({}))],
+                    "resources": {"requests": {"cpu": "2"}}}),
+                (2000, 1 << 30),
+            ),
+        ] {
+            let pod: Pod = serde_json::from_value(json!({"spec": spec})).expect("a pod");
+            assert_eq!(of_pod(&pod).1, expected, "{spec}");
+        }
+    }
+
+    #[test]
+    fn amounts_for_the_whole_pod_stand_for_the_sum() {
+        let pod: Pod = serde_json::from_value(json!({"spec": {
+            "containers": [{"name": "c", "resources": {"requests": {"cpu": "1", "memory": "1Gi", "example.com/gpu": "1"}}}],
+            "resources": {"requests": {"cpu": "3", "hugepages-2Mi": "4Mi"}},
+            "overhead": {"cpu": "100m", "memory": "1Mi"},
+        }}))
+        .expect("a pod");
+        let (total, _) = of_pod(&pod);
+        assert_eq!((total.milli_cpu, total.memory_bytes), (3100, (1 << 30) + (1 << 20)));
+        assert_eq!(total.extended["hugepages-2Mi"], 4 << 20);
+        assert_eq!(total.extended["example.com/gpu"], 1);
     }
 }

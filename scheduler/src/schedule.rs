@@ -1,18 +1,21 @@
 //! The decision: filters, then scores, over one snapshot. Pure; the seed breaks
 //! ties, so that equal nodes share the load.
 
-use crate::explain::{NodeVerdict, Verdict};
-use crate::filter::{self, Candidate, Neighbours};
+use crate::filter::Candidate;
+use crate::memo::Memo;
 use crate::plugin::Plugin;
 use crate::preempt::NoPreemption;
-use crate::score;
-use crate::snapshot::{NodeInfo, Snapshot};
+use crate::round::Round;
+use crate::rules::Code;
+use crate::score::Scores;
+use crate::snapshot::{Slot, Snapshot, State};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Placement {
     pub node: String,
+    /// 0 if there was no choice.
     pub score: i64,
 }
 
@@ -24,10 +27,12 @@ pub struct Unschedulable {
     pub nodes: usize,
     /// Which rules refused a node: what must change for the pod to get a chance.
     pub plugins: BTreeSet<Plugin>,
-    /// Names of the nodes where removing pods might help.
-    pub resolvable: BTreeSet<String>,
+    /// What keeps it from all nodes alike; the nodes were not even looked at.
+    pub blocked: Option<String>,
     /// What came of trying to make room, if it was tried in vain.
     pub preemption: Option<String>,
+    /// The nodes where removing pods might help.
+    pub(crate) resolvable: Box<[Slot]>,
 }
 
 impl Unschedulable {
@@ -44,13 +49,16 @@ impl fmt::Display for Unschedulable {
         if self.nodes == 0 {
             return write!(f, "no nodes available to schedule pods");
         }
-        let mut parts: Vec<String> = self
-            .reasons
-            .iter()
-            .map(|(reason, count)| format!("{count} {reason}"))
-            .collect();
-        parts.sort();
-        write!(f, "0/{} nodes are available: {}.", self.nodes, parts.join(", "))?;
+        write!(f, "0/{} nodes are available: ", self.nodes)?;
+        match &self.blocked {
+            Some(text) => write!(f, "{text}.")?,
+            None => {
+                let reasons = self.reasons.iter();
+                let mut parts: Vec<String> = reasons.map(|(reason, count)| format!("{count} {reason}")).collect();
+                parts.sort();
+                write!(f, "{}.", parts.join(", "))?;
+            }
+        }
         match &self.preemption {
             // The first half is of the plugin for devices, which goes before.
             Some(tail) => write!(f, " no new claims to deallocate, preemption: {tail}"),
@@ -59,64 +67,105 @@ impl fmt::Display for Unschedulable {
     }
 }
 
-/// Where the pod goes. The snapshot changes only in what it remembers of earlier decisions.
+/// Where the pod goes. The snapshot changes only in what it remembers of decisions.
 pub fn schedule(snapshot: &mut Snapshot, candidate: &Candidate, seed: u64) -> Result<Placement, Unschedulable> {
-    let mut failure = Unschedulable::default();
-    let mut fitting: Vec<(String, i64)> = Vec::new();
-    for NodeVerdict { node, verdict } in evaluate(snapshot, candidate) {
-        failure.nodes += 1;
-        match verdict {
-            Verdict::Fits { total, .. } => fitting.push((node, total)),
-            Verdict::Refused(refusal) => {
-                failure.plugins.insert(refusal.plugin);
-                for reason in refusal.reasons {
-                    *failure.reasons.entry(reason).or_default() += 1;
-                }
-                if !refusal.unresolvable {
-                    failure.resolvable.insert(node);
-                }
-            }
-        }
+    let Snapshot { state, memo } = snapshot;
+    if state.existing == 0 {
+        return Err(Unschedulable::default());
     }
-    let Some(best) = fitting.iter().map(|(_, score)| *score).max() else {
-        return Err(failure);
-    };
-    fitting.retain(|(_, score)| *score == best);
-    let chosen = usize::try_from(seed % fitting.len() as u64).unwrap_or(0);
-    let (node, score) = fitting.swap_remove(chosen);
-    Ok(Placement { node, score })
-}
-
-/// Every node, with what refuses it or its scores.
-pub fn evaluate(snapshot: &Snapshot, candidate: &Candidate) -> Vec<NodeVerdict> {
-    let neighbours = Neighbours::look(snapshot, candidate);
-    let mut verdicts: Vec<NodeVerdict> = Vec::new();
-    let mut fitting: Vec<(usize, &NodeInfo)> = Vec::new();
-    for (at, node) in snapshot.nodes.values().filter(|node| node.exists).enumerate() {
-        let verdict = match filter::refusal(candidate, node, &neighbours) {
-            Some(refusal) => Verdict::Refused(refusal),
-            None => {
-                fitting.push((at, node));
-                Verdict::Fits {
-                    scores: Vec::new(),
-                    total: 0,
-                }
-            }
-        };
-        verdicts.push(NodeVerdict {
-            node: node.name.clone(),
-            verdict,
+    let round = Round::new(state, memo, candidate);
+    if let Some((plugin, text)) = round.blocked() {
+        return Err(Unschedulable {
+            nodes: state.existing,
+            plugins: BTreeSet::from([plugin]),
+            blocked: Some(text),
+            ..Unschedulable::default()
         });
     }
-    let nodes: Vec<&NodeInfo> = fitting.iter().map(|(_, node)| *node).collect();
-    let scores = score::scores(snapshot, candidate, &nodes);
-    for ((at, _), total) in fitting.iter().zip(scores) {
-        verdicts[*at].verdict = Verdict::Fits {
-            scores: Vec::new(),
-            total,
-        };
+    // Room was made there for this very pod.
+    let nominated = candidate.nominated().and_then(|name| state.slot_of(name));
+    if let Some(slot) = nominated.filter(|slot| round.code(*slot) == Code::Fits) {
+        return Ok(placement(state, slot, 0));
     }
-    verdicts
+    let mut fitting = Vec::new();
+    let mut refused = Refused::default();
+    for (slot, code) in round.codes() {
+        match code {
+            Code::Fits => fitting.push(slot),
+            code => refused.add(slot, code),
+        }
+    }
+    match fitting.as_slice() {
+        [] => Err(refused.summary(state, candidate)),
+        [only] => Ok(placement(state, *only, 0)),
+        _ => Ok(best(&round, memo, &fitting, seed)),
+    }
+}
+
+fn placement(state: &State, slot: Slot, score: i64) -> Placement {
+    Placement {
+        node: state.name_of(slot).to_string(),
+        score,
+    }
+}
+
+fn best(round: &Round<'_>, memo: &mut Memo, fitting: &[Slot], seed: u64) -> Placement {
+    let scores = Scores::new(round, memo, fitting);
+    let (mut best, mut equal) = (i64::MIN, Vec::new());
+    for (at, slot) in fitting.iter().enumerate() {
+        let total = scores.total(at);
+        if total > best {
+            best = total;
+            equal.clear();
+        }
+        if total == best {
+            equal.push(*slot);
+        }
+    }
+    let chosen = usize::try_from(seed % equal.len() as u64).unwrap_or(0);
+    placement(round.state, equal[chosen], best)
+}
+
+/// Refusals by code: many nodes, few codes.
+#[derive(Default)]
+struct Refused {
+    counts: Vec<(Code, usize)>,
+    resolvable: Vec<Slot>,
+}
+
+impl Refused {
+    fn add(&mut self, slot: Slot, code: Code) {
+        match self.counts.iter_mut().find(|(known, _)| *known == code) {
+            Some((_, count)) => *count += 1,
+            None => self.counts.push((code, 1)),
+        }
+        if !code.unresolvable() {
+            self.resolvable.push(slot);
+        }
+    }
+
+    fn summary(self, state: &State, candidate: &Candidate) -> Unschedulable {
+        let mut out = Unschedulable {
+            nodes: state.existing,
+            resolvable: self.resolvable.into(),
+            ..Unschedulable::default()
+        };
+        let looked_at: usize = self.counts.iter().map(|(_, count)| count).sum();
+        let mut counts = self.counts;
+        if looked_at < state.existing {
+            counts.push((Code::NotNamed, state.existing - looked_at));
+        }
+        if candidate.node.named.is_some() {
+            out.plugins.insert(Plugin::NodeAffinity);
+        }
+        for (code, count) in counts {
+            out.plugins.extend(code.plugin());
+            for reason in code.reasons(candidate) {
+                *out.reasons.entry(reason).or_default() += count;
+            }
+        }
+        out
+    }
 }
 
 #[cfg(test)]

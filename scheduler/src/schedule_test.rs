@@ -1,5 +1,5 @@
 use super::*;
-use crate::snapshot::PodInfo;
+use crate::pod::PodInfo;
 use k8s_openapi::api::core::v1::{Node, Pod};
 use serde_json::{Value, json};
 use std::sync::Arc;
@@ -193,24 +193,5 @@ fn hard_spreading_bounds_the_skew() {
     assert_eq!(
         got,
         "0/2 nodes are available: 1 node(s) didn't match pod topology spread constraints, 1 node(s) were unschedulable."
-    );
-}
-
-#[test]
-fn accounts_return_to_nothing_when_all_pods_leave() {
-    let mut snapshot = cluster(&[node("a", json!({}))]);
-    for name in ["x", "y"] {
-        place(&mut snapshot, "a", &pod(name, asks("100m")));
-    }
-    // A pod that is set twice counts once.
-    place(&mut snapshot, "a", &pod("x", asks("300m")));
-    assert_eq!(snapshot.nodes["a"].requested.milli_cpu, 400);
-    for name in ["x", "y"] {
-        snapshot.remove_pod(&("default".into(), name.into()));
-    }
-    let empty = &snapshot.nodes["a"];
-    assert_eq!(
-        (empty.requested.clone(), empty.scored, empty.pods.len()),
-        (crate::resources::Resources::default(), (0, 0), 0)
     );
 }

@@ -129,7 +129,7 @@ impl Driver {
                 let name = namespace.metadata.name.unwrap_or_default();
                 self.sync.namespaces.saw(|| name.clone());
                 let labels = namespace.metadata.labels.unwrap_or_default();
-                if self.snapshot.namespaces.get(&name) != Some(&labels) {
+                if self.snapshot.namespaces().get(&name) != Some(&labels) {
                     self.snapshot.set_namespace(&name, labels);
                     self.wake(Change::NamespaceRelabelled);
                 }
@@ -140,7 +140,7 @@ impl Driver {
             Event::Init => self.sync.namespaces.begin(),
             Event::InitDone => {
                 let seen = self.sync.namespaces.end();
-                let known = self.snapshot.namespaces.keys();
+                let known = self.snapshot.namespaces().keys();
                 let gone: Vec<String> = known.filter(|name| !seen.contains(*name)).cloned().collect();
                 gone.iter().for_each(|name| self.snapshot.remove_namespace(name));
             }

@@ -1,0 +1,226 @@
+//! One decision: what the rules say of each node, and of a node as it would be if
+//! pods came or went. Pure.
+
+use crate::filter::Candidate;
+use crate::memo::Memo;
+use crate::plugin::Plugin;
+use crate::pod::PodInfo;
+use crate::rules::between::{self, Between};
+use crate::rules::selection::{self, Selection};
+use crate::rules::spread::Hard;
+use crate::rules::volume::{self, Claims};
+use crate::rules::{Code, fit};
+use crate::snapshot::{Slot, State};
+use std::sync::Arc;
+
+/// Pods that name at most so many nodes have only those looked at, without columns.
+const FEW: usize = 8;
+
+pub struct Round<'a> {
+    pub state: &'a State,
+    pub candidate: &'a Candidate,
+    pub demand: fit::Demand,
+    columns: Option<Columns>,
+    claims: Claims,
+    hard: Hard,
+    between: Between,
+    /// Nodes with room made for pods that this one has to leave it to.
+    nominated: Vec<(Slot, Arc<PodInfo>)>,
+}
+
+struct Columns {
+    selection: Arc<Selection>,
+    fits: Arc<fit::Fits>,
+}
+
+/// A node as it would be.
+#[derive(Clone)]
+pub struct Trial {
+    slot: Slot,
+    account: fit::Account,
+    /// Kept only if the pod wants ports.
+    gone: Vec<Arc<PodInfo>>,
+    come: Vec<Arc<PodInfo>>,
+    spread: Vec<i64>,
+    between: between::Delta,
+}
+
+impl<'a> Round<'a> {
+    pub fn new(state: &'a State, memo: &mut Memo, candidate: &'a Candidate) -> Self {
+        memo.start();
+        let demand = fit::Demand::of(&candidate.info.shape, &candidate.profile);
+        let named = candidate.node.named.as_ref();
+        let few = named.is_some_and(|names| names.len() <= FEW);
+        let columns = (!few).then(|| Columns {
+            selection: memo.selection(state, &candidate.node),
+            fits: memo.fits(state, candidate, &demand),
+        });
+        let waits_for = |(node, pod): &(String, Arc<PodInfo>)| {
+            let other = pod.key != candidate.info.key && pod.priority >= candidate.info.priority;
+            state.slot_of(node).filter(|_| other).map(|slot| (slot, pod.clone()))
+        };
+        Self {
+            state,
+            candidate,
+            demand,
+            columns,
+            claims: volume::claims(state, candidate),
+            hard: Hard::count(state, memo, candidate),
+            between: Between::count(state, memo, candidate),
+            nominated: state.nominated.values().filter_map(waits_for).collect(),
+        }
+    }
+
+    /// What keeps the pod from all nodes alike, whatever they are.
+    pub fn blocked(&self) -> Option<(Plugin, String)> {
+        if self.candidate.node.named.as_ref().is_some_and(|names| names.is_empty()) {
+            return Some((Plugin::NodeAffinity, "pod affinity terms conflict".into()));
+        }
+        match &self.claims {
+            Claims::Waiting(plugin, text) => Some((*plugin, text.clone())),
+            _ => None,
+        }
+    }
+
+    /// The nodes to look at, each with what the filters say.
+    pub fn codes(&self) -> impl Iterator<Item = (Slot, Code)> {
+        let named = self.candidate.node.named.as_ref();
+        let some = named.into_iter().flatten();
+        let some = some.filter_map(|name| self.state.slot_of(name));
+        let all = self.state.existing().filter(move |_| named.is_none());
+        some.chain(all).map(|slot| (slot, self.code(slot)))
+    }
+
+    pub fn selection(&self, slot: Slot) -> selection::Verdict {
+        match &self.columns {
+            Some(columns) => *columns.selection.at(slot),
+            None => selection::look(&self.state.slots[slot as usize], &self.candidate.node),
+        }
+    }
+
+    pub fn fit(&self, slot: Slot) -> fit::Verdict {
+        match &self.columns {
+            Some(columns) => *columns.fits.at(slot),
+            None => fit::look(self.state, slot, &self.demand, &self.candidate.profile),
+        }
+    }
+
+    /// With and without the pods that room was made for: either may be so.
+    pub fn code(&self, slot: Slot) -> Code {
+        let plain = || {
+            let code = self.selection(slot).code;
+            if code != Code::Fits {
+                return code;
+            }
+            let fit = self.fit(slot);
+            if fit.port_taken {
+                return Code::PortTaken;
+            }
+            if !fit.lacking.nothing() {
+                return Code::Lacking(fit.lacking);
+            }
+            self.beyond(slot, &[], None)
+        };
+        if self.is_nominated_to(slot) {
+            self.trial(slot).code(self)
+        } else {
+            plain()
+        }
+    }
+
+    fn is_nominated_to(&self, slot: Slot) -> bool {
+        self.nominated.iter().any(|(at, _)| *at == slot)
+    }
+
+    /// The rules that look further than the node.
+    fn beyond(&self, slot: Slot, spread: &[i64], between: Option<&between::Delta>) -> Code {
+        if self.claims == Claims::ToBind {
+            return Code::NoVolume;
+        }
+        match self.hard.check(slot, spread) {
+            Code::Fits => self.between.check(self.state, slot, between),
+            code => code,
+        }
+    }
+
+    pub fn trial(&self, slot: Slot) -> Trial {
+        Trial {
+            slot,
+            account: fit::Account::of(self.state, slot, &self.demand.requests),
+            gone: Vec::new(),
+            come: Vec::new(),
+            spread: vec![0; self.hard.len()],
+            between: between::Delta::default(),
+        }
+    }
+}
+
+impl Trial {
+    pub fn goes(&mut self, round: &Round<'_>, pod: &Arc<PodInfo>) {
+        self.change(round, pod, -1);
+        if round.demand.ports.is_empty() {
+            return;
+        }
+        match self.come.iter().position(|come| come.key == pod.key) {
+            Some(at) => drop(self.come.remove(at)),
+            None => self.gone.push(pod.clone()),
+        }
+    }
+
+    pub fn comes(&mut self, round: &Round<'_>, pod: &Arc<PodInfo>) {
+        self.change(round, pod, 1);
+        if round.demand.ports.is_empty() {
+            return;
+        }
+        match self.gone.iter().position(|gone| gone.key == pod.key) {
+            Some(at) => drop(self.gone.remove(at)),
+            None => self.come.push(pod.clone()),
+        }
+    }
+
+    fn change(&mut self, round: &Round<'_>, pod: &PodInfo, sign: i64) {
+        self.account.change(pod, &round.demand.requests, sign);
+        if self.spread.is_empty() && round.between.is_empty() && pod.terms.is_empty() {
+            return;
+        }
+        let verdict = round.selection(self.slot);
+        round
+            .hard
+            .change(round.state, &verdict, self.slot, pod, sign, &mut self.spread);
+        round
+            .between
+            .change(round.state, round.candidate, pod, sign, &mut self.between);
+    }
+
+    pub fn code(&self, round: &Round<'_>) -> Code {
+        if !round.is_nominated_to(self.slot) {
+            return self.alone(round);
+        }
+        let mut full = self.clone();
+        for (_, pod) in round.nominated.iter().filter(|(slot, _)| *slot == self.slot) {
+            full.comes(round, pod);
+        }
+        match full.alone(round) {
+            Code::Fits => self.alone(round),
+            code => code,
+        }
+    }
+
+    fn alone(&self, round: &Round<'_>) -> Code {
+        let code = round.selection(self.slot).code;
+        if code != Code::Fits {
+            return code;
+        }
+        let here = round.state.slots[self.slot as usize].pods.values();
+        let stay = here.filter(|pod| !self.gone.iter().any(|gone| gone.key == pod.key));
+        let pods = stay.chain(&self.come).map(|pod| &**pod);
+        if fit::port_taken(&round.demand.ports, pods) {
+            return Code::PortTaken;
+        }
+        let lacking = self.account.lacking(&round.demand.requests, &round.candidate.profile);
+        if !lacking.nothing() {
+            return Code::Lacking(lacking);
+        }
+        round.beyond(self.slot, &self.spread, Some(&self.between))
+    }
+}

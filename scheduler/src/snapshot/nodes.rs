@@ -1,0 +1,86 @@
+//! One node: what it said of itself, and its pods. Pure.
+
+use crate::pod::{PodInfo, PodKey};
+use crate::resources::{self, Resources};
+use crate::selector::Labels;
+use k8s_openapi::api::core::v1::{Node, Taint};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+#[derive(Debug, Clone, Default)]
+pub struct NodeSlot {
+    pub name: String,
+    /// False while only pods name this node, and it is not (or no longer) there.
+    pub exists: bool,
+    pub labels: Labels,
+    pub taints: Vec<Taint>,
+    pub unschedulable: bool,
+    pub allocatable: Resources,
+    pub pods_max: i64,
+    pub pods: BTreeMap<PodKey, Arc<PodInfo>>,
+    /// Of its pods.
+    pub lowest_priority: Option<i32>,
+}
+
+/// What decisions take from a Node object.
+#[derive(Debug, Default)]
+pub struct Reported {
+    labels: Labels,
+    taints: Vec<Taint>,
+    unschedulable: bool,
+    allocatable: Resources,
+    pods_max: i64,
+}
+
+impl Reported {
+    pub fn of(node: &Node) -> Self {
+        let spec = node.spec.as_ref();
+        let allocatable = node.status.as_ref().and_then(|status| status.allocatable.as_ref());
+        let mut taints = spec.and_then(|spec| spec.taints.clone()).unwrap_or_default();
+        for taint in &mut taints {
+            // When it was put there does not matter here.
+            taint.time_added = None;
+        }
+        Self {
+            labels: node.metadata.labels.clone().unwrap_or_default(),
+            taints,
+            unschedulable: spec.and_then(|spec| spec.unschedulable).unwrap_or(false),
+            allocatable: allocatable.map(Resources::from_list).unwrap_or_default(),
+            pods_max: allocatable
+                .and_then(|list| list.get("pods"))
+                .map(|pods| resources::whole(&pods.0))
+                .unwrap_or(0),
+        }
+    }
+}
+
+impl NodeSlot {
+    pub fn statics_differ(&self, reported: &Reported) -> bool {
+        self.labels != reported.labels || self.taints != reported.taints || self.unschedulable != reported.unschedulable
+    }
+
+    pub fn take(&mut self, reported: Reported) {
+        self.exists = true;
+        self.labels = reported.labels;
+        self.taints = reported.taints;
+        self.unschedulable = reported.unschedulable;
+        self.allocatable = reported.allocatable;
+        self.pods_max = reported.pods_max;
+    }
+
+    pub fn add(&mut self, pod: Arc<PodInfo>) {
+        let lowest = self
+            .lowest_priority
+            .map_or(pod.priority, |lowest| lowest.min(pod.priority));
+        self.lowest_priority = Some(lowest);
+        self.pods.insert(pod.key.clone(), pod);
+    }
+
+    pub fn remove(&mut self, key: &PodKey) -> Option<Arc<PodInfo>> {
+        let pod = self.pods.remove(key)?;
+        if self.lowest_priority == Some(pod.priority) {
+            self.lowest_priority = self.pods.values().map(|pod| pod.priority).min();
+        }
+        Some(pod)
+    }
+}
