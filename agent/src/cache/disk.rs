@@ -4,10 +4,12 @@
 use crate::error::Error;
 use ring::aead::{AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
 use ring::rand::{SecureRandom, SystemRandom};
+use std::collections::BTreeMap;
 use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc;
+use std::time::{Duration, Instant};
 
 #[derive(Debug)]
 pub struct Disk {
@@ -22,6 +24,10 @@ enum Change {
     Remove(PathBuf),
 }
 
+/// A pod starts in less; a node that dies meanwhile lacks what the API still has.
+const GATHER: Duration = Duration::from_millis(500);
+/// Keeps what waits small when a large cluster is first listed.
+const GATHERED_MAX: usize = 256;
 const SEALED: [&str; 2] = ["secrets", "tokens"];
 
 impl Disk {
@@ -46,25 +52,7 @@ impl Disk {
         std::thread::Builder::new()
             .name("copy-writer".into())
             .stack_size(128 << 10)
-            .spawn(move || {
-                for write in queue {
-                    let (path, outcome) = match write {
-                        Change::Put(path, bytes) => {
-                            let outcome = write_atomically(&path, &bytes, 0o600);
-                            (path, outcome)
-                        }
-                        Change::Remove(path) => {
-                            let outcome = std::fs::remove_file(&path);
-                            (path, outcome)
-                        }
-                    };
-                    if let Err(error) = outcome
-                        && error.kind() != std::io::ErrorKind::NotFound
-                    {
-                        tracing::warn!(%error, path = %path.display(), "cannot keep the node's copy");
-                    }
-                }
-            })
+            .spawn(move || write_behind(&queue))
             .map_err(Error::io("start the writer of", dir))?;
         Ok(Self {
             dir: dir.to_owned(),
@@ -119,6 +107,36 @@ impl Disk {
                 Some(bytes)
             })
             .collect()
+    }
+}
+
+/// Pods change several times while they start or end; each file is written once.
+fn write_behind(queue: &mpsc::Receiver<Change>) {
+    let mut latest: BTreeMap<PathBuf, Option<Vec<u8>>> = BTreeMap::new();
+    while let Ok(first) = queue.recv() {
+        let until = Instant::now() + GATHER;
+        let mut next = Some(first);
+        while let Some(change) = next {
+            match change {
+                Change::Put(path, bytes) => latest.insert(path, Some(bytes)),
+                Change::Remove(path) => latest.insert(path, None),
+            };
+            next = match latest.len() {
+                GATHERED_MAX.. => None,
+                _ => queue.recv_timeout(until.saturating_duration_since(Instant::now())).ok(),
+            };
+        }
+        for (path, bytes) in std::mem::take(&mut latest) {
+            let outcome = match bytes {
+                Some(bytes) => write_atomically(&path, &bytes, 0o600),
+                None => std::fs::remove_file(&path),
+            };
+            if let Err(error) = outcome
+                && error.kind() != std::io::ErrorKind::NotFound
+            {
+                tracing::warn!(%error, path = %path.display(), "cannot keep the node's copy");
+            }
+        }
     }
 }
 

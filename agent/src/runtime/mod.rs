@@ -10,6 +10,7 @@ pub mod config;
 pub mod events;
 pub mod images;
 pub mod supervise;
+mod turns;
 
 use crate::error::Error;
 use hyper_util::rt::TokioIo;
@@ -20,6 +21,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 use tokio::net::UnixStream;
 use tonic::transport::{Channel, Endpoint};
+use turns::Turns;
 
 /// containerd sends container and image lists in one message; its own limit is the same.
 const MESSAGE_BYTES_MAX: usize = 16 << 20;
@@ -29,6 +31,7 @@ const CALL_TIME_MAX: Duration = Duration::from_secs(120);
 #[derive(Debug, Clone)]
 pub struct Runtime {
     channel: Channel,
+    turns: Turns,
 }
 
 impl Runtime {
@@ -42,7 +45,11 @@ impl Runtime {
         let channel = Endpoint::try_from("http://localhost")
             .map_err(Error::Connect)?
             .connect_with_connector_lazy(connector);
-        Ok(Self { channel })
+        let processors = std::thread::available_parallelism().map_or(1, usize::from);
+        Ok(Self {
+            channel,
+            turns: Turns::new(processors),
+        })
     }
 
     pub fn channel(&self) -> Channel {
@@ -85,6 +92,7 @@ impl Runtime {
             runtime_handler: String::new(),
         };
         Ok(self
+        let _turn = self.turns.take().await;
             .cri()
             .run_pod_sandbox(timed(request))
             .await

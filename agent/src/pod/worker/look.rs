@@ -2,6 +2,7 @@
 
 use super::{Outcome, Worker};
 use crate::pod::observed::{self, Container, Sandbox, State};
+use crate::pod::plan::Op;
 use crate::pod::{last_words, spec};
 use jiff::Timestamp;
 use std::collections::BTreeMap;
@@ -11,10 +12,15 @@ impl Worker {
     /// Reads the status of these from the runtime. `ended`: they are known to have
     /// ended, which the runtime's CRI side learns a moment later than its event side.
     pub(super) fn look(&mut self, ids: Vec<String>, ended: bool) {
+        self.look_as(None, ids, ended);
+    }
+
+    /// The same as the last part of an operation, which stays under way until then.
+    pub(super) fn look_as(&mut self, op: Option<Op>, ids: Vec<String>, ended: bool) {
         const TRIES: u32 = 40;
         let shared = self.shared.clone();
         let known: BTreeMap<String, String> = self.seen.all().map(|c| (c.id.clone(), c.sandbox_id.clone())).collect();
-        self.spawn(None, async move {
+        self.spawn(op, async move {
             let (mut containers, mut sandboxes, mut lost) = (Vec::new(), Vec::new(), Vec::new());
             for id in ids {
                 for attempt in 0..TRIES {

@@ -20,7 +20,8 @@ impl Worker {
             Outcome::Started(name, Err(failure)) => self.not_started(name, failure, now),
             Outcome::Stopped(id) => {
                 self.stops.remove(&id);
-                self.look(vec![id], true);
+                // Until its end is known it is not to be stopped once more.
+                self.look_as(Some(Op::Stop(id.clone())), vec![id], true);
             }
             Outcome::SandboxStopped(id, Ok(())) => {
                 for sandbox in self.seen.sandboxes.iter_mut().filter(|s| s.id == id) {
