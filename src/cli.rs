@@ -96,6 +96,18 @@ pub struct NodeArgs {
     /// Port of the node's own endpoint (logs, exec, attach, port-forward)
     #[arg(long, env = "SKIFF_KUBELET_PORT", default_value_t = 10250)]
     pub kubelet_port: u16,
+    /// A container's log is rotated from this size on
+    #[arg(
+        long,
+        env = "SKIFF_CONTAINER_LOG_MAX_SIZE",
+        default_value = "10Mi",
+        value_name = "QUANTITY"
+    )]
+    pub container_log_max_size: String,
+    /// Logs kept of one container, the present one included
+    #[arg(long, env = "SKIFF_CONTAINER_LOG_MAX_FILES", default_value_t = 5, value_name = "NUMBER",
+        value_parser = clap::value_parser!(u32).range(2..))]
+    pub container_log_max_files: u32,
     /// containerd's executable
     #[arg(long, env = "SKIFF_CONTAINERD", default_value = "containerd", value_name = "FILE")]
     pub containerd: PathBuf,

@@ -44,6 +44,8 @@ pub fn config(args: &NodeArgs, cluster: &ClusterArgs, data_dir: &Path) -> Result
     config.pause_image = args.pause_image.clone();
     config.images = images(args)?;
     config.kubelet_port = args.kubelet_port;
+    config.log_bytes_max = log_size(&args.container_log_max_size)?;
+    config.log_files_max = args.container_log_max_files;
     config.resolv_conf = args.resolv_conf.clone();
     config.network_backend = match args.network_backend.as_str() {
         "vxlan" => skiff_network::Backend::Vxlan,
@@ -75,6 +77,12 @@ fn images(args: &NodeArgs) -> Result<ImageSettings> {
         },
         pulls_at_once_max: args.max_parallel_image_pulls.into(),
     })
+}
+
+fn log_size(text: &str) -> Result<u64> {
+    let bytes = text.parse::<skiff_api::quantity::Quantity>().ok().map(|q| q.value());
+    let bytes = bytes.and_then(|b| u64::try_from(b).ok()).filter(|b| *b > 0);
+    bytes.with_context(|| format!("--container-log-max-size: {text:?} is no size such as 10Mi"))
 }
 
 fn taint(text: &str) -> Result<Taint> {

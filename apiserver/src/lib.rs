@@ -30,6 +30,7 @@ mod proxy;
 mod quota;
 mod registry;
 pub mod request;
+mod resource_metrics;
 mod respond;
 mod serve;
 mod server;

@@ -11,6 +11,7 @@ use crate::handler::{Change, CreateArgs, Target};
 use crate::metrics::Metrics;
 use crate::quota::Recounts;
 use crate::registry::{Catalog, DecodeCache, StoreObjects, built_in, encode, key_of, text_at};
+use crate::resource_metrics::ResourceMetrics;
 use crate::respond;
 use arc_swap::ArcSwap;
 use serde_json::Value;
@@ -48,6 +49,7 @@ pub struct ApiServer {
     pub(crate) flow: Flow,
     pub(crate) documents: Documents,
     pub(crate) metrics: Metrics,
+    pub(crate) resource_usage: ResourceMetrics,
     pub(crate) closing: CancellationToken,
     pub(crate) recounts: Arc<Recounts>,
     pub(crate) dynamic: Dynamic,
@@ -71,6 +73,7 @@ impl ApiServer {
             flow: Flow::default(),
             documents: Documents::default(),
             metrics: Metrics::default(),
+            resource_usage: ResourceMetrics::default(),
             closing: CancellationToken::new(),
             recounts: Arc::default(),
             dynamic: Dynamic::default(),

@@ -1,6 +1,7 @@
 //! The APIServices of what this server answers itself: one per group version of
 //! the catalog, kept as upstream's auto-registration keeps them. Pure.
 
+use super::merge::RemoteVersion;
 use crate::registry::{Catalog, text_at};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
@@ -18,6 +19,34 @@ const CUSTOM: Rank = Rank {
     group: 1000,
     version: 100,
 };
+
+/// Of what other servers answer in most clusters, and this one where none does.
+pub struct OwnGroup {
+    pub group: &'static str,
+    pub version: &'static str,
+    rank: Rank,
+}
+
+/// With the ranks that metrics servers give themselves.
+pub const METRICS: OwnGroup = OwnGroup {
+    group: crate::resource_metrics::GROUP,
+    version: crate::resource_metrics::VERSION,
+    rank: Rank {
+        group: 100,
+        version: 100,
+    },
+};
+
+/// As discovery shows resource metrics.
+pub fn resource_metrics() -> RemoteVersion {
+    RemoteVersion {
+        group: METRICS.group.to_string(),
+        version: METRICS.version.to_string(),
+        rank: METRICS.rank,
+        resources: Some(Arc::new(crate::resource_metrics::resources())),
+        available: true,
+    }
+}
 
 /// Where a group stands among groups, and a version in its group; higher is first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -98,6 +127,8 @@ pub fn plan(existing: &[Arc<Value>], catalog: &Catalog) -> Vec<Registration> {
         let managed = text_at(found, &["metadata", "labels", AUTOMANAGED]);
         let ours = matches!(managed, ON_START | ALWAYS);
         match wanted.remove(name) {
+            // A metrics server of the user's own has taken its place.
+            Some(_) if is_metrics(found) && !found["spec"]["service"].is_null() => {}
             Some(object) if ours => {
                 let label = text_at(&object, &["metadata", "labels", AUTOMANAGED]);
                 if found["spec"] != object["spec"] || managed != label {
@@ -118,8 +149,22 @@ pub fn plan(existing: &[Arc<Value>], catalog: &Catalog) -> Vec<Registration> {
     steps
 }
 
+fn is_metrics(object: &Value) -> bool {
+    let spec = &object["spec"];
+    (text_at(spec, &["group"]), text_at(spec, &["version"])) == (METRICS.group, METRICS.version)
+}
+
 fn wanted(catalog: &Catalog) -> Vec<Value> {
-    let mut objects = Vec::new();
+    let mut objects = vec![json!({
+        "apiVersion": "apiregistration.k8s.io/v1", "kind": "APIService",
+        "metadata": {
+            "name": format!("{}.{}", METRICS.version, METRICS.group), "labels": {AUTOMANAGED: ON_START},
+        },
+        "spec": {
+            "group": METRICS.group, "version": METRICS.version,
+            "groupPriorityMinimum": METRICS.rank.group, "versionPriority": METRICS.rank.version,
+        },
+    })];
     for (group, versions) in catalog.groups() {
         if *group == "apiregistration.k8s.io" {
             continue;
@@ -210,6 +255,13 @@ mod tests {
         // An administrator's own object stands in its place.
         Arc::make_mut(&mut changed[0])["metadata"]["labels"] = json!({});
         assert_eq!(plan(&changed, &catalog()), []);
+
+        // A metrics server of their own takes over, and what it wrote stays.
+        let at = made.iter().position(|o| is_metrics(o)).expect("it is made");
+        let mut taken = made.clone();
+        Arc::make_mut(&mut taken[at])["spec"]["service"] =
+            json!({"namespace": "kube-system", "name": "metrics-server"});
+        assert_eq!(plan(&taken, &catalog()), []);
 
         let gone = Arc::new(json!({"metadata": {"name": "v1.gone.io", "labels": {AUTOMANAGED: "true"}}, "spec": {}}));
         let remote = Arc::new(json!({"metadata": {"name": "v1.remote.io"}, "spec": {"service": {}}}));

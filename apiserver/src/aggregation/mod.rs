@@ -22,6 +22,7 @@ mod openapi;
 mod remote;
 mod write;
 
+use local::METRICS;
 pub(crate) use merge::{Group, RemoteVersion, aggregated, groups};
 pub(crate) use openapi::{join as join_openapi, to_v3 as openapi_v3_of};
 pub(crate) use remote::Remote;
@@ -56,8 +57,15 @@ impl Aggregation {
             .cloned()
     }
 
+    /// Group versions that are no kinds of this server's table: other servers', and the one
+    /// of resource metrics, which this server answers while no other one does.
     pub fn remotes(&self) -> Vec<RemoteVersion> {
-        self.routes.load().iter().map(|r| r.described()).collect()
+        let mut all: Vec<RemoteVersion> = self.routes.load().iter().map(|r| r.described()).collect();
+        let own = |r: &RemoteVersion| (r.group.as_str(), r.version.as_str()) == (METRICS.group, METRICS.version);
+        if !all.iter().any(own) {
+            all.push(local::resource_metrics());
+        }
+        all
     }
 
     pub fn routes(&self) -> Arc<Vec<Arc<Remote>>> {

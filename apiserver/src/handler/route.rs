@@ -189,6 +189,9 @@ impl ApiServer {
         if let Some(remote) = self.aggregation.find(&call.info.path) {
             return Ok(self.forward_remote(call, &remote).await);
         }
+        if Self::is_resource_metrics(&call.info.path) {
+            return Box::pin(self.resource_metrics(&call)).await;
+        }
         if !call.info.is_resource {
             return self.document(&call).await;
         }

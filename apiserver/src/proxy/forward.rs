@@ -53,6 +53,20 @@ pub(super) async fn logs(backend: &Backend, path: &str, follow: bool) -> Result<
     Ok(answer)
 }
 
+/// Largest page that is read from a node: the figures of some ten thousand containers.
+const PAGE_BYTES_MAX: usize = 16 << 20;
+
+/// A page, whole.
+pub(super) async fn page(backend: &Backend, path: &str) -> Result<Bytes, String> {
+    let request = request_to(backend, http::Method::GET, path, HeaderMap::new(), ApiBody::empty());
+    let response = backend.send(request.map_err(|e| e.to_string())?).await?;
+    if !response.status().is_success() {
+        return Err(backend_error(response).await.to_string());
+    }
+    let body = Limited::new(response.into_body(), PAGE_BYTES_MAX).collect().await;
+    body.map(http_body_util::Collected::to_bytes).map_err(|e| e.to_string())
+}
+
 /// One request and its answer.
 pub(super) async fn plain(call: ServerCall, backend: &Backend, path: &str) -> Result<Response<ApiBody>, ApiError> {
     let mut headers = passed_on(&call.headers);

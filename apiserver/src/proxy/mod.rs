@@ -125,6 +125,14 @@ impl ApiServer {
         }
     }
 
+    /// A page of a node's agent, asked as this server.
+    pub(crate) async fn agent_page(&self, node: &Value, path: &str) -> Result<Bytes, String> {
+        let tls = self.config.kubelet_client.clone();
+        let tls = tls.ok_or("this server has no client certificate to reach the nodes with")?;
+        let (host, port) = plan::agent_address(node, None).map_err(|e| e.to_string())?;
+        forward::page(&Backend::agent(host, port, tls), path).await
+    }
+
     /// The streaming endpoint of a node's agent.
     fn agent(&self, objects: &dyn Objects, node: &str, port: Option<&str>) -> Result<Backend, ApiError> {
         let tls =
