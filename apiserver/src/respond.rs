@@ -487,7 +487,10 @@ pub(crate) fn store_error(error: StoreError) -> ApiError {
         StoreError::TooLarge { bytes, max } => {
             ApiError::too_large(format!("the object is too large: {bytes} bytes, at most {max}"))
         }
-        StoreError::NoLeader | StoreError::Closed | StoreError::ReadOnly(_) => ApiError::unavailable(error.to_string()),
+        StoreError::NoLeader | StoreError::Closed | StoreError::ReadOnly(_) | StoreError::Unavailable(_) => {
+            ApiError::unavailable(error.to_string())
+        }
+        StoreError::Unknown => ApiError::timeout(error.to_string(), 1),
         other => ApiError::internal(other),
     }
 }

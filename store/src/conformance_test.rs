@@ -4,6 +4,7 @@ use crate::applied::AppliedState;
 use crate::codec::Plain;
 use crate::log::Log;
 use crate::machine::{Machine, Snapshots};
+use crate::once::Once;
 use crate::raft_types::Types;
 use crate::snapshot::Point;
 use openraft::StorageError;
@@ -19,7 +20,16 @@ impl StoreBuilder<Types, Log, Machine, tempfile::TempDir> for Builder {
         let log = Log::open(dir.path(), Arc::new(Plain)).expect("log");
         let snapshots = Snapshots::open(dir.path(), point.clone()).expect("snapshots");
         let applied = Arc::new(AppliedState::new(point.state));
-        let machine = Machine::new(applied, log.clone(), Arc::new(Plain), None, snapshots, Arc::default());
+        let once = Arc::new(Once::new(1, dir.path()));
+        let machine = Machine::new(
+            applied,
+            log.clone(),
+            Arc::new(Plain),
+            None,
+            snapshots,
+            Arc::default(),
+            once,
+        );
         Ok((dir, log, machine))
     }
 }

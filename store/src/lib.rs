@@ -15,8 +15,9 @@ mod lessor;
 mod log;
 mod machine;
 mod memory;
+mod once;
 mod pairs;
-mod raft_network;
+mod peers;
 mod raft_store;
 mod raft_types;
 mod seal;
@@ -28,7 +29,8 @@ pub use hub::FEED_EVENTS_MAX;
 pub use lessor::TimeToLive;
 pub use memory::MemoryStore;
 pub use pairs::Pairs;
-pub use raft_store::{RaftStore, StoreConfig};
+pub use peers::{Answers, Lane, NoPeers, Peer, PeerService, Transport, Unreachable};
+pub use raft_store::{Member, RaftStore, StoreConfig};
 pub use seal::Encryption;
 
 #[cfg(test)]

@@ -7,6 +7,7 @@ use crate::contract::*;
 use crate::lessor::Lessor;
 use crate::log::Log;
 use crate::mvcc::State;
+use crate::once::Once;
 use crate::raft_types::*;
 use crate::snapshot::{self, Point, SnapshotFile};
 use crate::state_db::Persister;
@@ -34,6 +35,7 @@ pub struct Machine {
     persister: Option<Arc<Persister>>,
     snapshots: Arc<Snapshots>,
     lessor: Arc<Lessor>,
+    once: Arc<Once>,
 }
 
 pub struct Snapshots {
@@ -60,6 +62,10 @@ impl Snapshots {
             current: Mutex::new(current),
             prepared: AtomicBool::new(false),
         }))
+    }
+
+    pub fn dir(&self) -> &Path {
+        &self.dir
     }
 
     pub fn last(&self) -> Option<LogId> {
@@ -116,6 +122,7 @@ impl Machine {
         persister: Option<Arc<Persister>>,
         snapshots: Arc<Snapshots>,
         lessor: Arc<Lessor>,
+        once: Arc<Once>,
     ) -> Self {
         Machine {
             applied,
@@ -124,10 +131,18 @@ impl Machine {
             persister,
             snapshots,
             lessor,
+            once,
         }
     }
 
-    fn command(&self, state: &mut State, command: Command, events: &mut Vec<Arc<Event>>) -> Response {
+    /// Does what a command says. Outcomes of this server's own requests go to `mine`.
+    fn command(
+        &self,
+        state: &mut State,
+        command: Command,
+        events: &mut Vec<Arc<Event>>,
+        mine: &mut Vec<(u64, Response)>,
+    ) -> Response {
         let applied = match command {
             Command::Txn(txn) => state.apply(&txn),
             Command::Compact(revision) => {
@@ -147,6 +162,16 @@ impl Machine {
                 self.lessor.revoked(id);
                 state.revoke(id)
             }
+            Command::Once(tag, command) => {
+                if !state.sessions_mut().begin(&tag) {
+                    return Response::Duplicate;
+                }
+                let response = self.command(state, *command, events, mine);
+                if self.once.is_mine(&tag) {
+                    mine.push((tag.number, response.clone()));
+                }
+                return response;
+            }
         };
         match applied {
             Ok(applied) => {
@@ -159,6 +184,7 @@ impl Machine {
 
     fn apply_group(&self, group: Vec<EntryResponder<Types>>) {
         let mut answers = Vec::with_capacity(group.len());
+        let mut mine = Vec::new();
         let mut point = self.snapshots.point();
         let events = self.applied.apply(|state, events| {
             for (entry, responder) in group {
@@ -166,7 +192,9 @@ impl Machine {
                 let mut response = Response::default();
                 match entry.payload {
                     EntryPayload::Blank => {}
-                    EntryPayload::Normal(command) => response = self.command(state, command, events),
+                    EntryPayload::Normal(command) => {
+                        response = self.command(state, command, events, &mut mine);
+                    }
                     EntryPayload::Membership(membership) => {
                         point.membership = StoredMembership::new(Some(entry.log_id), membership);
                     }
@@ -190,6 +218,9 @@ impl Machine {
         }
         for (responder, response) in answers {
             responder.send(response);
+        }
+        for (number, response) in mine {
+            self.once.applied(number, response);
         }
     }
 }
@@ -251,6 +282,7 @@ impl RaftStateMachine<Types> for Machine {
         let (point, path) = installed.await.map_err(io::Error::other)?.map_err(io::Error::other)?;
         self.lessor.reset(point.state.leases().iter(), Instant::now());
         self.applied.replace(point.state.clone());
+        self.once.replaced(point.state.sessions());
         *lock(&self.snapshots.point) = point.clone();
         *lock(&self.snapshots.current) = Some((meta.clone(), path.clone()));
         snapshot::remove_others(&self.snapshots.dir, &path);

@@ -13,6 +13,19 @@ pub enum Command {
     Grant(Lease),
     /// Ends a lease and deletes its keys.
     Revoke(LeaseId),
+    /// Does the command unless it was done before.
+    Once(Tag, Box<Command>),
+}
+
+/// Tells a request from all others, also when it is sent again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Tag {
+    /// The server that a client asked, and which of its starts that was.
+    pub origin: u64,
+    pub boot: u64,
+    pub number: u64,
+    /// The server waits for no request with a smaller number.
+    pub settled: u64,
 }
 
 impl fmt::Display for Command {
@@ -22,17 +35,20 @@ impl fmt::Display for Command {
             Command::Compact(revision) => write!(f, "compact to {revision}"),
             Command::Grant(lease) => write!(f, "grant lease {} for {} s", lease.id, lease.ttl_s),
             Command::Revoke(id) => write!(f, "revoke lease {id}"),
+            Command::Once(tag, command) => write!(f, "request {} of server {}: {command}", tag.number, tag.origin),
         }
     }
 }
 
 /// What the state machine answers.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub enum Response {
     #[default]
     Done,
     Txn(TxnResult),
     Refused(Refused),
+    /// It was done before; whoever asked was or is answered otherwise.
+    Duplicate,
 }
 
 openraft::declare_raft_types!(

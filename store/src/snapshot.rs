@@ -3,7 +3,7 @@
 
 use crate::codec::{self, CodecError, Reader, Seal};
 use crate::contract::*;
-use crate::mvcc::State;
+use crate::mvcc::{Session, State};
 use crate::raft_types::*;
 use bytes::Bytes;
 use std::fs::{self, File, OpenOptions};
@@ -27,6 +27,7 @@ const CHANGES: u8 = 2;
 const MARKS: u8 = 3;
 const END: u8 = 4;
 const LEASES: u8 = 5;
+const SESSIONS: u8 = 6;
 
 /// A state and the log position whose application led to it.
 #[derive(Clone, Default)]
@@ -134,6 +135,9 @@ fn write_file(path: &Path, point: &Point, seal: &dyn Seal) -> io::Result<u64> {
         codec::put_u64(b, *revision);
     })?;
     out.items(LEASES, state.leases().iter(), |b, lease| codec::put_lease(b, &lease))?;
+    out.items(SESSIONS, state.sessions().iter(), |b, (origin, session)| {
+        codec::put_session(b, origin, session);
+    })?;
     let mut end = vec![END];
     codec::put_u64(&mut end, out.blocks);
     codec::put_u64(&mut end, state.tree().len() as u64);
@@ -248,6 +252,7 @@ struct Content {
     changes: Vec<codec::Change>,
     marks: Vec<(Bytes, Revision)>,
     leases: Vec<Lease>,
+    sessions: Vec<(u64, Session)>,
 }
 
 /// Takes a block; true at the end of the snapshot, whose totals are then checked.
@@ -274,6 +279,11 @@ fn decode_block(block: Bytes, before: u64, content: &mut Content, seal: &dyn Sea
         LEASES => {
             while !r.is_empty() {
                 content.leases.push(codec::read_lease(&mut r)?);
+            }
+        }
+        SESSIONS => {
+            while !r.is_empty() {
+                content.sessions.push(codec::read_session(&mut r)?);
             }
         }
         END => {
@@ -310,6 +320,7 @@ pub fn read(path: &Path, seal: &dyn Seal) -> Result<Point, StoreError> {
         content.changes,
         content.marks,
         content.leases,
+        content.sessions,
     );
     Ok(Point {
         state,

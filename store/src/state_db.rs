@@ -117,6 +117,9 @@ fn put_meta(point: &Point, sums: &Sums) -> Vec<u8> {
     }
     codec::put_u64(&mut out, point.state.leases().len() as u64);
     point.state.leases().iter().for_each(|l| codec::put_lease(&mut out, &l));
+    codec::put_u64(&mut out, point.state.sessions().len() as u64);
+    let sessions = point.state.sessions().iter();
+    sessions.for_each(|(origin, session)| codec::put_session(&mut out, origin, session));
     let crc = crc32c::crc32c(&out);
     out.extend_from_slice(&crc.to_le_bytes());
     out
@@ -169,6 +172,12 @@ fn load(db: &sled::Db, seal: &dyn Seal) -> Result<(Point, Sums), Broken> {
             .map(|_| codec::read_lease(&mut r))
             .collect::<Result<_, _>>()?,
     };
+    let sessions = match r.is_empty() {
+        true => Vec::new(),
+        false => (0..r.count("sessions")?)
+            .map(|_| codec::read_session(&mut r))
+            .collect::<Result<_, _>>()?,
+    };
     let (mut entries, mut changes) = (Vec::new(), Vec::new());
     for item in db.scan_prefix(b"e") {
         let (key, value) = item?;
@@ -185,7 +194,7 @@ fn load(db: &sled::Db, seal: &dyn Seal) -> Result<(Point, Sums), Broken> {
             seal,
         )?);
     }
-    let state = State::restore(revision, compacted, entries, changes, marks, leases);
+    let state = State::restore(revision, compacted, entries, changes, marks, leases, sessions);
     let found = sums_of(&state);
     if found != (Sums { live, history }) {
         return Err(Broken::Content("its content does not match its checksum"));

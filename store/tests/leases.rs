@@ -42,10 +42,10 @@ async fn a_lease_that_is_not_kept_alive_takes_its_keys() {
     });
     let gone = gone.await.expect("it ends");
     assert_eq!((gone.entry.is_none(), &gone.key[..]), (true, &b"/a"[..]));
-    let (time, keys) = store.lease_time_to_live(77).expect("there");
+    let (time, keys) = store.lease_time_to_live(77).await.expect("there");
     assert_eq!((time.granted, keys), (Duration::from_secs(3600), vec!["/b".into()]));
     assert!(matches!(
-        store.lease_keep_alive(short.id),
+        store.lease_keep_alive(short.id).await,
         Err(StoreError::Refused(Refused::LeaseNotFound(_)))
     ));
     assert_eq!(store.leases(), [long]);
@@ -70,7 +70,7 @@ async fn leases_live_on_through_restarts() {
         }
         let store = open().await.expect("opened");
         assert_eq!(store.leases(), [Lease { id: 5, ttl_s: 3600 }]);
-        let (time, keys) = store.lease_time_to_live(5).expect("there");
+        let (time, keys) = store.lease_time_to_live(5).await.expect("there");
         assert_eq!(keys, ["/a"]);
         assert!(time.left > Duration::from_secs(3500));
         store.shutdown().await;

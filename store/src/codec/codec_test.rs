@@ -89,13 +89,26 @@ fn op() -> impl Strategy<Value = Op> {
 
 fn command() -> impl Strategy<Value = Command> {
     let ops = || prop::collection::vec(op(), 0..4);
-    prop_oneof![
+    let bare = prop_oneof![
         6 => (prop::collection::vec(compare(), 0..4), ops(), ops())
             .prop_map(|(compare, then, or_else)| Command::Txn(Arc::new(Txn { compare, then, or_else }))),
         1 => any::<u64>().prop_map(Command::Compact),
         1 => (lease_id(), any::<u32>()).prop_map(|(id, ttl_s)| Command::Grant(Lease { id, ttl_s })),
         1 => lease_id().prop_map(Command::Revoke),
-    ]
+    ];
+    let numbers = || any::<[u64; 4]>();
+    (bare, prop::option::of(numbers())).prop_map(|(bare, tag)| match tag {
+        None => bare,
+        Some([origin, boot, number, settled]) => {
+            let tag = Tag {
+                origin,
+                boot,
+                number,
+                settled,
+            };
+            Command::Once(tag, Box::new(bare))
+        }
+    })
 }
 
 fn written(command: &Command) -> Vec<u8> {
@@ -126,7 +139,7 @@ proptest! {
     }
 
     #[test]
-    fn any_bytes_are_refused_or_read(mut noise in prop::collection::vec(any::<u8>(), 0..64), tag in 0..5u8) {
+    fn any_bytes_are_refused_or_read(mut noise in prop::collection::vec(any::<u8>(), 0..64), tag in 0..6u8) {
         noise.splice(0..0, [CODEC_VERSION, tag]);
         let _ = read_command(noise.into(), &Plain);
     }

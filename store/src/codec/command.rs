@@ -234,6 +234,10 @@ fn read_txn(r: &mut Reader, depth: usize, seal: &dyn Seal) -> Result<Txn, CodecE
 
 pub fn put_command(out: &mut Vec<u8>, command: &Command, seal: &dyn Seal) {
     out.push(CODEC_VERSION);
+    put_bare_command(out, command, seal);
+}
+
+fn put_bare_command(out: &mut Vec<u8>, command: &Command, seal: &dyn Seal) {
     match command {
         Command::Txn(txn) => {
             out.push(0);
@@ -251,6 +255,13 @@ pub fn put_command(out: &mut Vec<u8>, command: &Command, seal: &dyn Seal) {
             out.push(3);
             put_u64(out, *id as u64);
         }
+        Command::Once(tag, command) => {
+            out.push(4);
+            [tag.origin, tag.boot, tag.number, tag.settled]
+                .into_iter()
+                .for_each(|n| put_u64(out, n));
+            put_bare_command(out, command, seal);
+        }
     }
 }
 
@@ -260,15 +271,32 @@ pub fn read_command(bytes: Bytes, seal: &dyn Seal) -> Result<Command, CodecError
     if found != CODEC_VERSION {
         return Err(CodecError::Version { found });
     }
-    let command = match r.u8("command")? {
-        0 => Command::Txn(Arc::new(read_txn(&mut r, 1, seal)?)),
-        1 => Command::Compact(r.u64("revision")?),
-        2 => Command::Grant(read_lease(&mut r)?),
-        3 => Command::Revoke(read_lease_id(&mut r)?),
-        tag => return Err(CodecError::Tag { what: "a command", tag }),
+    let tag = r.u8("command")?;
+    let command = match tag {
+        4 => {
+            let tag = Tag {
+                origin: r.u64("origin")?,
+                boot: r.u64("start")?,
+                number: r.u64("number")?,
+                settled: r.u64("settled")?,
+            };
+            let inner = r.u8("command")?;
+            Command::Once(tag, Box::new(read_bare_command(&mut r, inner, seal)?))
+        }
+        tag => read_bare_command(&mut r, tag, seal)?,
     };
     match r.is_empty() {
         true => Ok(command),
         false => Err(CodecError::Invalid("what follows the command")),
     }
+}
+
+fn read_bare_command(r: &mut Reader, tag: u8, seal: &dyn Seal) -> Result<Command, CodecError> {
+    Ok(match tag {
+        0 => Command::Txn(Arc::new(read_txn(r, 1, seal)?)),
+        1 => Command::Compact(r.u64("revision")?),
+        2 => Command::Grant(read_lease(r)?),
+        3 => Command::Revoke(read_lease_id(r)?),
+        tag => return Err(CodecError::Tag { what: "a command", tag }),
+    })
 }

@@ -10,10 +10,11 @@ mod command;
 pub use command::{put_command, read_command};
 
 use crate::contract::*;
+use crate::mvcc::Session;
 use crate::pairs::Pairs;
-use crate::raft_types::{Command, LogId, Membership, StoredMembership, Vote};
+use crate::raft_types::{Command, LogId, Membership, RaftEntry, StoredMembership, Tag, Vote};
 use bytes::Bytes;
-use openraft::BasicNode;
+use openraft::{BasicNode, EntryPayload};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -177,7 +178,7 @@ fn read_record(r: &mut Reader, key: &[u8], seal: &dyn Seal) -> Result<(Record, L
     Ok((Record { header, body }, lease))
 }
 
-fn read_lease_id(r: &mut Reader) -> Result<LeaseId, CodecError> {
+pub fn read_lease_id(r: &mut Reader) -> Result<LeaseId, CodecError> {
     LeaseId::try_from(r.u64("lease")?).map_err(|_| CodecError::Invalid("lease"))
 }
 
@@ -344,6 +345,54 @@ pub fn put_stored_membership(out: &mut Vec<u8>, stored: &StoredMembership) {
 pub fn read_stored_membership(r: &mut Reader) -> Result<StoredMembership, CodecError> {
     let id = read_log_id_option(r)?;
     Ok(StoredMembership::new(id, read_membership(r)?))
+}
+
+pub fn put_raft_entry(out: &mut Vec<u8>, entry: &RaftEntry, seal: &dyn Seal) {
+    put_log_id(out, &entry.log_id);
+    match &entry.payload {
+        EntryPayload::Blank => out.push(0),
+        EntryPayload::Normal(command) => {
+            out.push(1);
+            put_command(out, command, seal);
+        }
+        EntryPayload::Membership(membership) => {
+            out.push(2);
+            put_membership(out, membership);
+        }
+    }
+}
+
+pub fn read_raft_entry(payload: Bytes, seal: &dyn Seal) -> Result<RaftEntry, CodecError> {
+    let mut r = Reader::new(payload);
+    let log_id = read_log_id(&mut r)?;
+    let payload = match r.u8("payload")? {
+        0 => EntryPayload::Blank,
+        1 => EntryPayload::Normal(read_command(r.rest(), seal)?),
+        2 => EntryPayload::Membership(read_membership(&mut r)?),
+        tag => {
+            return Err(CodecError::Tag {
+                what: "a log entry",
+                tag,
+            });
+        }
+    };
+    Ok(RaftEntry { log_id, payload })
+}
+
+pub fn put_session(out: &mut Vec<u8>, origin: u64, session: &Session) {
+    let numbers = [origin, session.boot, session.settled, session.applied.len() as u64];
+    numbers.into_iter().for_each(|n| put_u64(out, n));
+    session.applied.iter().for_each(|n| put_u64(out, *n));
+}
+
+pub fn read_session(r: &mut Reader) -> Result<(u64, Session), CodecError> {
+    let origin = r.u64("origin")?;
+    let (boot, settled) = (r.u64("start")?, r.u64("settled")?);
+    let applied = (0..r.count("requests")?)
+        .map(|_| r.u64("request"))
+        .collect::<Result<_, _>>()?;
+    let session = Session { boot, settled, applied };
+    Ok((origin, session))
 }
 
 #[cfg(test)]

@@ -27,6 +27,11 @@ pub enum StoreError {
     Refused(Refused),
     #[error("the store has no leader that answers")]
     NoLeader,
+    #[error("the servers cannot be asked now: {0}")]
+    Unavailable(String),
+    /// It may have been done, or may yet be; a reader sees which.
+    #[error("the servers did not answer in time: whether the change was made is not known")]
+    Unknown,
     #[error("the store stopped accepting writes: {0}")]
     ReadOnly(String),
     #[error("the request is too large: {bytes} bytes, at most {max}")]

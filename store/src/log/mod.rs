@@ -17,7 +17,7 @@ mod writer;
 
 pub use writer::SEGMENT_BYTES;
 
-use crate::codec::{self, CodecError, Reader, Seal};
+use crate::codec::{self, CodecError, Seal};
 use crate::contract::StoreError;
 use crate::raft_types::*;
 use bytes::Bytes;
@@ -25,7 +25,7 @@ use frame::Kind;
 use futures::Stream;
 use openraft::entry::RaftEntry as _;
 use openraft::storage::{IOFlushed, LogState, RaftLogStorage};
-use openraft::{EntryPayload, OptionalSend, RaftLogReader};
+use openraft::{OptionalSend, RaftLogReader};
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt::Debug;
 use std::fs::File;
@@ -136,38 +136,6 @@ impl Index {
 
 fn damaged(error: CodecError) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, error)
-}
-
-fn put_entry(out: &mut Vec<u8>, entry: &RaftEntry, seal: &dyn Seal) {
-    codec::put_log_id(out, &entry.log_id);
-    match &entry.payload {
-        EntryPayload::Blank => out.push(0),
-        EntryPayload::Normal(command) => {
-            out.push(1);
-            codec::put_command(out, command, seal);
-        }
-        EntryPayload::Membership(membership) => {
-            out.push(2);
-            codec::put_membership(out, membership);
-        }
-    }
-}
-
-fn read_entry(payload: Bytes, seal: &dyn Seal) -> Result<RaftEntry, CodecError> {
-    let mut r = Reader::new(payload);
-    let log_id = codec::read_log_id(&mut r)?;
-    let payload = match r.u8("payload")? {
-        0 => EntryPayload::Blank,
-        1 => EntryPayload::Normal(codec::read_command(r.rest(), seal)?),
-        2 => EntryPayload::Membership(codec::read_membership(&mut r)?),
-        tag => {
-            return Err(CodecError::Tag {
-                what: "a log entry",
-                tag,
-            });
-        }
-    };
-    Ok(RaftEntry { log_id, payload })
 }
 
 impl Log {
@@ -298,7 +266,10 @@ impl Log {
                 );
                 io::Error::new(io::ErrorKind::InvalidData, at)
             })?;
-            entries.push(read_entry(Bytes::from(record).slice(found.payload), &*self.shared.seal).map_err(damaged)?);
+            entries.push(
+                codec::read_raft_entry(Bytes::from(record).slice(found.payload), &*self.shared.seal)
+                    .map_err(damaged)?,
+            );
         }
         entries.extend(recent);
         Ok(entries)
@@ -393,7 +364,7 @@ impl RaftLogStorage<Types> for Log {
         for entry in entries {
             let start = frames.len();
             frame::begin(&mut frames, Kind::Entry, |out| {
-                put_entry(out, &entry, &*self.shared.seal)
+                codec::put_raft_entry(out, &entry, &*self.shared.seal)
             });
             first.get_or_insert(entry.index());
             encoded.push((entry, frames.len() - start));

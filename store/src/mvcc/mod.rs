@@ -10,10 +10,12 @@ mod apply;
 mod compare;
 mod leases;
 mod limits;
+mod sessions;
 mod tree;
 
 pub use leases::Leases;
 pub use limits::{check_limits, txn_bytes};
+pub use sessions::{Session, Sessions};
 pub use tree::Tree;
 
 use crate::codec::Change;
@@ -55,6 +57,7 @@ pub struct State {
     marks: OrdMap<Bytes, Revision>,
     /// As they are now, in a past state too.
     leases: Leases,
+    sessions: Sessions,
 }
 
 /// What a transaction did.
@@ -118,6 +121,7 @@ impl State {
             history: Vector::new(),
             marks: OrdMap::new(),
             leases: Leases::default(),
+            sessions: Sessions::default(),
         }
     }
 
@@ -132,6 +136,7 @@ impl State {
         changes: Vec<Change>,
         marks: impl IntoIterator<Item = (Bytes, Revision)>,
         leases: Vec<Lease>,
+        sessions: Vec<(u64, Session)>,
     ) -> Self {
         let leases = Leases::restore(leases, &entries);
         let tree = Tree::from_entries(entries);
@@ -163,6 +168,7 @@ impl State {
             history,
             marks,
             leases,
+            sessions: Sessions::restore(sessions),
         }
     }
 
@@ -180,6 +186,14 @@ impl State {
 
     pub fn leases(&self) -> &Leases {
         &self.leases
+    }
+
+    pub fn sessions(&self) -> &Sessions {
+        &self.sessions
+    }
+
+    pub fn sessions_mut(&mut self) -> &mut Sessions {
+        &mut self.sessions
     }
 
     pub fn tree(&self) -> &Tree {

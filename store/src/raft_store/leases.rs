@@ -1,8 +1,10 @@
 //! Leases: granted and revoked by commands, kept alive by the leader's books alone.
 
-use super::{INFLIGHT_BYTES, RaftStore};
+use super::RaftStore;
 use crate::contract::*;
-use crate::lessor::TimeToLive;
+use crate::lessor::{Lessor, TimeToLive};
+use crate::peers::wire::Reply;
+use crate::peers::{Answer, Ask};
 use crate::raft_types::Command;
 use bytes::Bytes;
 use ring::rand::{SecureRandom, SystemRandom};
@@ -12,6 +14,12 @@ use tokio::task::JoinHandle;
 
 /// A shorter life than this cannot be kept up through a change of leader.
 const TTL_S_MIN: u32 = 2;
+
+/// How long asking for a lease's time may take.
+const ASK_MAX: Duration = Duration::from_secs(5);
+
+/// Between attempts while no leader is known.
+const PAUSE: Duration = Duration::from_millis(50);
 
 /// When a lease that could not be revoked is tried again.
 const RETRY: Duration = Duration::from_secs(1);
@@ -29,7 +37,7 @@ impl RaftStore {
             id,
             ttl_s: ttl_s.max(TTL_S_MIN),
         };
-        self.log.reserve(INFLIGHT_BYTES as u64).await?;
+        self.make_room().await?;
         self.propose(Command::Grant(lease)).await?;
         Ok(lease)
     }
@@ -50,23 +58,58 @@ impl RaftStore {
     /// Ends a lease and deletes its keys, in one revision.
     pub async fn lease_revoke(&self, id: LeaseId) -> Result<TxnResult, StoreError> {
         self.check_open()?;
-        self.log.reserve(INFLIGHT_BYTES as u64).await?;
+        self.make_room().await?;
         self.propose(Command::Revoke(id)).await
     }
 
     /// Gives a lease its whole time again; returns that time.
-    pub fn lease_keep_alive(&self, id: LeaseId) -> Result<Duration, StoreError> {
-        self.check_open()?;
-        let kept = self.lessor.keep_alive(id, Instant::now());
-        kept.ok_or(StoreError::Refused(Refused::LeaseNotFound(id)))
+    pub async fn lease_keep_alive(&self, id: LeaseId) -> Result<Duration, StoreError> {
+        let time = self.ask_lessor(id, Ask::KeepAlive(id), |lessor, now| {
+            let granted = lessor.keep_alive(id, now)?;
+            Some(TimeToLive { granted, left: granted })
+        });
+        time.await.map(|time| time.granted)
     }
 
     /// A lease's time, and its keys.
-    pub fn lease_time_to_live(&self, id: LeaseId) -> Result<(TimeToLive, Vec<Bytes>), StoreError> {
-        self.check_open()?;
-        let time = self.lessor.time_to_live(id, Instant::now());
-        let time = time.ok_or(StoreError::Refused(Refused::LeaseNotFound(id)))?;
+    pub async fn lease_time_to_live(&self, id: LeaseId) -> Result<(TimeToLive, Vec<Bytes>), StoreError> {
+        let time = self.ask_lessor(id, Ask::TimeToLive(id), |lessor, now| lessor.time_to_live(id, now));
+        let time = time.await?;
         Ok((time, self.applied.current().leases().keys(id).cloned().collect()))
+    }
+
+    /// The leader's books say what time is left, so it is asked.
+    async fn ask_lessor(
+        &self,
+        id: LeaseId,
+        question: Ask,
+        here: impl Fn(&Lessor, Instant) -> Option<TimeToLive>,
+    ) -> Result<TimeToLive, StoreError> {
+        let deadline = Instant::now() + ASK_MAX;
+        let mut why = "no leader is known".to_owned();
+        while Instant::now() < deadline {
+            self.check_open()?;
+            let time = match (self.leads(), self.leader().and_then(|leader| self.peer(leader))) {
+                (true, _) => Some(here(&self.lessor, Instant::now())),
+                (false, None) => None,
+                (false, Some(peer)) => match self.ask(&peer, &question, ASK_MAX).await {
+                    Answer::Reply(Reply::Time(time)) => Some(time.map(|(granted, left)| TimeToLive {
+                        granted: Duration::from_millis(granted),
+                        left: Duration::from_millis(left),
+                    })),
+                    Answer::Unavailable(what) | Answer::Failed(what) => {
+                        why = what;
+                        None
+                    }
+                    _ => None,
+                },
+            };
+            match time {
+                Some(time) => return time.ok_or(StoreError::Refused(Refused::LeaseNotFound(id))),
+                None => tokio::time::sleep(PAUSE).await,
+            }
+        }
+        Err(StoreError::Unavailable(why))
     }
 
     /// All leases, by number.
@@ -75,11 +118,18 @@ impl RaftStore {
     }
 }
 
-/// Revokes what is not kept alive. Sleeps while there are no leases.
+/// Revokes what is not kept alive: the leader's work. Sleeps while there are no leases.
 pub(super) fn expire(store: &Arc<RaftStore>) -> JoinHandle<()> {
-    let (weak, lessor) = (Arc::downgrade(store), store.lessor.clone());
+    let (weak, lessor, mut leadership) = (
+        Arc::downgrade(store),
+        store.lessor.clone(),
+        store.leadership.subscribe(),
+    );
     tokio::spawn(async move {
         loop {
+            if leadership.wait_for(|l| l.here).await.is_err() {
+                return;
+            }
             let (due, next) = lessor.due(Instant::now(), RETRY);
             for id in due {
                 let Some(store) = weak.upgrade() else { return };
@@ -97,6 +147,7 @@ pub(super) fn expire(store: &Arc<RaftStore>) -> JoinHandle<()> {
             tokio::select! {
                 () = next_is_due => {}
                 () = lessor.earlier.notified() => {}
+                changed = leadership.changed() => if changed.is_err() { return },
             }
         }
     })

@@ -1,75 +1,123 @@
 //! The real store: one Raft group over our log, state machine and snapshots. Owns
-//! opening, closing, and the two background jobs (history's age, snapshots by size).
-//! One voter for now; the network to others comes with the second.
+//! opening and closing; the rest by topics:
+//!
+//! `propose` brings commands through Raft, once each · `read` finds out what a read must
+//! see · `members` changes who is in the group · `leases` grants and ends them · `jobs`
+//! compacts history, takes snapshots, follows who leads · `disk` is what opening finds.
 
+mod disk;
+mod jobs;
 mod leases;
+mod members;
+mod propose;
+mod read;
+
+pub use members::Member;
 
 use crate::applied::AppliedState;
-use crate::codec::{Plain, Seal};
+use crate::codec::Seal;
 use crate::contract::*;
 use crate::lessor::Lessor;
-use crate::log::{Log, SEGMENT_BYTES};
+use crate::log::Log;
 use crate::machine::{Machine, Snapshots};
 use crate::mvcc::{State, check_limits, txn_bytes};
-use crate::raft_network::NoPeers;
+use crate::once::Once;
+use crate::peers::{NoPeers, PeerNetwork, Transport};
 use crate::raft_types::*;
-use crate::seal::{Encrypted, Encryption};
-use crate::state_db::{Persister, StateDb};
+use crate::seal::Encryption;
+use crate::state_db::Persister;
 use bytes::Bytes;
-use openraft::errors::{ClientWriteError, RaftError};
-use openraft::{BasicNode, Config, Raft, SnapshotPolicy};
+use openraft::{Config, Raft, SnapshotPolicy};
 use std::collections::BTreeMap;
-use std::fs::{self, DirBuilder, File, OpenOptions};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
+use std::fmt;
+use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::task::JoinHandle;
 
 /// Bytes of transactions under way at once. They must fit the spare segment.
 const INFLIGHT_BYTES: usize = 6 << 20;
 
-/// Log on disk before a snapshot is thought of.
-const SNAPSHOT_LOG_BYTES: u64 = 3 * SEGMENT_BYTES;
-
-/// A snapshot that failed (disk full, say) is tried again after this.
-const SNAPSHOT_RETRY: Duration = Duration::from_secs(30);
-
 /// How long opening waits to become leader; with one voter it takes two syncs.
 const LEADER_TIMEOUT: Duration = Duration::from_secs(10);
 
-#[derive(Debug, Clone)]
+/// A leader says that it is there, in milliseconds.
+const HEARTBEAT_MS: u64 = 100;
+
+/// A leader that was not heard of for the longer of these is given up, and a time drawn
+/// from between them later another stands for election: in all less than a second.
+const ELECTION_MS: (u64, u64) = (250, 400);
+
+/// A leader that hears from no majority waits and tries by turns of this length.
+const PROBE_MS: u64 = 1000;
+
+#[derive(Clone)]
 pub struct StoreConfig {
     /// The store's own directory; made if absent.
     pub dir: PathBuf,
     /// This server's number in the Raft group, never reused.
     pub node_id: u64,
+    /// Where other servers reach this one.
+    pub address: String,
+    /// An empty directory is to become part of a group that is there, which its leader
+    /// sees to, instead of a group of its own.
+    pub join: bool,
     /// The oldest history that is kept.
     pub history: Duration,
     /// What is encrypted on the disk; `None`: nothing.
     pub encryption: Option<Encryption>,
+    /// Carries what is said to other servers.
+    pub transport: Arc<dyn Transport>,
+}
+
+impl fmt::Debug for StoreConfig {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("StoreConfig")
+            .field("dir", &self.dir)
+            .field("node_id", &self.node_id)
+            .field("address", &self.address)
+            .finish_non_exhaustive()
+    }
 }
 
 impl StoreConfig {
+    /// For a store that is alone.
     pub fn new(dir: impl Into<PathBuf>) -> Self {
         StoreConfig {
             dir: dir.into(),
             node_id: 1,
+            address: String::new(),
+            join: false,
             history: Duration::from_secs(300),
             encryption: None,
+            transport: Arc::new(NoPeers),
         }
     }
 }
 
+/// Who leads, as far as is known here.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Leadership {
+    pub leader: Option<u64>,
+    pub here: bool,
+}
+
 pub struct RaftStore {
+    config: StoreConfig,
     raft: Raft<Types, Machine>,
     applied: Arc<AppliedState>,
     log: Log,
     snapshots: Arc<Snapshots>,
     persister: Arc<Persister>,
     lessor: Arc<Lessor>,
+    once: Arc<Once>,
+    leadership: watch::Sender<Leadership>,
+    /// There is no other server, not even one that learns.
+    alone: AtomicBool,
+    reads: mpsc::UnboundedSender<read::Asked>,
     inflight: Semaphore,
     closed: AtomicBool,
     jobs: Mutex<Vec<JoinHandle<()>>>,
@@ -77,103 +125,22 @@ pub struct RaftStore {
     lock: File,
 }
 
-fn io(action: &str, path: &Path) -> impl FnOnce(std::io::Error) -> StoreError {
-    let action = format!("{action} {}", path.display());
-    move |source| StoreError::Io { action, source }
-}
-
-fn make_dir(path: &Path) -> Result<(), StoreError> {
-    DirBuilder::new()
-        .recursive(true)
-        .mode(0o700)
-        .create(path)
-        .map_err(io("making", path))?;
-    fs::set_permissions(path, fs::Permissions::from_mode(0o700)).map_err(io("protecting", path))
-}
-
-fn lock_dir(dir: &Path) -> Result<File, StoreError> {
-    let path = dir.join("lock");
-    let file = OpenOptions::new()
-        .write(true)
-        .create(true)
-        .truncate(false)
-        .mode(0o600)
-        .open(&path);
-    let file = file.map_err(io("opening", &path))?;
-    match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(fs::TryLockError::Error(source)) => Err(io("locking", &path)(source)),
-        Err(fs::TryLockError::WouldBlock) => Err(StoreError::Io {
-            action: format!(
-                "locking {}: another process uses this data directory; stop it first. Locking",
-                path.display()
-            ),
-            source: std::io::ErrorKind::WouldBlock.into(),
-        }),
-    }
-}
-
-/// What was read from the disk, before Raft starts.
-struct Parts {
-    log: Log,
-    applied: Arc<AppliedState>,
-    snapshots: Arc<Snapshots>,
-    persister: Arc<Persister>,
-    seal: Arc<dyn Seal>,
-    lock: File,
-}
-
-fn load(config: &StoreConfig) -> Result<Parts, StoreError> {
-    let [log_dir, state_dir, snapshot_dir] = ["log", "state", "snapshots"].map(|d| config.dir.join(d));
-    for dir in [&config.dir, &log_dir, &state_dir, &snapshot_dir] {
-        make_dir(dir)?;
-    }
-    let lock = lock_dir(&config.dir)?;
-    let seal: Arc<dyn Seal> = match &config.encryption {
-        Some(encryption) => Arc::new(Encrypted::open(&config.dir, encryption)?),
-        None => Arc::new(Plain),
-    };
-    let (log, db) = std::thread::scope(|scope| {
-        let db = scope.spawn(|| StateDb::open(&state_dir, seal.clone()));
-        (Log::open(&log_dir, seal.clone()), db.join())
-    });
-    let log = log?;
-    let db = db.map_err(|_| StoreError::Internal("opening the state database failed unexpectedly".into()))??;
-    let point = db.point().clone();
-    let snapshots = Snapshots::open(&snapshot_dir, point.clone())?;
-    let covered = point.last.max(snapshots.last());
-    if log.purged() > covered {
-        return Err(StoreError::Corrupt {
-            file: config.dir.display().to_string(),
-            offset: 0,
-            why: format!(
-                "the log begins behind entry {}, but neither a snapshot nor the state database reaches that far; restore a snapshot file into {}",
-                log.purged().map_or(0, |p| p.index),
-                snapshot_dir.display()
-            ),
-        });
-    }
-    let applied = Arc::new(AppliedState::new(point.state));
-    Ok(Parts {
-        log,
-        applied,
-        snapshots,
-        persister: Persister::spawn(db)?,
-        seal,
-        lock,
-    })
-}
-
 fn raft_config() -> Result<Arc<Config>, StoreError> {
     let config = Config {
         cluster_name: "skiff".into(),
+        heartbeat_interval: HEARTBEAT_MS,
+        election_timeout_min: ELECTION_MS.0,
+        election_timeout_max: ELECTION_MS.1,
+        quorum_loss_probe_interval: Some(PROBE_MS),
+        enable_pre_vote: Some(true),
         // One voter has nobody to send heartbeats to and nobody to hear them from: it
-        // is made leader by hand, and no timer runs.
+        // is made leader by hand, and no timer runs. `jobs` turns them on for others.
         enable_tick: false,
         enable_heartbeat: false,
         enable_elect: false,
+        // When a snapshot is taken and what is purged then, `jobs` decides.
         snapshot_policy: SnapshotPolicy::Never,
-        max_in_snapshot_log_to_keep: 0,
+        max_in_snapshot_log_to_keep: u64::MAX,
         purge_batch_size: 1,
         ..Config::default()
     };
@@ -183,12 +150,13 @@ fn raft_config() -> Result<Arc<Config>, StoreError> {
 }
 
 impl RaftStore {
-    /// Opens the store, recovers what was acknowledged, and becomes leader.
+    /// Opens the store and recovers what was acknowledged. A store that is alone becomes
+    /// leader; one among others does not wait for them.
     pub async fn open(config: StoreConfig) -> Result<Arc<RaftStore>, StoreError> {
         let for_load = config.clone();
-        let parts = tokio::task::spawn_blocking(move || load(&for_load)).await;
+        let parts = tokio::task::spawn_blocking(move || disk::load(&for_load)).await;
         let parts = parts.map_err(|e| StoreError::Internal(format!("opening the store: {e}")))??;
-        let Parts {
+        let disk::Parts {
             log,
             applied,
             snapshots,
@@ -196,7 +164,10 @@ impl RaftStore {
             seal,
             lock,
         } = parts;
-        let lessor = Arc::new(Lessor::default());
+        let (lessor, once) = (
+            Arc::new(Lessor::default()),
+            Arc::new(Once::new(config.node_id, &config.dir)),
+        );
         lessor.reset(applied.current().leases().iter(), Instant::now());
         let machine = Machine::new(
             applied.clone(),
@@ -205,105 +176,67 @@ impl RaftStore {
             Some(persister.clone()),
             snapshots.clone(),
             lessor.clone(),
+            once.clone(),
         );
-        let id = config.node_id;
-        let raft = Raft::new(id, raft_config()?, NoPeers, log.clone(), machine).await;
+        let (me, transport) = (config.node_id, config.transport.clone());
+        let network = PeerNetwork { me, transport };
+        let raft = Raft::new(me, raft_config()?, network, log.clone(), machine).await;
         let raft = raft.map_err(|e| StoreError::Internal(format!("starting Raft: {e}")))?;
+        let history = config.history;
+        let (reads, asked) = mpsc::unbounded_channel();
         let store = Arc::new(RaftStore {
+            config,
             raft,
             applied,
             log,
             snapshots,
             persister,
             lessor,
+            once,
+            leadership: watch::Sender::default(),
+            alone: AtomicBool::new(false),
+            reads,
             inflight: Semaphore::new(INFLIGHT_BYTES),
             closed: AtomicBool::new(false),
             jobs: Mutex::default(),
             lock,
         });
-        if let Err(error) = store.lead(id).await {
+        if let Err(error) = store.begin().await {
             store.shutdown().await;
             return Err(error);
         }
-        store.start_jobs(config.history, seal);
+        store.start_jobs(history, seal, asked);
         Ok(store)
     }
 
-    /// Makes this, the only voter, the leader, and waits until all that the log has is applied.
-    async fn lead(&self, id: u64) -> Result<(), StoreError> {
-        let fatal = |e: &dyn std::fmt::Display| StoreError::Internal(format!("starting Raft: {e}"));
+    /// Makes this, when it is the only voter, the leader, and waits until all that the log
+    /// has is applied.
+    async fn begin(&self) -> Result<(), StoreError> {
+        let fatal = |e: &dyn fmt::Display| StoreError::Internal(format!("starting Raft: {e}"));
+        let me = self.config.node_id;
         if !self.raft.is_initialized().await.map_err(|e| fatal(&e))? {
-            let nodes = BTreeMap::from([(id, BasicNode::new(""))]);
+            if self.config.join {
+                self.follow_metrics();
+                return Ok(());
+            }
+            let nodes = BTreeMap::from([(me, openraft::BasicNode::new(&self.config.address))]);
             // Which starts an election; a second one would void the first one's votes.
             self.raft.initialize(nodes).await.map_err(|e| fatal(&e))?;
-        } else if !self.raft.is_leader() {
-            self.raft.trigger().elect(false).await.map_err(|e| fatal(&e))?;
+        } else {
+            self.follow_metrics();
+            if !self.alone.load(Ordering::Acquire) {
+                return Ok(());
+            }
+            if !self.raft.is_leader() {
+                self.raft.trigger().elect(false).await.map_err(|e| fatal(&e))?;
+            }
         }
-        let leads = self.raft.wait(Some(LEADER_TIMEOUT)).current_leader(id, "leading").await;
+        let leads = self.raft.wait(Some(LEADER_TIMEOUT)).current_leader(me, "leading").await;
         leads.map_err(|e| fatal(&e))?;
         let recovered = self.raft.wait_for_recovery(Some(Duration::from_secs(600))).await;
-        recovered.map(|_| ()).map_err(|e| fatal(&e))
-    }
-
-    fn start_jobs(self: &Arc<Self>, history: Duration, seal: Arc<dyn Seal>) {
-        let (weak, applied) = (Arc::downgrade(self), self.applied.clone());
-        let compactor = tokio::spawn(async move {
-            loop {
-                let current = applied.current();
-                let (revision, compacted) = (current.revision(), current.compacted());
-                // Holding the state while sleeping would hold its memory.
-                drop(current);
-                if revision == compacted {
-                    applied.changed_from(revision).await;
-                    continue;
-                }
-                // What changed up to now is between half its age and its full age when it goes.
-                tokio::time::sleep(history / 2).await;
-                let Some(store) = weak.upgrade() else { return };
-                if let Err(error) = store.compact(revision).await {
-                    tracing::warn!(%error, revision, "could not compact history; trying again later");
-                }
-            }
-        });
-        let (weak, log) = (Arc::downgrade(self), self.log.clone());
-        let snapshotter = tokio::spawn(async move {
-            let mut threshold = SNAPSHOT_LOG_BYTES;
-            loop {
-                if log.bytes() < threshold {
-                    log.grown().await;
-                    continue;
-                }
-                let Some(store) = weak.upgrade() else { return };
-                match store.snapshot_and_purge(&seal).await {
-                    // A large state is not rewritten for a little log.
-                    Ok(bytes) => threshold = log.bytes() + SNAPSHOT_LOG_BYTES.max(bytes),
-                    Err(error) => {
-                        tracing::warn!(%error, "could not take a snapshot; the log grows until the next attempt");
-                        drop(store);
-                        tokio::time::sleep(SNAPSHOT_RETRY).await;
-                    }
-                }
-            }
-        });
-        self.jobs
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .extend([compactor, snapshotter, leases::expire(self)]);
-    }
-
-    /// Writes a snapshot and lets go of the log that it covers. Returns its size.
-    async fn snapshot_and_purge(&self, seal: &Arc<dyn Seal>) -> Result<u64, StoreError> {
-        let (snapshots, seal) = (self.snapshots.clone(), seal.clone());
-        let taken = tokio::task::spawn_blocking(move || snapshots.prepare(&*seal)).await;
-        let bytes = taken.map_err(|e| StoreError::Internal(format!("taking a snapshot: {e}")))??;
-        let fatal = |e| StoreError::Internal(format!("purging the log: {e}"));
-        self.raft.trigger().snapshot().await.map_err(fatal)?;
-        let Some(last) = self.snapshots.last() else {
-            return Ok(bytes);
-        };
-        let done = self.raft.wait(Some(SNAPSHOT_RETRY)).purged(Some(last), "purged").await;
-        done.map(|_| bytes)
-            .map_err(|e| StoreError::Internal(format!("purging the log: {e}")))
+        recovered.map_err(|e| fatal(&e))?;
+        self.follow_metrics();
+        Ok(())
     }
 
     /// Ends watches, finishes what is under way, and closes the files.
@@ -314,6 +247,7 @@ impl RaftStore {
         for job in self.jobs.lock().unwrap_or_else(PoisonError::into_inner).drain(..) {
             job.abort();
         }
+        self.hand_over().await;
         self.applied.close();
         if let Err(error) = self.raft.shutdown().await {
             tracing::warn!(%error, "Raft did not end cleanly");
@@ -324,33 +258,41 @@ impl RaftStore {
         let _ = self.lock.unlock();
     }
 
-    /// The result of a command; one that makes none answers with an empty one.
-    async fn propose(&self, command: Command) -> Result<TxnResult, StoreError> {
-        match self.raft.client_write(command).await {
-            Ok(written) => match written.data {
-                Response::Txn(result) => Ok(result),
-                Response::Done => Ok(TxnResult::default()),
-                Response::Refused(refused) => Err(refused.into()),
-            },
-            Err(RaftError::APIError(ClientWriteError::ForwardToLeader(_))) => Err(StoreError::NoLeader),
-            Err(RaftError::APIError(error)) => Err(StoreError::Internal(error.to_string())),
-            Err(RaftError::Fatal(error)) => {
-                if self.closed.load(Ordering::Acquire) {
-                    return Err(StoreError::Closed);
-                }
-                self.log.check()?;
-                Err(StoreError::ReadOnly(format!(
-                    "Raft has stopped ({error}); restart the server"
-                )))
-            }
-        }
-    }
-
-    fn check_open(&self) -> Result<(), StoreError> {
+    pub(crate) fn check_open(&self) -> Result<(), StoreError> {
         match self.closed.load(Ordering::Acquire) {
             true => Err(StoreError::Closed),
             false => Ok(()),
         }
+    }
+
+    pub(crate) fn id(&self) -> u64 {
+        self.config.node_id
+    }
+
+    pub(crate) fn raft(&self) -> &Raft<Types, Machine> {
+        &self.raft
+    }
+
+    pub(crate) fn lessor(&self) -> &Lessor {
+        &self.lessor
+    }
+
+    pub(crate) fn snapshots_dir(&self) -> &Path {
+        self.snapshots.dir()
+    }
+
+    pub(crate) fn leads(&self) -> bool {
+        self.leadership.borrow().here
+    }
+
+    /// The leader, if one is known.
+    pub fn leader(&self) -> Option<u64> {
+        self.leadership.borrow().leader
+    }
+
+    /// Waits until the log has room for what is about to be proposed.
+    pub(crate) async fn make_room(&self) -> Result<(), StoreError> {
+        self.log.reserve(INFLIGHT_BYTES as u64).await
     }
 }
 
@@ -365,7 +307,7 @@ impl Store for RaftStore {
             .acquire_many(bytes as u32)
             .await
             .map_err(|_| StoreError::Closed)?;
-        self.log.reserve(INFLIGHT_BYTES as u64).await?;
+        self.make_room().await?;
         self.propose(Command::Txn(Arc::new(txn))).await
     }
 
@@ -380,7 +322,10 @@ impl Store for RaftStore {
     async fn snapshot_linearizable(&self) -> Result<Arc<dyn Snapshot>, StoreError> {
         self.check_open()?;
         // The only voter applies before it acknowledges, so what is published has all
-        // that anybody was told of. With more voters this asks for the read index.
+        // that anybody was told of.
+        if !self.alone.load(Ordering::Acquire) {
+            self.wait_for_read_index().await?;
+        }
         Ok(self.applied.current())
     }
 
@@ -406,7 +351,7 @@ impl Store for RaftStore {
             return Ok(());
         }
         drop(current);
-        self.log.reserve(INFLIGHT_BYTES as u64).await?;
+        self.make_room().await?;
         self.propose(Command::Compact(revision)).await.map(|_| ())
     }
 

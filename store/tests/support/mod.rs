@@ -1,6 +1,8 @@
 //! Short ways to write transactions in tests.
 #![allow(dead_code)]
 
+pub mod group;
+
 use bytes::Bytes;
 use skiff_store::*;
 use std::sync::Arc;

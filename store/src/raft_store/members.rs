@@ -1,0 +1,235 @@
+//! Who is in the group. One server at a time joins (first it learns, then it votes) or
+//! leaves; the leader sees to it, wherever it was asked.
+
+use super::{Leadership, RaftStore};
+use crate::contract::StoreError;
+use crate::peers::wire::Refusal;
+use crate::peers::{Answer, Ask, Peer};
+use openraft::async_runtime::watch::WatchReceiver;
+use openraft::errors::{ClientWriteError, RaftError};
+use openraft::{BasicNode, ChangeMembers};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+/// How long a change may take; a new server may need a snapshot first.
+const CHANGE_MAX: Duration = Duration::from_secs(120);
+
+/// Between attempts while no leader is known.
+const PAUSE: Duration = Duration::from_millis(100);
+
+/// How long a server that stops waits for another to lead.
+const HAND_OVER_MAX: Duration = Duration::from_secs(2);
+
+/// A server of the group.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Member {
+    pub id: u64,
+    pub address: String,
+    /// It has a vote; one that has not is catching up.
+    pub voter: bool,
+    pub leader: bool,
+}
+
+impl RaftStore {
+    /// All servers, as far as is known here.
+    pub fn members(&self) -> Vec<Member> {
+        let metrics = self.raft.server_metrics();
+        let metrics = metrics.borrow_watched();
+        let membership = metrics.membership_config.membership();
+        let voters: BTreeSet<u64> = membership.voter_ids().collect();
+        membership
+            .nodes()
+            .map(|(id, node)| Member {
+                id: *id,
+                address: node.addr.clone(),
+                voter: voters.contains(id),
+                leader: metrics.current_leader == Some(*id),
+            })
+            .collect()
+    }
+
+    pub(super) fn peer(&self, id: u64) -> Option<Peer> {
+        let metrics = self.raft.server_metrics();
+        let metrics = metrics.borrow_watched();
+        let node = metrics.membership_config.membership().get_node(&id)?;
+        let address = node.addr.clone();
+        Some(Peer { id, address })
+    }
+
+    /// Takes what Raft says of itself: who leads, and whether there is anybody else. The
+    /// timers run only while there is.
+    pub(super) fn follow_metrics(&self) {
+        let (now, alone) = {
+            let metrics = self.raft.server_metrics();
+            let metrics = metrics.borrow_watched();
+            let others = metrics
+                .membership_config
+                .membership()
+                .nodes()
+                .any(|(id, _)| *id != metrics.id);
+            let known = metrics.membership_config.membership().nodes().next().is_some();
+            let leader = metrics.current_leader;
+            let here = leader == Some(metrics.id);
+            (Leadership { leader, here }, known && !others)
+        };
+        if self.alone.swap(alone, Ordering::AcqRel) != alone || !alone {
+            let timers = self.raft.runtime_config();
+            timers.tick(!alone);
+            timers.heartbeat(!alone);
+            timers.elect(!alone);
+        }
+        self.leadership.send_if_modified(|was| {
+            let gained = now.here && !was.here;
+            if gained {
+                let leases = self.applied.current();
+                self.lessor.reset(leases.leases().iter(), std::time::Instant::now());
+            }
+            std::mem::replace(was, now) != now
+        });
+    }
+
+    /// Makes a server part of the group: it learns what there is, then it votes. Doing it
+    /// again does no harm.
+    pub async fn add_member(&self, id: u64, address: &str) -> Result<(), StoreError> {
+        for voter in [false, true] {
+            let address = address.to_owned();
+            self.change(&Ask::AddMember { id, address, voter }).await?;
+        }
+        Ok(())
+    }
+
+    /// Takes a server out of the group. The last one stays.
+    pub async fn remove_member(&self, id: u64) -> Result<(), StoreError> {
+        self.change(&Ask::RemoveMember(id)).await
+    }
+
+    async fn change(&self, question: &Ask) -> Result<(), StoreError> {
+        let deadline = tokio::time::Instant::now() + CHANGE_MAX;
+        loop {
+            self.check_open()?;
+            let answer = match (self.leads(), self.leader().and_then(|id| self.peer(id))) {
+                (true, _) => {
+                    let changed = match question {
+                        Ask::AddMember { id, address, voter } => {
+                            self.add_member_here(*id, address.clone(), *voter).await
+                        }
+                        Ask::RemoveMember(id) => self.remove_member_here(*id).await,
+                        other => Err(Refusal::Failed(format!("{other:?} is no change of members"))),
+                    };
+                    match changed {
+                        Ok(()) => return Ok(()),
+                        Err(Refusal::NotLeader(_)) => Answer::Elsewhere,
+                        Err(Refusal::Unavailable(why)) => Answer::Unavailable(why),
+                        Err(Refusal::Failed(why)) => Answer::Failed(why),
+                    }
+                }
+                (false, Some(peer)) => self.ask(&peer, question, CHANGE_MAX).await,
+                (false, None) => Answer::Elsewhere,
+            };
+            let why = match answer {
+                Answer::Reply(_) => return Ok(()),
+                Answer::Failed(why) => return Err(StoreError::Internal(why)),
+                Answer::Unavailable(why) => why,
+                Answer::Elsewhere => "no leader is known".into(),
+            };
+            if tokio::time::Instant::now() > deadline {
+                return Err(StoreError::Unavailable(why));
+            }
+            tokio::time::sleep(PAUSE).await;
+        }
+    }
+
+    pub(crate) async fn add_member_here(&self, id: u64, address: String, voter: bool) -> Result<(), Refusal> {
+        let known = self.members();
+        if let Some(taken) = known.iter().find(|m| m.address == address && m.id != id) {
+            return Err(Refusal::Failed(format!(
+                "server {} has the address {address} already: remove it first",
+                taken.id
+            )));
+        }
+        match known.iter().find(|m| m.id == id) {
+            Some(member) if member.address != address => {
+                return Err(Refusal::Failed(format!(
+                    "server {id} is known at {}: remove it first",
+                    member.address
+                )));
+            }
+            Some(member) if member.voter || !voter => return Ok(()),
+            _ => {}
+        }
+        let changed = match voter {
+            false => self.raft.add_learner(id, BasicNode::new(address), true).await,
+            true => {
+                let voters = BTreeMap::from([(id, BasicNode::new(address))]);
+                self.raft
+                    .change_membership(ChangeMembers::AddVoters(voters), false)
+                    .await
+            }
+        };
+        changed.map(|_| ()).map_err(refusal)
+    }
+
+    pub(crate) async fn remove_member_here(&self, id: u64) -> Result<(), Refusal> {
+        let members = self.members();
+        let Some(member) = members.iter().find(|m| m.id == id) else {
+            return Ok(());
+        };
+        if member.voter && members.iter().filter(|m| m.voter).count() == 1 {
+            return Err(Refusal::Failed(format!(
+                "server {id} is the only one that votes: add another first"
+            )));
+        }
+        if member.voter {
+            let voters = BTreeSet::from([id]);
+            let removed = self.raft.change_membership(ChangeMembers::RemoveVoters(voters), false);
+            removed.await.map_err(refusal)?;
+        }
+        if self.members().iter().any(|m| m.id == id) {
+            let nodes = BTreeSet::from([id]);
+            let removed = self.raft.change_membership(ChangeMembers::RemoveNodes(nodes), false);
+            removed.await.map_err(refusal)?;
+        }
+        Ok(())
+    }
+
+    /// Lets another server lead, if there is one, before this one stops.
+    pub(super) async fn hand_over(&self) {
+        if self.alone.load(Ordering::Acquire) || !self.leads() {
+            return;
+        }
+        let others: Vec<u64> = self
+            .members()
+            .iter()
+            .filter(|m| m.voter && !m.leader)
+            .map(|m| m.id)
+            .collect();
+        // Whoever has most of the log has the least to wait for.
+        let next = {
+            let metrics = self.raft.metrics();
+            let metrics = metrics.borrow_watched();
+            let reached = |id: &u64| metrics.replication.as_ref().and_then(|r| r.get(id).copied().flatten());
+            others.into_iter().max_by_key(reached)
+        };
+        let Some(next) = next else { return };
+        if let Err(error) = self.raft.trigger().transfer_leader(next).await {
+            tracing::warn!(%error, "could not hand over to another server");
+            return;
+        }
+        let me = self.id();
+        let wait = self.raft.wait(Some(HAND_OVER_MAX));
+        let another = |leader: Option<u64>| leader.is_some_and(|leader| leader != me);
+        let led = wait.metrics(|m| another(m.current_leader), "another leads").await;
+        if led.is_err() {
+            tracing::warn!(next, "the server that was to lead does not; the others will elect one");
+        }
+    }
+}
+
+fn refusal(error: RaftError<crate::raft_types::Types, ClientWriteError<crate::raft_types::Types>>) -> Refusal {
+    match error {
+        RaftError::APIError(ClientWriteError::ForwardToLeader(to)) => Refusal::NotLeader(to.leader_id),
+        RaftError::APIError(ClientWriteError::ChangeMembershipError(error)) => Refusal::Unavailable(error.to_string()),
+        error => Refusal::Unavailable(error.to_string()),
+    }
+}

@@ -1,0 +1,135 @@
+//! Brings commands through Raft. A store that is alone proposes them as they are.
+//! Among others a command goes to the leader, wherever that is, with a tag; it is sent
+//! again when its answer is lost, applied once, and answered when it is applied here.
+
+use super::RaftStore;
+use crate::contract::*;
+use crate::peers::{Answer, Ask, Peer, ask};
+use crate::raft_types::*;
+use openraft::errors::{ClientWriteError, RaftError};
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+/// How long a command may take before its client is told that nothing is known of it.
+const TIME_MAX: Duration = Duration::from_secs(10);
+
+/// How long one attempt waits before the command is sent again.
+const ATTEMPT: Duration = Duration::from_secs(3);
+
+/// Between attempts while no leader is known or it cannot be reached.
+const PAUSE: Duration = Duration::from_millis(50);
+
+fn result_of(response: Response) -> Result<TxnResult, StoreError> {
+    match response {
+        Response::Txn(result) => Ok(result),
+        Response::Done => Ok(TxnResult::default()),
+        Response::Refused(refused) => Err(refused.into()),
+        Response::Duplicate => Err(StoreError::Unknown),
+    }
+}
+
+impl RaftStore {
+    /// The result of a command; one that makes none answers with an empty one.
+    pub(super) async fn propose(&self, command: Command) -> Result<TxnResult, StoreError> {
+        if self.alone.load(Ordering::Acquire) {
+            return match self.propose_here(command).await {
+                Ok(response) => result_of(response),
+                Err(Failed::NotLeader) => Err(StoreError::NoLeader),
+                Err(Failed::Other(error)) => Err(error),
+            };
+        }
+        self.propose_once(command).await
+    }
+
+    async fn propose_once(&self, command: Command) -> Result<TxnResult, StoreError> {
+        let mut pending = self.once.begin().await?;
+        let command = Command::Once(pending.tag, Box::new(command));
+        let deadline = tokio::time::Instant::now() + TIME_MAX;
+        // Nothing was sent anywhere as long as this is false.
+        let mut sent = false;
+        loop {
+            let changed = self.leadership.subscribe();
+            let attempt = async {
+                let attempt = self.attempt(&command, &mut sent).await;
+                match attempt {
+                    // It is on its way: what comes of it is heard when it is applied here.
+                    Ok(()) => self.changed_or(changed, ATTEMPT).await,
+                    Err(Failed::NotLeader) => self.changed_or(changed, PAUSE).await,
+                    Err(Failed::Other(error)) => return Err(error),
+                }
+                Ok(())
+            };
+            tokio::select! {
+                biased;
+                outcome = &mut pending.outcome => return match outcome {
+                    Ok(Some(response)) => result_of(response),
+                    Ok(None) | Err(_) => Err(StoreError::Unknown),
+                },
+                again = attempt => again?,
+                () = tokio::time::sleep_until(deadline) => {
+                    return Err(if sent { StoreError::Unknown } else { StoreError::NoLeader });
+                }
+            }
+        }
+    }
+
+    /// Waits until another leads, at most `limit`.
+    async fn changed_or(&self, mut leadership: tokio::sync::watch::Receiver<super::Leadership>, limit: Duration) {
+        let _ = tokio::time::timeout(limit, leadership.changed()).await;
+    }
+
+    /// Sends a command to whom is believed to lead. `Ok`: it was applied there.
+    async fn attempt(&self, command: &Command, sent: &mut bool) -> Result<(), Failed> {
+        if self.leads() {
+            self.make_room().await.map_err(Failed::Other)?;
+            *sent = true;
+            return self.propose_here(command.clone()).await.map(|_| ());
+        }
+        let Some(peer) = self.leader().and_then(|id| self.peer(id)) else {
+            return Err(Failed::NotLeader);
+        };
+        *sent = true;
+        match self.ask(&peer, &Ask::Propose(command.clone()), ATTEMPT).await {
+            Answer::Reply(_) => Ok(()),
+            Answer::Failed(why) => Err(Failed::Other(StoreError::Internal(why))),
+            Answer::Elsewhere => Err(Failed::NotLeader),
+            Answer::Unavailable(why) => {
+                tracing::debug!(why, "the leader did not take a command; trying again");
+                Err(Failed::NotLeader)
+            }
+        }
+    }
+
+    pub(super) async fn ask(&self, peer: &Peer, question: &Ask, limit: Duration) -> Answer {
+        ask(&*self.config.transport, self.id(), peer, question, limit).await
+    }
+
+    async fn propose_here(&self, command: Command) -> Result<Response, Failed> {
+        match self.raft.client_write(command).await {
+            Ok(written) => Ok(written.data),
+            Err(RaftError::APIError(ClientWriteError::ChangeMembershipError(error))) => {
+                Err(Failed::Other(StoreError::Internal(error.to_string())))
+            }
+            // Not appended, or discarded on a change of leader.
+            Err(RaftError::APIError(_)) => Err(Failed::NotLeader),
+            Err(RaftError::Fatal(error)) => Err(Failed::Other(self.fatal(&error))),
+        }
+    }
+
+    /// What to say when Raft runs no more.
+    pub(super) fn fatal(&self, error: &dyn std::fmt::Display) -> StoreError {
+        if self.closed.load(Ordering::Acquire) {
+            return StoreError::Closed;
+        }
+        match self.log.check() {
+            Err(error) => error,
+            Ok(()) => StoreError::ReadOnly(format!("Raft has stopped ({error}); restart the server")),
+        }
+    }
+}
+
+pub(super) enum Failed {
+    /// Another server leads, or none does.
+    NotLeader,
+    Other(StoreError),
+}
