@@ -4,7 +4,6 @@
 //! **Invariant:** this crate knows the API server only as an HTTP API.
 
 mod affinity;
-mod affinity;
 mod call;
 mod driver;
 mod explain;
@@ -13,10 +12,8 @@ mod hints;
 mod inspect;
 mod kin;
 mod memo;
-mod memo;
 mod metrics;
 mod plugin;
-mod pod;
 mod pod;
 mod preempt;
 mod profile;
@@ -25,13 +22,10 @@ mod report;
 mod resources;
 mod round;
 mod rules;
-mod round;
-mod rules;
 mod schedule;
 mod score;
 mod selector;
 mod snapshot;
-mod tolerations;
 mod tolerations;
 mod watches;
 mod wire;
