@@ -91,8 +91,8 @@ impl Runtime {
             config: Some(config),
             runtime_handler: String::new(),
         };
-        Ok(self
         let _turn = self.turns.take().await;
+        Ok(self
             .cri()
             .run_pod_sandbox(timed(request))
             .await
