@@ -144,6 +144,12 @@ pub struct NodeArgs {
     #[arg(long, env = "SKIFF_MAX_PARALLEL_IMAGE_PULLS", default_value_t = 10, value_name = "NUMBER",
         value_parser = clap::value_parser!(u16).range(1..))]
     pub max_parallel_image_pulls: u16,
+    /// Sysctls that pods may set although they are not safe, names or patterns ending in *, separated by commas
+    #[arg(long, env = "SKIFF_ALLOWED_UNSAFE_SYSCTLS", value_delimiter = ',', value_name = "NAME")]
+    pub allowed_unsafe_sysctls: Vec<String>,
+    /// Folder of pods that this node runs of itself, a manifest a file [default: <data-dir>/agent/manifests]
+    #[arg(long, env = "SKIFF_POD_MANIFEST_PATH", value_name = "DIR")]
+    pub pod_manifest_path: Option<PathBuf>,
     /// How pods of two nodes reach each other: auto, vxlan or direct
     #[arg(long, env = "SKIFF_NETWORK_BACKEND", default_value = "auto", value_parser = ["auto", "vxlan", "direct"])]
     pub network_backend: String,

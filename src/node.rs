@@ -58,6 +58,15 @@ pub fn config(args: &NodeArgs, cluster: &ClusterArgs, data_dir: &Path) -> Result
         };
         config.labels.insert(key.to_string(), value.to_string());
     }
+    for pattern in &args.allowed_unsafe_sysctls {
+        if let Err(why) = skiff_agent::check_sysctl_pattern(pattern) {
+            bail!("--allowed-unsafe-sysctls: {why}")
+        }
+    }
+    config.allowed_unsafe_sysctls.clone_from(&args.allowed_unsafe_sysctls);
+    if let Some(dir) = &args.pod_manifest_path {
+        config.manifests_dir.clone_from(dir);
+    }
     config.taints = args.node_taints.iter().map(|text| taint(text)).collect::<Result<_>>()?;
     Ok(config)
 }

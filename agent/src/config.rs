@@ -40,6 +40,15 @@ pub struct Config {
     pub pods_max: u32,
     /// Processes and threads of one pod; none: as many as the node bears.
     pub pod_pids_max: Option<i64>,
+    /// When pods are evicted.
+    pub eviction: crate::eviction::Settings,
+    /// Resources that pods may not have: for the system, for the node's own processes.
+    pub system_reserved: BTreeMap<String, String>,
+    pub kube_reserved: BTreeMap<String, String>,
+    /// Names and patterns of sysctls that pods may set although they are not safe.
+    pub allowed_unsafe_sysctls: Vec<String>,
+    /// Manifests of pods that the node runs of itself, as files.
+    pub manifests_dir: PathBuf,
     pub mtu: u32,
     /// How pods of two nodes reach each other.
     pub network_backend: skiff_network::Backend,
@@ -74,6 +83,11 @@ impl Config {
             log_files_max: 5,
             pods_max: 110,
             pod_pids_max: None,
+            eviction: crate::eviction::Settings::default(),
+            system_reserved: BTreeMap::new(),
+            kube_reserved: BTreeMap::new(),
+            allowed_unsafe_sysctls: Vec::new(),
+            manifests_dir: data_dir.join("manifests"),
             mtu: 0,
             network_backend: skiff_network::Backend::default(),
             resolv_conf: PathBuf::from("/etc/resolv.conf"),

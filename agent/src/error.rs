@@ -48,6 +48,9 @@ pub enum Error {
     Image(String),
     #[error("{0}")]
     Volume(String),
+    /// Why a pod, as it is described, cannot run.
+    #[error("{0}")]
+    Pod(String),
 }
 
 impl Error {

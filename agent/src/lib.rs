@@ -14,6 +14,7 @@ mod cache;
 mod config;
 mod endpoint;
 mod error;
+mod eviction;
 mod image;
 mod node;
 mod pod;
@@ -27,8 +28,10 @@ mod start;
 mod stats;
 mod volume;
 
+pub use pod::admission::check_sysctl_pattern;
 pub use config::{Config, NodeCredentials};
 pub use error::Error;
+pub use eviction::Settings as EvictionSettings;
 pub use image::{Settings as ImageSettings, collect::Thresholds as ImageThresholds};
 pub use reset::stop_everything;
 pub use start::run;

@@ -3,14 +3,14 @@
 use crate::cache::Cache;
 use crate::config::{Config, NodeCredentials};
 use crate::error::Error;
-use crate::image::{self, Images};
 use crate::node::status::Machine;
 use crate::pod::node::Shared;
-use crate::pod::supervisor;
+use crate::pod::{cgroup, supervisor};
 use crate::recorder::Recorder;
 use crate::runtime::config::Layout;
 use crate::runtime::{Runtime, events, images, supervise};
-use crate::{endpoint, node, reset};
+use crate::image::{self, Images};
+use crate::{endpoint, eviction, node, reset};
 use ipnet::IpNet;
 use skiff_network::ClusterView;
 use std::path::Path;
@@ -21,6 +21,8 @@ use tokio_util::sync::CancellationToken;
 
 /// Exit events that wait for the supervisor; more than a node has containers.
 const EVENTS_MAX: usize = 4_096;
+/// Pods that the node ends at once.
+const ENDINGS_MAX: usize = 64;
 
 /// Runs the node until shutdown. Containers keep running afterwards.
 pub async fn run(
@@ -64,19 +66,23 @@ pub async fn run(
         host_ips: vec![node_ip.to_string()],
         cpu_milli: i64::try_from(machine.cpus).unwrap_or(1) * 1_000,
         memory_bytes: machine.memory_bytes,
-        host: crate::pod::cgroup::host(machine.memory_bytes),
+        host: cgroup::host(machine.memory_bytes),
         ledger: crate::resize::Ledger::default(),
         burstable_shares: std::sync::atomic::AtomicI64::new(0),
+        pressures: watch::Sender::default(),
         storage_bytes: i64::try_from(machine.disk_bytes).unwrap_or(i64::MAX),
         resolv_conf: std::fs::read_to_string(&config.resolv_conf).unwrap_or_default(),
+        app_armor: std::fs::read("/sys/module/apparmor/parameters/enabled").is_ok_and(|on| on.starts_with(b"Y")),
         images_ready,
         images,
         volumes: crate::volume::Volumes::default(),
         config: config.clone(),
     });
-    shared
-        .ledger
-        .set_allocatable(node::status::allocatable(&config, &machine));
+    shared.ledger.set_allocatable(node::allocatable::allocatable(&config, &machine, None));
+    cgroup::create(
+        &format!("/{}", config.cgroup_root),
+        &node::allocatable::of_all_pods(&config, &machine),
+    );
     let (ready, health) = watch::channel(node::Health::Unknown);
     let (broken, network_up) = (Arc::new(Notify::new()), watch::Sender::new(config.cni_binary.is_none()));
 
@@ -118,7 +124,7 @@ pub async fn run(
         shutdown.clone(),
     ));
     tokio::spawn({
-        let (config, runtime, shutdown) = (config.clone(), runtime.clone(), shutdown.clone());
+        let (config, shared, shutdown) = (config.clone(), shared.clone(), shutdown.clone());
         async move {
             // A status for a node that is not there yet would only be refused.
             let _ = registered.await;
@@ -127,8 +133,7 @@ pub async fn run(
                 config.node_name.clone(),
                 shutdown.clone(),
             ));
-            let addresses = vec![node_ip.to_string()];
-            node::report(client, config, machine, addresses, runtime, health, shutdown).await;
+            node::report(node::Sources { shared, health }, machine, shutdown).await;
         }
     });
     tokio::spawn(watch_health(
@@ -141,7 +146,9 @@ pub async fn run(
     shared
         .recorder
         .node(&config.node_name, false, "Starting", "Starting kubelet.".into());
-    let outcome = supervisor::run(shared, changes, exits, shutdown.clone()).await;
+    let (endings, ended) = mpsc::channel(ENDINGS_MAX);
+    tokio::spawn(eviction::run(shared.clone(), endings, shutdown.clone()));
+    let outcome = supervisor::run(shared, changes, exits, ended, shutdown.clone()).await;
     shutdown.cancel();
     if let Ok(Some(network)) = network.await {
         network.stopped().await;

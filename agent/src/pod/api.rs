@@ -55,7 +55,13 @@ pub async fn patch_status(shared: &Shared, pod: &Pod, status: &PodStatus) -> Res
             object.entry(name).or_insert(Value::Null);
         }
     }
-    let conditions = value.get_mut("conditions").and_then(Value::as_array_mut);
+    let kinds = |s: &PodStatus| -> Vec<String> { s.conditions.iter().flatten().map(|c| c.type_.clone()).collect() };
+    let (held, kept) = (kinds(&super::status::owned(before)), kinds(status));
+    let mut conditions = value.get_mut("conditions").and_then(Value::as_array_mut);
+    if let Some(list) = &mut conditions {
+        let gone = held.iter().filter(|kind| !kept.contains(kind));
+        list.extend(gone.map(|kind| json!({"$patch": "delete", "type": kind})));
+    }
     for condition in conditions.into_iter().flatten().filter_map(Value::as_object_mut) {
         for name in ["reason", "message"] {
             condition.entry(name).or_insert(Value::Null);
@@ -66,7 +72,12 @@ pub async fn patch_status(shared: &Shared, pod: &Pod, status: &PodStatus) -> Res
     let patch = Patch::Strategic(&patch);
     let sent = tokio::time::timeout(ANSWER_MAX, api.patch_status(&name, &params, &patch));
     match sent.await {
-        Ok(result) => result.map_err(refused),
+        Ok(result) => {
+            if result.is_ok() {
+                crate::stats::own::written(pod, status);
+            }
+            result.map_err(refused)
+        }
         Err(_) => Err(Refused::Later("the API server does not answer".into())),
     }
 }

@@ -1,6 +1,7 @@
 //! Pods: pure parts (`plan`, `status`, `environment`, `resources`, `sandbox`, `backoff`,
 //! `spec`, `observed`) and the shell that runs them (`worker`, `start`, `image`, `api`).
 
+pub mod admission;
 pub mod api;
 pub mod backoff;
 pub mod cgroup;

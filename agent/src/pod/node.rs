@@ -5,10 +5,12 @@ use super::resources::Host;
 use super::resources::kernel::cpu_shares;
 use crate::cache::Cache;
 use crate::config::Config;
+use crate::eviction::Pressure;
 use crate::recorder::Recorder;
-use crate::resize::Ledger;
 use crate::runtime::Runtime;
+use crate::resize::Ledger;
 use kube::Client;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use tokio::sync::watch;
@@ -26,8 +28,12 @@ pub struct Shared {
     pub ledger: Ledger,
     /// The CPU shares that the Burstable pods' cgroup was last given.
     pub burstable_shares: AtomicI64,
+    /// What the node is short of.
+    pub pressures: watch::Sender<BTreeSet<Pressure>>,
     pub storage_bytes: i64,
     pub resolv_conf: String,
+    /// The kernel enforces AppArmor's profiles.
+    pub app_armor: bool,
     pub images: crate::image::Images,
     pub volumes: crate::volume::Volumes,
     /// True once the images folder has been imported.

@@ -11,6 +11,8 @@ pub const ANNOTATION_MESSAGE_FILE: &str = "skiff.io/termination-message-file";
 pub const ANNOTATION_MESSAGE_POLICY: &str = "io.kubernetes.container.terminationMessagePolicy";
 /// The resources that the container began with, as JSON.
 pub const ANNOTATION_RESOURCES: &str = "skiff.io/resources";
+/// The image as the pod's specification named it.
+pub const ANNOTATION_IMAGE: &str = "skiff.io/image";
 pub const ANNOTATION_RESTARTS: &str = "io.kubernetes.container.restartCount";
 
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -47,10 +49,13 @@ pub struct Container {
     pub reason: String,
     pub message: String,
     pub image: String,
+    pub image_wanted: String,
     pub image_id: String,
     pub log_path: String,
     pub message_file: String,
     pub message_policy: String,
+    /// UID, GID and further groups of the first process, where the runtime tells them.
+    pub user: Option<(i64, i64, Vec<i64>)>,
     pub resources: String,
     /// It was ended to begin anew, whatever the restart policy says.
     pub again: bool,
@@ -158,6 +163,11 @@ pub fn container(status: cri::ContainerStatus, sandbox_id: &str) -> Container {
         reason: status.reason,
         message: status.message,
         image: status.image.map(|i| i.image).unwrap_or_default(),
+        image_wanted: annotation(ANNOTATION_IMAGE),
+        user: status
+            .user
+            .and_then(|u| u.linux)
+            .map(|u| (u.uid, u.gid, u.supplemental_groups)),
         image_id: status.image_ref,
         log_path: status.log_path,
         message_file: annotation(ANNOTATION_MESSAGE_FILE),

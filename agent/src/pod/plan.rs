@@ -3,7 +3,7 @@
 
 use super::backoff::Backoff;
 use super::observed::{Container, Observed, State};
-use super::spec::{self, RestartPolicy, Role};
+use super::spec::{self, Role};
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::{Pod, PodSpec};
 use std::collections::{BTreeMap, BTreeSet};
@@ -17,6 +17,7 @@ pub enum Op {
     Stop(String),
     StopSandbox(String),
     Teardown,
+    Resize,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -34,6 +35,8 @@ pub enum Action {
         name: String,
         grace_s: i64,
         message: String,
+        /// Containers (by id) that are to end before this one is told to; hooks do not wait.
+        after: Vec<String>,
     },
     StopSandbox {
         id: String,
@@ -64,6 +67,19 @@ pub enum Failed {
     Startup,
 }
 
+/// Why the node ends a pod, or does not even begin it.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Verdict {
+    pub reason: String,
+    pub message: String,
+    /// Reason and message of the `DisruptionTarget` condition, where the pod is one.
+    pub disruption: Option<(String, String)>,
+    /// Less than the pod's own period, where there is less time.
+    pub grace_s: Option<i64>,
+    /// It was never let in: none of its containers is spoken of.
+    pub rejected: bool,
+}
+
 #[derive(Debug, Clone, Default)]
 pub struct Memory {
     pub volumes_ready: bool,
@@ -79,11 +95,14 @@ pub struct Memory {
     pub terminating_since: Option<Timestamp>,
     /// Removed by force: nobody waits for it any more.
     pub forced: bool,
-    /// The node ended the pod: reason and message.
-    pub failed: Option<(&'static str, &'static str)>,
+    /// The node ended the pod.
+    pub failed: Option<Verdict>,
+    /// Why the pod may not run now; it stays pending until it may.
+    pub blocked: Option<Waiting>,
     /// Until when each container that is being stopped may live.
     pub stop_by: BTreeMap<String, Timestamp>,
     pub torn_down: bool,
+    pub resize: crate::resize::State,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -111,6 +130,9 @@ pub fn plan(pod: &Pod, seen: &Observed, memory: &Memory, now: Timestamp) -> Deci
         stop_in_order(pod, spec, seen, memory, now, &mut decision);
         return decision;
     }
+    if memory.blocked.is_some() {
+        return decision;
+    }
     if let Some(deadline) = spec::deadline(pod) {
         if deadline <= now {
             decision.actions.push(Action::PastDeadline);
@@ -134,7 +156,8 @@ pub fn plan(pod: &Pod, seen: &Observed, memory: &Memory, now: Timestamp) -> Deci
             memory,
             old,
             (spec::grace_s(pod), now),
-            "Stopping container of a dead sandbox".into(),
+            stop_message(&old.name),
+            Vec::new(),
         );
     }
     if memory.volumes_ready {
@@ -169,7 +192,8 @@ fn replace_sandbox(grace_s: i64, seen: &Observed, memory: &Memory, now: Timestam
             memory,
             running,
             (grace_s, now),
-            "Pod sandbox changed, it will be killed and re-created.".into(),
+            stop_message(&running.name),
+            Vec::new(),
         );
     }
     // A dead sandbox still holds its address.
@@ -192,6 +216,7 @@ fn kill(
     container: &Container,
     (grace_s, now): (i64, Timestamp),
     message: String,
+    after: Vec<String>,
 ) {
     let stopping = memory.in_flight.contains(&Op::Stop(container.id.clone()));
     let until = now.checked_add(SignedDuration::from_secs(grace_s)).unwrap_or(now);
@@ -205,6 +230,7 @@ fn kill(
             name: container.name.clone(),
             grace_s,
             message,
+            after,
         });
     }
 }
@@ -228,53 +254,48 @@ fn wind_down(pod: &Pod, spec: &PodSpec, seen: &Observed, memory: &Memory, now: T
     }
 }
 
-/// How long containers may still take. All of a pod's share one period, of which
-/// sidecars, being last, get what is left.
-fn grace_left_s(pod: &Pod, memory: &Memory, sidecar: bool, now: Timestamp) -> i64 {
+/// How long the pod's containers, who share one period, may take from the first kill on.
+fn grace_s(pod: &Pod, memory: &Memory) -> i64 {
     /// Kubernetes leaves every process at least so long.
     const LEAST_S: i64 = 2;
     if memory.forced {
         return LEAST_S;
     }
-    let spent_s = match memory.terminating_since {
-        Some(since) if sidecar => now.duration_since(since).as_secs(),
-        _ => 0,
-    };
-    (spec::grace_s(pod) - spent_s).max(LEAST_S)
+    let own = spec::grace_s(pod);
+    let given = memory.failed.as_ref().and_then(|verdict| verdict.grace_s);
+    given.map_or(own, |given| given.min(own)).max(LEAST_S)
 }
 
-/// App, ephemeral and init containers first, then sidecars from the last to the
-/// first, then the sandbox.
+/// All are told at once, and their hooks run at once; but a sidecar's process is
+/// signalled only when those that lean on it (app, ephemeral and init containers, and
+/// the sidecars behind it) have ended. At last the sandbox.
 fn stop_in_order(pod: &Pod, spec: &PodSpec, seen: &Observed, memory: &Memory, now: Timestamp, decision: &mut Decision) {
-    let alive = |c: &&Container| matches!(c.state, State::Running | State::Unknown);
     let place = |c: &Container| {
         let mut sidecars = spec::init_containers(spec).iter().enumerate();
         sidecars.find_map(|(at, s)| (s.name == c.name && spec::role(s, true) == Role::Sidecar).then_some(at))
     };
-    let batch: Vec<&Container> = match seen
+    let alive: Vec<&Container> = seen
         .all()
-        .filter(alive)
-        .filter(|c| place(c).is_none())
-        .collect::<Vec<_>>()
-    {
-        others if !others.is_empty() => others,
-        _ => seen.all().filter(alive).max_by_key(|c| place(c)).into_iter().collect(),
-    };
-    for container in &batch {
-        let grace_s = grace_left_s(pod, memory, place(container).is_some(), now);
+        .filter(|c| matches!(c.state, State::Running | State::Unknown))
+        .collect();
+    for container in &alive {
+        let own = place(container);
+        let leans = |other: &&&Container| own.is_some_and(|own| place(other).is_none_or(|place| place > own));
+        let after = alive.iter().filter(leans).map(|c| c.id.clone()).collect();
         kill(
             decision,
             memory,
             container,
-            (grace_s, now),
+            (grace_s(pod, memory), now),
             stop_message(&container.name),
+            after,
         );
     }
     let starting = memory
         .in_flight
         .iter()
         .any(|op| matches!(op, Op::Container(_) | Op::Sandbox));
-    if batch.is_empty() && !starting {
+    if alive.is_empty() && !starting {
         for sandbox in seen.sandboxes.iter().filter(|s| !s.stopped) {
             stop_sandbox(decision, memory, &sandbox.id);
         }
@@ -289,30 +310,22 @@ pub enum Phase {
 
 /// Whether nothing of the pod will ever run again.
 pub fn ended(spec: &PodSpec, seen: &Observed) -> Option<Phase> {
-    let policy = spec::restart_policy(spec);
-    if policy == RestartPolicy::Always {
-        return None;
-    }
-    let never = policy == RestartPolicy::Never;
-    let exited = |name: &str| seen.newest(name).filter(|c| c.state == State::Exited);
-    for (container, role) in spec::containers(spec) {
-        if role == Role::Init && never && exited(&container.name).is_some_and(|c| c.exit_code != 0) {
+    let exited = |name: &str| seen.newest(name).filter(|c| c.state == State::Exited && !c.again);
+    let is_over = |container: &k8s_openapi::api::core::v1::Container, role: Role| {
+        exited(&container.name).filter(|c| !spec::restarts(spec, container, role, c.exit_code))
+    };
+    for (container, role) in spec::containers(spec).filter(|(_, role)| *role == Role::Init) {
+        if is_over(container, role).is_some_and(|c| c.exit_code != 0) {
             return Some(Phase::Failed);
         }
     }
     let codes: Option<Vec<i32>> = spec
         .containers
         .iter()
-        .map(|c| exited(&c.name).map(|c| c.exit_code))
+        .map(|c| is_over(c, Role::App).map(|c| c.exit_code))
         .collect();
-    let codes = codes?;
-    if codes.iter().all(|code| *code == 0) {
-        Some(Phase::Succeeded)
-    } else if never {
-        Some(Phase::Failed)
-    } else {
-        None
-    }
+    let clean = codes?.iter().all(|code| *code == 0);
+    Some(if clean { Phase::Succeeded } else { Phase::Failed })
 }
 
 fn containers(
@@ -332,23 +345,13 @@ fn containers(
     for (container, role) in spec::containers(spec) {
         let newest = seen.newest(&container.name);
         let here = newest.filter(|c| c.sandbox_id == sandbox);
-        let policy = match role {
-            Role::Sidecar => RestartPolicy::Always,
-            Role::App => spec::restart_policy(spec),
-            // A failed init container is tried again unless the pod never restarts.
-            Role::Init => match spec::restart_policy(spec) {
-                RestartPolicy::Never => RestartPolicy::Never,
-                _ => RestartPolicy::OnFailure,
-            },
-            Role::Ephemeral => RestartPolicy::Never,
-        };
         if role == Role::Init && initialised {
             continue;
         }
         match here.map(|c| c.state) {
             Some(State::Running) => {
                 let running = here.expect("matched as present");
-                failed_probe(pod, container, running, (memory, now), decision);
+                replace(pod, (container, role), running, (memory, now), decision);
                 let started = memory.probed.get(&running.id).is_some_and(|p| p.started);
                 let hold = role == Role::Init || (role == Role::Sidecar && !initialised && !started);
                 if hold {
@@ -357,11 +360,7 @@ fn containers(
             }
             Some(State::Exited) => {
                 let exit = here.expect("matched as present");
-                let again = match policy {
-                    RestartPolicy::Always => true,
-                    RestartPolicy::OnFailure => exit.exit_code != 0,
-                    RestartPolicy::Never => false,
-                };
+                let again = exit.again || spec::restarts(spec, container, role, exit.exit_code);
                 if again {
                     start(container, newest, memory, now, decision);
                 }
@@ -417,23 +416,43 @@ fn start(
     });
 }
 
-fn failed_probe(
+/// Ends a container that is to be another: its image was changed, or a probe gave it up.
+fn replace(
     pod: &Pod,
-    container: &k8s_openapi::api::core::v1::Container,
+    (container, role): (&k8s_openapi::api::core::v1::Container, Role),
     running: &Container,
     (memory, now): (&Memory, Timestamp),
     decision: &mut Decision,
 ) {
-    let Some(failed) = memory.probed.get(&running.id).and_then(|p| p.failed) else {
+    let name = &container.name;
+    let wanted = container.image.as_deref().unwrap_or_default();
+    let changed = !running.image_wanted.is_empty() && running.image_wanted != wanted && role != Role::Init;
+    let failed = memory.probed.get(&running.id).and_then(|p| p.failed);
+    let what = if role == Role::Sidecar {
+        "Init container"
+    } else {
+        "Container"
+    };
+    let (mut message, grace_s) = if changed {
+        (
+            format!("{what} {name} definition changed"),
+            spec::probe_grace_s(pod, None),
+        )
+    } else if let Some(failed) = failed {
+        let (which, probe) = match failed {
+            Failed::Liveness => ("liveness", container.liveness_probe.as_ref()),
+            Failed::Startup => ("startup", container.startup_probe.as_ref()),
+        };
+        let grace_s = spec::probe_grace_s(pod, probe);
+        (format!("{what} {name} failed {which} probe"), grace_s)
+    } else {
         return;
     };
-    let (what, probe) = match failed {
-        Failed::Liveness => ("liveness", container.liveness_probe.as_ref()),
-        Failed::Startup => ("startup", container.startup_probe.as_ref()),
-    };
-    let message = format!("Container {} failed {what} probe, will be restarted", container.name);
-    let grace = (spec::probe_grace_s(pod, probe), now);
-    kill(decision, memory, running, grace, message);
+    let again = pod.spec.as_ref().is_some_and(|s| spec::may_restart(s, container, role));
+    if again && role == Role::App {
+        message.push_str(", will be restarted");
+    }
+    kill(decision, memory, running, (grace_s, now), message, Vec::new());
 }
 
 #[cfg(test)]

@@ -160,19 +160,35 @@ fn failed_liveness_kills_with_grace() {
     check(&pod, &seen(true, &[("a", State::Running, 0)]), &memory, &["kill a 5"]);
 }
 
+/// Each kill with the ids that it waits for.
+fn kills(decision: &Decision) -> Vec<String> {
+    let each = decision.actions.iter().filter_map(|action| match action {
+        Action::Kill {
+            name, grace_s, after, ..
+        } => Some(
+            format!("{name} {grace_s} after {}", after.join(" "))
+                .trim_end_matches(" after ")
+                .to_owned(),
+        ),
+        _ => None,
+    });
+    each.collect()
+}
+
 #[test]
-fn winding_down_ends_apps_then_sidecars_then_the_sandbox() {
-    let pod = pod("Always", &[], &["side"], &["a"]);
+fn all_are_told_to_end_at_once_and_sidecars_wait_for_their_turn() {
+    let pod = pod("Always", &[], &["one", "two"], &["a"]);
     let mut memory = ready();
     memory.terminating = true;
-    let both = [("side", State::Running, 0), ("a", State::Running, 0)];
-    check(&pod, &seen(true, &both), &memory, &["kill a 5"]);
-    check(
-        &pod,
-        &seen(true, &[("side", State::Running, 0)]),
-        &memory,
-        &["kill side 5"],
-    );
+    let all = [
+        ("one", State::Running, 0),
+        ("two", State::Running, 0),
+        ("a", State::Running, 0),
+    ];
+    let decision = plan(&pod, &seen(true, &all), &memory, now());
+    assert_eq!(kills(&decision), ["a 5", "one 5 after a-id two-id", "two 5 after a-id"]);
+    let decision = plan(&pod, &seen(true, &all[..1]), &memory, now());
+    assert_eq!(kills(&decision), ["one 5"]);
     check(&pod, &seen(true, &[]), &memory, &["stop sandbox"]);
     check(&pod, &seen(false, &[]), &memory, &["teardown"]);
     memory.in_flight.insert(Op::Container("a".into()));
@@ -183,15 +199,88 @@ fn winding_down_ends_apps_then_sidecars_then_the_sandbox() {
 }
 
 #[test]
-fn sidecars_end_last_to_first_and_share_the_period() {
-    let pod = pod("Always", &[], &["one", "two"], &["a"]);
-    let mut memory = ready();
+fn a_verdict_may_leave_less_time() {
+    let pod = pod("Always", &[], &[], &["a"]);
+    let running = seen(true, &[("a", State::Running, 0)]);
+    for (given, expected) in [
+        (None, "kill a 5"),
+        (Some(3), "kill a 3"),
+        (Some(0), "kill a 2"),
+        (Some(60), "kill a 5"),
+    ] {
+        let mut memory = ready();
+        memory.failed = Some(Verdict {
+            grace_s: given,
+            ..Verdict::default()
+        });
+        check(&pod, &running, &memory, &[expected]);
+    }
+}
+
+#[test]
+fn containers_have_restart_rules_of_their_own() {
+    let rule = |action: &str, operator: &str, values: &[i32]| json!([{"action": action, "exitCodes": {"operator": operator, "values": values}}]);
+    for (policy, own, rules, code, again) in [
+        ("Never", json!("OnFailure"), json!([]), 1, true),
+        ("Never", json!("OnFailure"), json!([]), 0, false),
+        ("Always", json!("Never"), json!([]), 1, false),
+        ("Never", json!("Never"), rule("Restart", "In", &[42]), 42, true),
+        ("Never", json!("Never"), rule("Restart", "In", &[42]), 41, false),
+        ("Never", json!("Never"), rule("Restart", "NotIn", &[42]), 41, true),
+        ("Never", json!("Always"), json!([]), 0, true),
+    ] {
+        let spec = json!({"restartPolicy": policy, "containers": [
+            {"name": "a", "restartPolicy": own, "restartPolicyRules": rules}, {"name": "b"}]});
+        let pod: Pod = serde_json::from_value(json!({"metadata": {"name": "p"}, "spec": spec})).expect("valid");
+        let observed = seen(true, &[("a", State::Exited, code), ("b", State::Running, 0)]);
+        let expected: &[&str] = if again { &["start a 1"] } else { &[] };
+        check(&pod, &observed, &ready(), expected);
+    }
+}
+
+#[test]
+fn an_init_container_of_its_own_policy_fails_the_pod_or_not() {
+    for (policy, own, expected) in [
+        ("Never", json!(null), vec!["stop sandbox"]),
+        ("Never", json!("OnFailure"), vec!["start i 1"]),
+        ("Always", json!("Never"), vec!["stop sandbox"]),
+        ("Always", json!(null), vec!["start i 1"]),
+    ] {
+        let spec = json!({"restartPolicy": policy, "initContainers": [{"name": "i", "restartPolicy": own}],
+            "containers": [{"name": "a"}]});
+        let pod: Pod = serde_json::from_value(json!({"metadata": {"name": "p"}, "spec": spec})).expect("valid");
+        check(&pod, &seen(true, &[("i", State::Exited, 1)]), &ready(), &expected);
+    }
+}
+
+#[test]
+fn a_new_image_replaces_the_container() {
+    let mut pod = pod("Always", &[], &["s"], &["a"]);
+    let spec = pod.spec.as_mut().expect("set");
+    spec.containers[0].image = Some("new".into());
+    let mut observed = seen(true, &[("s", State::Running, 0), ("a", State::Running, 0)]);
+    let running = &mut observed.containers.get_mut("a").expect("there")[0];
+    running.image_wanted = "new".into();
+    check(&pod, &observed, &ready(), &[]);
+    observed.containers.get_mut("a").expect("there")[0].image_wanted = "old".into();
+    let decision = plan(&pod, &observed, &ready(), now());
+    let Some(Action::Kill { message, .. }) = decision.actions.first() else {
+        panic!("{decision:?}")
+    };
+    assert_eq!(message, "Container a definition changed, will be restarted");
+}
+
+#[test]
+fn what_is_blocked_does_nothing() {
+    let pod = pod("Always", &[], &[], &["a"]);
+    let mut memory = Memory::default();
+    memory.blocked = Some(Waiting {
+        reason: "AppArmor".into(),
+        message: String::new(),
+    });
+    check(&pod, &Observed::default(), &memory, &[]);
     memory.terminating = true;
-    memory.terminating_since = Timestamp::from_second(1_000_000 - 2).ok();
-    let both = [("one", State::Running, 0), ("two", State::Running, 0)];
-    check(&pod, &seen(true, &both), &memory, &["kill two 3"]);
-    memory.terminating_since = Timestamp::from_second(1_000_000 - 60).ok();
-    check(&pod, &seen(true, &both[..1]), &memory, &["kill one 2"]);
+    check(&pod, &Observed::default(), &memory, &["teardown"]);
 }
 
 #[test]
@@ -224,7 +313,7 @@ fn a_pod_ends_at_its_deadline() {
         check(&pod, &running, &ready(), &expected);
     }
     let mut failed = ready();
-    failed.failed = Some(("DeadlineExceeded", ""));
+    failed.failed = Some(Verdict::default());
     check(&pod, &running, &failed, &["kill a 5"]);
 }
 

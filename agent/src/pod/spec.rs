@@ -55,6 +55,46 @@ pub fn role(container: &Container, init: bool) -> Role {
     }
 }
 
+/// Whether a container that has ended with this code is run again while the pod lives:
+/// its own rules come first, then its own policy, then the pod's.
+pub fn restarts(spec: &PodSpec, container: &Container, role: Role, exit_code: i32) -> bool {
+    if role == Role::Ephemeral {
+        return false;
+    }
+    let ruled = container.restart_policy_rules.iter().flatten().any(|rule| {
+        let matches = rule.exit_codes.as_ref().is_some_and(|codes| {
+            let listed = codes.values.as_ref().is_some_and(|v| v.contains(&exit_code));
+            match codes.operator.as_str() {
+                "In" => listed,
+                "NotIn" => !listed,
+                _ => false,
+            }
+        });
+        matches && rule.action.starts_with("Restart")
+    });
+    if ruled {
+        return true;
+    }
+    let policy = match container.restart_policy.as_deref() {
+        Some("Always") => RestartPolicy::Always,
+        Some("OnFailure") => RestartPolicy::OnFailure,
+        Some("Never") => RestartPolicy::Never,
+        _ => restart_policy(spec),
+    };
+    match (role, policy) {
+        (Role::Sidecar, _) => true,
+        (_, RestartPolicy::Never) => false,
+        // An init container that has done its work is done for good.
+        (Role::Init, _) | (_, RestartPolicy::OnFailure) => exit_code != 0,
+        (_, RestartPolicy::Always) => true,
+    }
+}
+
+/// Whether some end of the container would be followed by a new start.
+pub fn may_restart(spec: &PodSpec, container: &Container, role: Role) -> bool {
+    restarts(spec, container, role, 1) || restarts(spec, container, role, 137)
+}
+
 pub fn init_containers(spec: &PodSpec) -> &[Container] {
     spec.init_containers.as_deref().unwrap_or_default()
 }
@@ -132,13 +172,40 @@ pub fn phase_is_final(pod: &Pod) -> bool {
     matches!(phase, Some("Succeeded" | "Failed"))
 }
 
-pub fn hostname(pod: &Pod) -> String {
+/// The pod's own name in DNS, and the domain that its subdomain makes.
+pub fn hostname(pod: &Pod, cluster_domain: &str) -> (String, Option<String>) {
+    let set = |text: Option<&String>| text.filter(|t| !t.is_empty()).cloned();
+    let spec = pod.spec.as_ref();
+    if let Some(whole) = spec.and_then(|s| set(s.hostname_override.as_ref())) {
+        return (whole, None);
+    }
+    let (namespace, pod_name) = key(pod);
+    let name = spec.and_then(|s| set(s.hostname.as_ref())).unwrap_or(pod_name);
     // A host name has 63 characters at most; Kubernetes cuts and trims.
-    let name = pod
-        .spec
-        .as_ref()
-        .and_then(|s| s.hostname.clone())
-        .unwrap_or_else(|| key(pod).1);
     let cut: String = name.chars().take(63).collect();
-    cut.trim_end_matches(['-', '.']).to_owned()
+    let domain = spec.and_then(|s| set(s.subdomain.as_ref()));
+    (
+        cut.trim_end_matches(['-', '.']).to_owned(),
+        domain.map(|sub| format!("{sub}.{namespace}.svc.{cluster_domain}")),
+    )
+}
+
+/// What `hostname` prints in the pod.
+pub fn kernel_hostname(pod: &Pod, cluster_domain: &str) -> Result<String, String> {
+    /// The kernel's limit.
+    const LENGTH_MAX: usize = 64;
+    let (name, domain) = hostname(pod, cluster_domain);
+    let whole = pod.spec.as_ref().and_then(|s| s.set_hostname_as_fqdn) == Some(true);
+    let Some(domain) = domain.filter(|_| whole) else {
+        return Ok(name);
+    };
+    let full = format!("{name}.{domain}");
+    if full.len() > LENGTH_MAX {
+        return Err(format!(
+            "failed to construct FQDN from pod hostname and cluster domain, FQDN {full} is too long \
+             ({LENGTH_MAX} characters is the max, {} characters requested)",
+            full.len()
+        ));
+    }
+    Ok(full)
 }

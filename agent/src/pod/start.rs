@@ -80,7 +80,8 @@ pub async fn container(shared: &Shared, pod: &Pod, wanted: &Wanted) -> Result<Se
             options.target_id = id.clone();
         }
     }
-    let sandbox_config = sandbox::sandbox_config(&shared.config, pod, sandbox.attempt, &shared.resolv_conf);
+    let sandbox_config = sandbox::sandbox_config(&shared.config, pod, sandbox.attempt, &shared.resolv_conf)
+        .map_err(|message| waits("CreateContainerConfigError", message))?;
     let failed = |reason: &str, error: crate::error::Error| {
         shared
             .recorder
@@ -140,7 +141,10 @@ async fn prepare(
     sandbox: &observed::Sandbox,
     image: &cri::Image,
 ) -> Result<sandbox::Prepared, String> {
-    not_root(pod, container, image)?;
+    let image_user = sandbox::ImageUser::from(image);
+    if let Some(pod_spec) = &pod.spec {
+        sandbox::not_root(pod_spec, container, &image_user, &spec::full_name(pod))?;
+    }
     shared.cache.services_known().await;
     let host = pod.spec.as_ref().is_some_and(spec::host_network);
     let ips = if host {
@@ -184,6 +188,7 @@ async fn prepare(
     Ok(sandbox::Prepared {
         attempt,
         image_ref: image.id.clone(),
+        image_user,
         env,
         mounts,
         message_file,
@@ -196,28 +201,5 @@ fn bind(container_path: &str, host_path: &str) -> cri::Mount {
         container_path: container_path.into(),
         host_path: host_path.into(),
         ..Default::default()
-    }
-}
-
-fn not_root(pod: &Pod, container: &Container, image: &cri::Image) -> Result<(), String> {
-    let own = container.security_context.as_ref();
-    let all = pod.spec.as_ref().and_then(|s| s.security_context.as_ref());
-    let wanted = own
-        .and_then(|s| s.run_as_non_root)
-        .or(all.and_then(|s| s.run_as_non_root));
-    if wanted != Some(true) {
-        return Ok(());
-    }
-    let user = own.and_then(|s| s.run_as_user).or(all.and_then(|s| s.run_as_user));
-    let whose = format!("(pod: {:?}, container: {})", spec::full_name(pod), container.name);
-    match (user, &image.uid) {
-        (Some(0), _) => Err(format!("container's runAsUser breaks non-root policy {whose}")),
-        (Some(_), _) => Ok(()),
-        (None, Some(uid)) if uid.value != 0 => Ok(()),
-        (None, None) if !image.username.is_empty() => Err(format!(
-            "container has runAsNonRoot and image has non-numeric user ({}), cannot verify user is non-root {whose}",
-            image.username
-        )),
-        _ => Err(format!("container has runAsNonRoot and image will run as root {whose}")),
     }
 }

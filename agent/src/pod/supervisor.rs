@@ -1,15 +1,18 @@
 //! Starts a worker per pod and routes events to them; cleans up what belongs to no pod.
 
 use super::node::Shared;
+use super::plan::{Memory, Verdict};
 use super::observed::{self, LABEL_POD_UID, Observed, Sandbox};
 use super::spec;
 use super::worker::{self, INBOX, Signal};
-use super::{api, cgroup, resources};
+use super::{admission, api, cgroup, resources};
 use crate::cache::Change;
 use crate::error::Error;
+use crate::eviction;
+use crate::resize;
 use crate::runtime::events::RuntimeEvent;
 use crate::volume::payload;
-use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::api::core::v1::{Node, Pod};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -37,6 +40,7 @@ pub async fn run(
     shared: Arc<Shared>,
     mut changes: mpsc::UnboundedReceiver<Change>,
     mut events: mpsc::Receiver<RuntimeEvent>,
+    mut endings: mpsc::Receiver<eviction::Ending>,
     shutdown: CancellationToken,
 ) -> Result<(), Error> {
     let orphans = observe(&shared).await?;
@@ -72,6 +76,11 @@ pub async fn run(
                 RuntimeEvent::OutOfMemory { .. } => {}
                 RuntimeEvent::Resync => supervisor.tell_all(|| Signal::Resync).await,
             },
+            Some((uid, verdict)) = endings.recv() => {
+                if let Some(inbox) = supervisor.workers.get(&uid) {
+                    let _ = inbox.send(Signal::End(verdict)).await;
+                }
+            }
             _ = resync.tick() => {
                 supervisor.tell_all(|| Signal::Resync).await;
                 rotate_logs(supervisor.shared.clone()).await;
@@ -131,8 +140,70 @@ impl Supervisor {
             return;
         }
         let (inbox, signals) = mpsc::channel(INBOX);
+        let memory = self.admit(&pod, &seen).await;
         self.workers.insert(uid, inbox.clone());
-        tokio::spawn(worker::run(self.shared.clone(), pod, seen, inbox, signals));
+        tokio::spawn(worker::run(self.shared.clone(), pod, seen, memory, inbox, signals));
+    }
+
+    /// Enters the pod in the node's book. One that is new here may be refused.
+    async fn admit(&self, pod: &Arc<Pod>, seen: &Observed) -> Memory {
+        let shared = &self.shared;
+        let fresh = *seen == Observed::default();
+        let kept = (!fresh).then(|| resize::file::read(&shared.config.pod_dir(spec::uid(pod))));
+        let mut memory = Memory {
+            resize: resize::State::new(pod, kept.flatten(), seen),
+            ..Memory::default()
+        };
+        let granted = memory.resize.allocation.applied(pod);
+        if spec::phase_is_final(pod) {
+            return memory;
+        }
+        if !fresh || pod.metadata.deletion_timestamp.is_some() {
+            shared.ledger.enter(&granted);
+            return memory;
+        }
+        memory.blocked = admission::blocked(pod, shared.app_armor);
+        if let Err((reason, message)) = self.lets_in(pod, &granted).await {
+            shared.ledger.release(spec::uid(pod));
+            shared.recorder.pod(pod, None, true, &reason, message.clone());
+            memory.failed = Some(Verdict {
+                reason,
+                message,
+                rejected: true,
+                ..Verdict::default()
+            });
+        }
+        memory
+    }
+
+    /// Asks what upstream asks, in its order. Who is let in is in the node's book.
+    async fn lets_in(&self, pod: &Arc<Pod>, granted: &Pod) -> Result<(), admission::Refusal> {
+        /// The node is asked for anew when what is known of it speaks against a pod.
+        const ANSWER_MAX: Duration = Duration::from_secs(2);
+        let shared = &self.shared;
+        let name = &shared.config.node_name;
+        let node = shared.cache.view().borrow().nodes.get(name).cloned();
+        admission::of_itself(pod, node.as_deref(), &shared.config.allowed_unsafe_sysctls)?;
+        eviction::admits(granted, &shared.pressures.borrow()).map_err(|message| ("Evicted".to_owned(), message))?;
+        shared.ledger.admit(granted)?;
+        // A pod that was let in before the node started anew stays.
+        if pod.status.as_ref().is_some_and(|s| s.start_time.is_some()) {
+            return Ok(());
+        }
+        let others: Vec<Arc<Pod>> = self.keys.keys().filter_map(|key| shared.cache.pod(key)).collect();
+        let runs = |other: &Arc<Pod>| spec::uid(other) != spec::uid(pod) && !spec::phase_is_final(other);
+        let others: Vec<Arc<Pod>> = others.into_iter().filter(runs).collect();
+        let verdict = admission::beside_others(pod, node.as_deref(), &others, false);
+        match verdict {
+            Err(refusal) if admission::may_be_stale(&refusal) => {
+                let api: kube::Api<Node> = kube::Api::all(shared.client.clone());
+                match tokio::time::timeout(ANSWER_MAX, api.get(name)).await {
+                    Ok(Ok(newer)) => admission::beside_others(pod, Some(&newer), &others, false),
+                    _ => Err(refusal),
+                }
+            }
+            other => other,
+        }
     }
 
     /// Whether files of the pod's volumes show labels or annotations that have changed.

@@ -10,19 +10,21 @@ mod look;
 mod outcome;
 mod probes;
 mod publish;
+mod resize;
 
 use super::node::Shared;
 use super::observed::{Container, Observed, Sandbox, State};
-use super::plan::{self, Action, Memory, Op, Probed};
+use super::plan::{self, Action, Memory, Op, Probed, Verdict};
 use super::{api, start};
 use crate::error::Error;
 use crate::probe::Kind;
+use crate::resize::act as act_resize;
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::{Pod, PodStatus};
+use k8s_openapi::api::core::v1::{Pod, PodStatus, ResourceRequirements};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::task::{AbortHandle, JoinSet};
 use tokio_util::sync::CancellationToken;
 
@@ -36,8 +38,12 @@ pub enum Signal {
     /// A config map or secret changed, or a token is due.
     Refresh,
     Resync,
+    /// The node ends the pod: it stays as Failed.
+    End(Verdict),
     /// The API may be asked again.
     ApiRetry,
+    /// Another pod has given room, which a resize may have waited for.
+    Room,
     Probe {
         id: String,
         kind: Kind,
@@ -63,11 +69,15 @@ enum Outcome {
     Looked(Vec<Container>, Vec<Sandbox>, Vec<String>),
     Status(Box<PodStatus>, Result<Box<Pod>, api::Refused>),
     Deleted(Result<(), api::Refused>),
+    Resized(Box<act_resize::Order>, Vec<(String, ResourceRequirements)>, Result<(), String>),
 }
 
 struct Worker {
     shared: Arc<Shared>,
+    /// With the resources that it was granted.
     pod: Arc<Pod>,
+    /// As the API has it.
+    asked_for: Arc<Pod>,
     seen: Observed,
     memory: Memory,
     gone: bool,
@@ -78,7 +88,7 @@ struct Worker {
     sending: bool,
     wake_at: Option<Timestamp>,
     operations: JoinSet<(Option<Op>, Outcome)>,
-    probes: BTreeMap<String, Vec<AbortHandle>>,
+    probes: BTreeMap<String, Vec<(Kind, AbortHandle)>>,
     inbox: mpsc::Sender<Signal>,
     api_wait: bool,
     /// Exits seen while something of this pod was starting.
@@ -86,6 +96,8 @@ struct Worker {
     /// Something changed while the volumes were being made from it.
     volumes_stale: bool,
     stops: BTreeMap<String, AbortHandle>,
+    /// Containers that have ended, for those whose turn it is then.
+    over: watch::Sender<BTreeSet<String>>,
     /// Ends what a pod that is to go need not wait for.
     cancel: CancellationToken,
 }
@@ -95,12 +107,14 @@ pub async fn run(
     shared: Arc<Shared>,
     pod: Arc<Pod>,
     seen: Observed,
+    memory: Memory,
     inbox: mpsc::Sender<Signal>,
     mut signals: mpsc::Receiver<Signal>,
 ) {
     let mut worker = Worker {
-        memory: Memory::default(),
+        memory,
         shared,
+        asked_for: pod.clone(),
         pod,
         seen,
         gone: false,
@@ -116,9 +130,10 @@ pub async fn run(
         early_exits: BTreeSet::new(),
         volumes_stale: false,
         stops: BTreeMap::new(),
+        over: watch::Sender::default(),
         cancel: CancellationToken::new(),
     };
-    worker.show(worker.pod.clone());
+    worker.show(worker.asked_for.clone());
     worker.adopt();
     while !worker.finished() {
         worker.step();
@@ -197,11 +212,18 @@ impl Worker {
         if pod.metadata.deletion_timestamp.is_some() {
             self.terminate();
         }
-        self.pod = pod;
+        self.take(pod);
     }
 
     fn terminate(&mut self) {
         self.memory.terminating = true;
+        self.memory.terminating_since.get_or_insert_with(Timestamp::now);
+        self.cancel.cancel();
+    }
+
+    /// The first verdict counts.
+    fn end(&mut self, verdict: Verdict) {
+        self.memory.failed.get_or_insert(verdict);
         self.memory.terminating_since.get_or_insert_with(Timestamp::now);
         self.cancel.cancel();
     }
@@ -222,8 +244,10 @@ impl Worker {
     fn step(&mut self) {
         let now = Timestamp::now();
         let pull_shown = self.back_off_pulls(now);
-        let decision = plan::plan(&self.pod, &self.seen, &self.memory, now);
-        self.wake_at = decision.wake_at.into_iter().chain(pull_shown).min();
+        let resize_at = self.resize(now);
+        let mut decision = plan::plan(&self.pod, &self.seen, &self.memory, now);
+        self.hold_back(&mut decision);
+        self.wake_at = decision.wake_at.into_iter().chain(pull_shown).chain(resize_at).min();
         for action in decision.actions {
             self.act(action);
         }
@@ -234,7 +258,10 @@ impl Worker {
         match signal {
             Signal::Spec(pod) => self.show(pod),
             Signal::Gone => self.vanished(),
+            Signal::End(verdict) => self.end(verdict),
             Signal::ApiRetry => self.api_wait = false,
+            // Every step asks again.
+            Signal::Room => {}
             Signal::Refresh => {
                 self.memory.retry.remove(&Op::Volumes);
                 self.memory.retry.retain(|op, _| {

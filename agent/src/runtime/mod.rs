@@ -7,12 +7,14 @@
 //! ```
 
 pub mod config;
+mod counted;
 pub mod events;
 pub mod images;
 pub mod supervise;
 mod turns;
 
 use crate::error::Error;
+use counted::Counted;
 use hyper_util::rt::TokioIo;
 use skiff_proto::cri::v1::image_service_client::ImageServiceClient;
 use skiff_proto::cri::v1::runtime_service_client::RuntimeServiceClient;
@@ -56,14 +58,14 @@ impl Runtime {
         self.channel.clone()
     }
 
-    pub fn cri(&self) -> RuntimeServiceClient<Channel> {
-        RuntimeServiceClient::new(self.channel.clone())
+    pub fn cri(&self) -> RuntimeServiceClient<Counted> {
+        RuntimeServiceClient::new(Counted(self.channel.clone()))
             .max_decoding_message_size(MESSAGE_BYTES_MAX)
             .max_encoding_message_size(MESSAGE_BYTES_MAX)
     }
 
-    pub fn image_service(&self) -> ImageServiceClient<Channel> {
-        ImageServiceClient::new(self.channel.clone()).max_decoding_message_size(MESSAGE_BYTES_MAX)
+    pub fn image_service(&self) -> ImageServiceClient<Counted> {
+        ImageServiceClient::new(Counted(self.channel.clone())).max_decoding_message_size(MESSAGE_BYTES_MAX)
     }
 
     pub async fn version(&self) -> Result<cri::VersionResponse, Error> {
@@ -86,10 +88,18 @@ impl Runtime {
             .unwrap_or_default())
     }
 
-    pub async fn run_sandbox(&self, config: cri::PodSandboxConfig) -> Result<String, Error> {
+    /// Its handlers with what each can, and what it can as a whole; old ones tell neither.
+    pub async fn abilities(&self) -> Result<(Vec<cri::RuntimeHandler>, Option<cri::RuntimeFeatures>), Error> {
+        let answer = self.cri().status(timed(cri::StatusRequest { verbose: false })).await;
+        let answer = answer.map_err(Error::runtime("tell its abilities"))?.into_inner();
+        Ok((answer.runtime_handlers, answer.features))
+    }
+
+    /// An empty handler is the runtime's default.
+    pub async fn run_sandbox(&self, config: cri::PodSandboxConfig, handler: String) -> Result<String, Error> {
         let request = cri::RunPodSandboxRequest {
             config: Some(config),
-            runtime_handler: String::new(),
+            runtime_handler: handler,
         };
         let _turn = self.turns.take().await;
         Ok(self

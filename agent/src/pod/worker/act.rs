@@ -5,10 +5,10 @@ use crate::error::Error;
 use crate::pod::backoff::{self, Backoff};
 use crate::pod::node::Shared;
 use crate::pod::observed::{Container, Sandbox, State};
-use crate::pod::plan::{Action, Op};
+use crate::pod::plan::{Action, Op, Verdict};
 use crate::pod::spec::{self, Role};
 use crate::pod::{api, cgroup, resources, sandbox, start};
-use crate::probe;
+use crate::probe::{self, Kind};
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::Pod;
 use std::time::Duration;
@@ -38,7 +38,8 @@ impl Worker {
                 name,
                 grace_s,
                 message,
-            } => self.kill(id, name, grace_s, message),
+                after,
+            } => self.kill(id, name, (grace_s, after), message),
             Action::StopSandbox { id } => {
                 self.spawn(Some(Op::StopSandbox(id.clone())), async move {
                     let outcome = shared.runtime.stop_sandbox(&id).await;
@@ -46,13 +47,15 @@ impl Worker {
                 });
             }
             Action::PastDeadline => {
-                let text = "Pod was active on the node longer than the specified deadline";
-                self.memory.failed = Some(("DeadlineExceeded", text));
-                self.memory.terminating_since = Some(Timestamp::now());
-                self.cancel.cancel();
+                let message = "Pod was active on the node longer than the specified deadline".to_owned();
                 shared
                     .recorder
-                    .pod(&pod, None, false, "DeadlineExceeded", text.to_owned());
+                    .pod(&pod, None, false, "DeadlineExceeded", message.clone());
+                self.end(Verdict {
+                    reason: "DeadlineExceeded".into(),
+                    message,
+                    ..Verdict::default()
+                });
                 // The plan is another one now.
                 let _ = self.inbox.try_send(Signal::ApiRetry);
             }
@@ -102,7 +105,8 @@ impl Worker {
         });
     }
 
-    pub(super) fn kill(&mut self, id: String, name: String, grace_s: i64, message: String) {
+    /// `after`: containers that are to end before this one's process is signalled.
+    pub(super) fn kill(&mut self, id: String, name: String, (grace_s, after): (i64, Vec<String>), message: String) {
         let (shared, pod) = (self.shared.clone(), self.pod.clone());
         let found = pod.spec.as_ref().and_then(|s| spec::any(s, &name));
         let field = found.as_ref().map(|(c, role)| spec::field_path(*role, &c.name));
@@ -112,16 +116,19 @@ impl Worker {
         if !hurried {
             shared.recorder.pod(&pod, field.clone(), false, "Killing", message);
         }
-        for probe in self.probes.remove(&id).into_iter().flatten() {
-            probe.abort();
+        // Readiness is asked for until the end.
+        for (kind, probe) in self.probes.get(&id).into_iter().flatten() {
+            if *kind != Kind::Readiness {
+                probe.abort();
+            }
         }
+        let mut over = self.over.subscribe();
         let ips = self.seen.sandbox().map(|s| s.ips.clone()).unwrap_or_default();
         let stopped = id.clone();
         let stop = self.spawn(Some(Op::Stop(id.clone())), async move {
-            let mut left_s = grace_s;
+            let begun = std::time::Instant::now();
             let hook = found.as_ref().and_then(|(c, _)| c.lifecycle.as_ref()?.pre_stop.clone());
             if let (Some(hook), Some((container, _)), true) = (hook, &found, grace_s > 0 && !hurried) {
-                let begun = std::time::Instant::now();
                 let limit = Duration::from_secs(grace_s.unsigned_abs());
                 let outcome = tokio::time::timeout(limit, probe::hook(&shared, &hook, container, &id, &ips)).await;
                 if !matches!(outcome, Ok(Ok(()))) {
@@ -129,9 +136,14 @@ impl Worker {
                         .recorder
                         .pod(&pod, field, true, "FailedPreStopHook", "PreStopHook failed".into());
                 }
-                // However long the hook took, the process gets two seconds for TERM.
-                left_s = (grace_s - i64::try_from(begun.elapsed().as_secs()).unwrap_or(grace_s)).max(2);
             }
+            let spent_s = || i64::try_from(begun.elapsed().as_secs()).unwrap_or(grace_s);
+            let turn = Duration::from_secs((grace_s - spent_s()).max(0).unsigned_abs());
+            let ended = over.wait_for(|over| after.iter().all(|id| over.contains(id)));
+            // Whose turn does not come is told to end nevertheless.
+            let _ = tokio::time::timeout(turn, ended).await;
+            // However long all that took, the process gets two seconds for its signal.
+            let left_s = (grace_s - spent_s()).max(2);
             if let Err(error) = shared.runtime.stop_container(&id, left_s).await {
                 tracing::warn!(error = error.chain(), id, "a container did not stop; trying again");
                 tokio::time::sleep(API_RETRY).await;
@@ -188,8 +200,12 @@ async fn create_sandbox(shared: &Shared, pod: &Pod, attempt: u32) -> Result<Sand
     std::fs::create_dir_all(&logs).map_err(Error::io("create", &logs))?;
     let mut imported = shared.images_ready.clone();
     let _ = imported.wait_for(|ready| *ready).await;
-    let config = sandbox::sandbox_config(&shared.config, pod, attempt, &shared.resolv_conf);
-    let id = shared.runtime.run_sandbox(config).await?;
+    let config = sandbox::sandbox_config(&shared.config, pod, attempt, &shared.resolv_conf).map_err(Error::Pod)?;
+    for problem in sandbox::dns(&shared.config, pod, &shared.resolv_conf).1 {
+        shared.recorder.pod(pod, None, true, "DNSConfigForming", problem);
+    }
+    let handler = api::runtime_handler(shared, pod).await?;
+    let id = shared.runtime.run_sandbox(config, handler).await?;
     let status = shared.runtime.sandbox_status(&id).await?;
     status
         .map(Sandbox::from)

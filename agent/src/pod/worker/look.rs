@@ -79,17 +79,30 @@ impl Worker {
             state: State::Exited,
             exit_code: 137,
             reason: "ContainerStatusUnknown".into(),
-            message: "The container could not be located when the pod was terminated".into(),
+            message: if self.memory.terminating {
+                "The container could not be located when the pod was terminated"
+            } else {
+                "The container could not be located when the pod was deleted.  The container used to be Running"
+            }
+            .into(),
             finished_at_ns: i64::try_from(now.as_nanosecond()).unwrap_or(i64::MAX),
             ..container
         });
     }
 
-    pub(super) fn ended(&mut self, container: Container) {
+    pub(super) fn ended(&mut self, mut container: Container) {
+        if self.memory.resize.restarts(&container.id) {
+            // No crash: it begins anew at once, with other resources.
+            container.again = true;
+            self.memory.crash.remove(&container.name);
+        }
         let known = self.seen.find(&container.id).is_some_and(|c| c.state == State::Exited);
-        for probe in self.probes.remove(&container.id).into_iter().flatten() {
+        for (_, probe) in self.probes.remove(&container.id).into_iter().flatten() {
             probe.abort();
         }
+        self.over.send_modify(|over| {
+            over.insert(container.id.clone());
+        });
         self.memory.probed.remove(&container.id);
         self.memory.stop_by.remove(&container.id);
         let name = container.name.clone();

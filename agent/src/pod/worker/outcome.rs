@@ -45,6 +45,7 @@ impl Worker {
             }
             Outcome::Looked(containers, sandboxes, lost) => self.looked(containers, sandboxes, &lost, now),
             Outcome::Status(status, result) => self.status_sent(*status, result),
+            Outcome::Resized(order, in_force, outcome) => self.resized(*order, in_force, outcome, now),
             Outcome::Deleted(result) => {
                 self.deleting = false;
                 match result {
@@ -87,10 +88,8 @@ impl Worker {
                     self.later(pause, Signal::Refresh);
                 }
             }
-            Err(error) => {
-                self.shared
-                    .recorder
-                    .pod(&self.pod, None, true, "FailedMount", error.chain());
+            // Told already, each volume by itself.
+            Err(_) => {
                 self.retry(Op::Volumes, now, 1);
                 if self.memory.volumes_ready {
                     self.later(VOLUMES_RETRY, Signal::Refresh);
@@ -103,6 +102,7 @@ impl Worker {
         self.memory.waiting.remove(name);
         self.memory.retry.remove(&Op::Container(name.to_owned()));
         self.begin_probes(&container);
+        self.memory.resize.began(&container);
         if container.state == State::Exited {
             self.ended(last_words::read(container));
         } else {

@@ -50,6 +50,7 @@ impl Worker {
         let target = probe::Target {
             shared: self.shared.clone(),
             container: of.clone(),
+            counted: crate::stats::own::Probe::of(&self.pod, &of.name, kind.name()),
             container_id: container.id.clone(),
             ips,
             age: Timestamp::from_nanosecond(i128::from(container.started_at_ns))
@@ -71,7 +72,7 @@ impl Worker {
             }
         };
         let task = tokio::spawn(probe::run(target, kind, probe, told)).abort_handle();
-        self.probes.entry(container.id.clone()).or_default().push(task);
+        self.probes.entry(container.id.clone()).or_default().push((kind, task));
     }
 
     pub(super) fn probed(&mut self, id: &str, kind: Kind, verdict: Option<bool>, problem: Option<String>) {
@@ -103,7 +104,7 @@ impl Worker {
     }
 
     pub(super) fn end_probes(&mut self) {
-        for probe in std::mem::take(&mut self.probes).into_values().flatten() {
+        for (_, probe) in std::mem::take(&mut self.probes).into_values().flatten() {
             probe.abort();
         }
     }

@@ -1,7 +1,7 @@
 //! What a worker tells the API of its pod.
 
 use super::{Outcome, Worker};
-use crate::pod::{api, status};
+use crate::pod::{api, spec, status};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::PodStatus;
 
@@ -22,6 +22,10 @@ impl Worker {
             return;
         }
         let wanted = self.wanted(now);
+        if self.memory.torn_down || matches!(wanted.phase.as_deref(), Some("Succeeded" | "Failed")) {
+            // Before the API says so: the scheduler gives the room away at once.
+            self.shared.ledger.release(spec::uid(&self.pod));
+        }
         let held = status::owned(self.pod.status.as_ref());
         let settled = self
             .settled
