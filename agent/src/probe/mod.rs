@@ -57,6 +57,8 @@ impl Counter {
 pub struct Target {
     pub shared: Arc<Shared>,
     pub container: Container,
+    /// As it is counted.
+    pub counted: crate::stats::own::Probe,
     pub container_id: String,
     pub ips: Vec<String>,
     /// How long the container has been running.
@@ -80,7 +82,9 @@ pub async fn run<F: Future<Output = ()> + Send>(
     let delay = Duration::from_secs(seconds(probe.initial_delay_seconds, 0));
     tokio::time::sleep(delay.saturating_sub(target.age)).await;
     loop {
+        let begun = std::time::Instant::now();
         let outcome = once(&target, &probe, timeout).await;
+        crate::stats::own::probed(&target.counted, begun.elapsed(), outcome.is_ok());
         let success = probe.success_threshold.unwrap_or(1);
         let verdict = counter.count(outcome.is_ok(), success, probe.failure_threshold.unwrap_or(3));
         if verdict.is_some() || outcome.is_err() {

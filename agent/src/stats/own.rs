@@ -2,7 +2,9 @@
 //! Counting is an addition or a short lock; there is one node agent in a process.
 
 use super::cgroup::{Cpu, Memory, Reading};
+use crate::pod::spec;
 use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::api::core::v1::{Pod, PodStatus};
 use skiff_metrics::{Histogram, Page};
 use std::collections::BTreeMap;
 use std::sync::{LazyLock, Mutex, MutexGuard, PoisonError};
@@ -52,6 +54,19 @@ pub struct Probe {
     pub pod_uid: String,
     /// `Liveness`, `Readiness`, `Startup`.
     pub kind: &'static str,
+}
+
+impl Probe {
+    pub fn of(pod: &Pod, container: &str, kind: &'static str) -> Self {
+        let (namespace, name) = spec::key(pod);
+        Self {
+            container: container.to_owned(),
+            namespace,
+            pod: name,
+            pod_uid: spec::uid(pod).to_owned(),
+            kind,
+        }
+    }
 }
 
 struct Probed {
@@ -115,12 +130,28 @@ pub fn probed(probe: &Probe, took: Duration, ok: bool) {
     }
 }
 
-/// A pod was seen running for the first time. `waited`: since the node knew of it; `pulled`: how
-/// much of that went into images.
-pub fn pod_started(waited: Duration, pulled: Duration) {
+/// The API holds a new status of a pod: one that runs now has started.
+pub fn written(pod: &Pod, status: &PodStatus) {
+    let before = pod
+        .status
+        .as_ref()
+        .and_then(|s| s.phase.as_deref())
+        .unwrap_or("Pending");
+    if before != "Pending" || status.phase.as_deref() != Some("Running") {
+        return;
+    }
+    let Some(created) = pod.metadata.creation_timestamp.as_ref() else {
+        return;
+    };
+    // Creation is told in whole seconds.
+    let waited = Timestamp::now().duration_since(created.0).unsigned_abs();
+    pod_started(waited);
+}
+
+fn pod_started(waited: Duration) {
     OWN.started_pods.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
     OWN.start.observe(waited.as_secs_f64());
-    OWN.start_sli.observe(waited.saturating_sub(pulled).as_secs_f64());
+    OWN.start_sli.observe(waited.as_secs_f64());
 }
 
 /// Probes of pods that are gone are forgotten.

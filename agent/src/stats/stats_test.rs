@@ -192,7 +192,16 @@ fn cadvisors_series_have_its_labels() {
 fn what_is_counted_is_shown() {
     own::called("run_podsandbox", Duration::from_millis(20), false);
     own::called("run_podsandbox", Duration::from_millis(20), true);
-    own::pod_started(Duration::from_secs(3), Duration::from_secs(2));
+    let created = Timestamp::now() - jiff::SignedDuration::from_millis(1_500);
+    let mut pod: k8s_openapi::api::core::v1::Pod =
+        serde_json::from_value(serde_json::json!({"metadata": {"creationTimestamp": created}})).expect("a pod");
+    let running = k8s_openapi::api::core::v1::PodStatus {
+        phase: Some("Running".into()),
+        ..Default::default()
+    };
+    own::written(&pod, &running);
+    pod.status = Some(running.clone());
+    own::written(&pod, &running);
     let probe = own::Probe {
         container: "c".into(),
         namespace: "n".into(),
@@ -217,7 +226,8 @@ fn what_is_counted_is_shown() {
             "kubelet_running_containers{container_state=\"running\"} 3",
             "kubelet_runtime_operations_total{operation_type=\"run_podsandbox\"} 2",
             "kubelet_runtime_operations_errors_total{operation_type=\"run_podsandbox\"} 1",
-            "kubelet_pod_start_sli_duration_seconds_bucket{le=\"1\"} 1",
+            "kubelet_pod_start_sli_duration_seconds_bucket{le=\"1\"} 0",
+            "kubelet_pod_start_sli_duration_seconds_count 1",
             "kubelet_volume_stats_used_bytes{namespace=\"n\",persistentvolumeclaim=\"claim\"} 0",
         ],
     );
