@@ -12,6 +12,7 @@ const MAY_DEPEND_ON: &[(&str, &[&str])] = &[
     ("skiff-metrics", &[]),
     ("skiff-proto", &[]),
     ("skiff-store", &[]),
+    ("skiff-peer", &["skiff-store", "skiff-proto"]),
     ("base2histogram", &[]),
     ("skiff-custom", &["skiff-api", "skiff-cel"]),
     ("skiff-kinds", &["skiff-api", "skiff-cel", "skiff-custom"]),

@@ -1,4 +1,5 @@
-//! The gRPC types Skiff speaks: the Container Runtime Interface (CRI v1).
+//! The gRPC types Skiff speaks: the Container Runtime Interface (CRI v1), and what
+//! its servers say to each other.
 //!
 //! Generated from `proto/*.proto`; the server halves are there for tests that
 //! put a fake runtime behind a socket. Nothing here decides anything.
@@ -8,6 +9,14 @@ pub mod cri {
     #[allow(clippy::all, clippy::pedantic, missing_docs)]
     pub mod v1 {
         tonic::include_proto!("runtime.v1");
+    }
+}
+
+pub mod peer {
+    /// What servers of one cluster say to each other.
+    #[allow(clippy::all, clippy::pedantic, missing_docs)]
+    pub mod v1 {
+        tonic::include_proto!("skiff.peer.v1");
     }
 }
 

@@ -30,8 +30,10 @@ pub struct Peer {
 /// Streams do not stand in each other's way: each kind has a connection of its own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Lane {
-    /// Log entries and heartbeats.
+    /// Log entries.
     Append,
+    /// A leader that says it is there: not behind others' bulk.
+    Heartbeat,
     Snapshot,
 }
 

@@ -19,6 +19,7 @@ use openraft::{BasicNode, OptionalSend, RaftNetworkFactory, RaftNetworkV2};
 use std::future::Future;
 use std::io::{self, Read, Seek, SeekFrom};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
@@ -28,6 +29,9 @@ const CHUNK_BYTES: usize = 256 << 10;
 
 /// Messages of a snapshot on their way: the receiver's pace is the sender's.
 const CHUNKS_AHEAD: usize = 4;
+
+/// How long a peer may be silent that owes a result; a slow disk is no reason.
+const APPEND_SILENCE: Duration = Duration::from_secs(4);
 
 /// A receiver of a snapshot that says nothing for so long is gone.
 const SNAPSHOT_SILENCE: Duration = Duration::from_secs(60);
@@ -45,6 +49,13 @@ pub struct PeerClient {
 }
 
 type RpcResult<T> = Result<T, RPCError<Types>>;
+
+/// Results of appends, in the order of the requests.
+type Results<'s> = BoxStream<'s, Result<StreamAppendResult<Types>, RPCError<Types>>>;
+
+fn gone(error: &Unreachable) -> RPCError<Types> {
+    RPCError::Unreachable(unreachable(error))
+}
 
 fn unreachable(error: &Unreachable) -> openraft::errors::Unreachable<Types> {
     openraft::errors::Unreachable::new(&AnyError::new(error))
@@ -100,6 +111,46 @@ impl PeerClient {
         }
     }
 
+    /// Sends requests as they come, without waiting for the results of those before. A
+    /// peer that owes a result and says nothing for long is given up.
+    async fn appends<'s, S>(&'s self, lane: Lane, input: S, option: &RPCOption) -> RpcResult<Results<'s>>
+    where
+        S: Stream<Item = AppendEntriesRequest<Types>> + OptionalSend + Unpin + 'static,
+    {
+        let (route, owed) = (self.route(), Arc::new(AtomicUsize::new(0)));
+        let sent = owed.clone();
+        let messages = input.map(move |request| {
+            sent.fetch_add(1, Ordering::AcqRel);
+            wire::put_append(route, &request)
+        });
+        let opened = self.transport.stream(&self.peer, lane, messages.boxed());
+        let opened = tokio::time::timeout(option.soft_ttl(), opened).await;
+        let opened = opened.unwrap_or_else(|_| Err(Unreachable::new(&self.peer, "no answer in time")));
+        let answers = opened.map_err(|e| gone(&e))?;
+        let results = futures::stream::unfold(Some((answers, owed)), move |state| async move {
+            let (mut answers, owed) = state?;
+            let mut silent = false;
+            let result = loop {
+                match tokio::time::timeout(APPEND_SILENCE, answers.next()).await {
+                    Ok(Some(Ok(bytes))) => break wire::read_append_result(bytes).map_err(|e| e.to_string()),
+                    Ok(Some(Err(error))) => return Some((Err(gone(&error)), None)),
+                    Ok(None) => return None,
+                    // Twice, since what it owes may have been sent a moment ago.
+                    Err(_) if owed.load(Ordering::Acquire) > 0 && silent => break Err("nothing is heard of it".into()),
+                    Err(_) => silent = owed.load(Ordering::Acquire) > 0,
+                }
+            };
+            match result {
+                Ok(result) => {
+                    owed.fetch_sub(1, Ordering::AcqRel);
+                    Some((Ok(result), Some((answers, owed))))
+                }
+                Err(why) => Some((Err(gone(&Unreachable::new(&self.peer, why))), None)),
+            }
+        });
+        Ok(results.boxed())
+    }
+
     /// Sends the file from where the receiver wants it, and waits until it is installed.
     async fn send_snapshot(&self, head: SnapshotHead, file: SnapshotFile) -> Result<Vote, Unreachable> {
         let gone = |why: &dyn ToString| Unreachable::new(&self.peer, why.to_string());
@@ -153,16 +204,19 @@ impl RaftNetworkV2<Types> for PeerClient {
         rpc: AppendEntriesRequest<Types>,
         option: RPCOption,
     ) -> RpcResult<AppendEntriesResponse<Types>> {
-        let prev = rpc.prev_log_id;
-        let wanted = rpc.entries.last().map(|e| e.log_id).or(prev);
+        let wanted = rpc.entries.last().map(|e| e.log_id).or(rpc.prev_log_id);
         let one = futures::stream::iter([rpc]);
-        let mut answers = self.stream_append(one, option).await?;
-        match answers.next().await {
-            Some(Ok(Ok(flushed))) if flushed == wanted => Ok(AppendEntriesResponse::Success),
-            Some(Ok(Ok(flushed))) => Ok(AppendEntriesResponse::PartialSuccess(flushed)),
-            Some(Ok(Err(refused))) => Ok(Err(refused).into()),
-            Some(Err(error)) => Err(error),
-            None => Err(RPCError::Network(network("the stream ended early"))),
+        let answered = async {
+            let mut results = self.appends(Lane::Heartbeat, one, &option).await?;
+            results.next().await.transpose()
+        };
+        match tokio::time::timeout(option.soft_ttl(), answered).await {
+            Ok(Ok(Some(Ok(flushed)))) if flushed == wanted => Ok(AppendEntriesResponse::Success),
+            Ok(Ok(Some(Ok(flushed)))) => Ok(AppendEntriesResponse::PartialSuccess(flushed)),
+            Ok(Ok(Some(Err(refused)))) => Ok(Err(refused).into()),
+            Ok(Ok(None)) => Err(RPCError::Network(network("the stream ended early"))),
+            Ok(Err(error)) => Err(error),
+            Err(_) => Err(gone(&Unreachable::new(&self.peer, "no answer in time"))),
         }
     }
 
@@ -177,22 +231,7 @@ impl RaftNetworkV2<Types> for PeerClient {
     where
         S: Stream<Item = AppendEntriesRequest<Types>> + OptionalSend + Unpin + 'static,
     {
-        let route = self.route();
-        let messages = input.map(move |request| wire::put_append(route, &request)).boxed();
-        async move {
-            let opened = self.transport.stream(&self.peer, Lane::Append, messages);
-            let opened = tokio::time::timeout(option.soft_ttl(), opened).await;
-            let opened = opened.unwrap_or_else(|_| Err(Unreachable::new(&self.peer, "no answer in time")));
-            let answers = opened.map_err(|e| RPCError::Unreachable(unreachable(&e)))?;
-            let peer = &self.peer;
-            let results = answers.map(move |bytes| {
-                let bytes = bytes.map_err(|e| RPCError::Unreachable(unreachable(&e)))?;
-                let bad = |e| RPCError::Unreachable(unreachable(&Unreachable::new(peer, e)));
-                wire::read_append_result(bytes).map_err(bad)
-            });
-            Ok(results.boxed())
-        }
-        .boxed()
+        async move { self.appends(Lane::Append, input, &option).await }.boxed()
     }
 
     async fn vote(&mut self, rpc: VoteRequest<Types>, option: RPCOption) -> RpcResult<VoteResponse<Types>> {

@@ -112,7 +112,7 @@ impl PeerService {
     /// Takes a stream of messages, and gives one of answers.
     pub fn stream(&self, lane: Lane, messages: Messages) -> Messages {
         match lane {
-            Lane::Append => self.appends(messages),
+            Lane::Append | Lane::Heartbeat => self.appends(messages),
             Lane::Snapshot => self.snapshot(messages),
         }
     }

@@ -285,6 +285,11 @@ impl RaftStore {
         self.leadership.borrow().here
     }
 
+    /// Where other servers reach this one.
+    pub fn address(&self) -> &str {
+        &self.config.address
+    }
+
     /// The leader, if one is known.
     pub fn leader(&self) -> Option<u64> {
         self.leadership.borrow().leader
