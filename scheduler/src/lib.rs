@@ -13,6 +13,8 @@ mod inspect;
 mod kin;
 mod memo;
 mod metrics;
+#[cfg(test)]
+mod oracle;
 mod plugin;
 mod pod;
 mod preempt;
