@@ -1,18 +1,24 @@
 //! The node's own objects: Node (registered, then patched) and Lease (the heartbeat).
 
+pub mod allocatable;
 pub mod status;
 
 use crate::config::Config;
 use crate::error::Error;
+use crate::pod::node::Shared;
 use crate::runtime::Runtime;
 use jiff::Timestamp;
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::Node;
+use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use kube::api::{Patch, PatchParams, PostParams};
 use kube::{Api, Client};
 use serde_json::{Value, json};
+use skiff_network::ClusterView;
 use status::Machine;
+use std::collections::BTreeMap;
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -22,6 +28,8 @@ const LEASE_RENEW: Duration = Duration::from_secs(10);
 const LEASE_S: i32 = 40;
 /// The status is sent at least so often, as upstream.
 const STATUS_EVERY: Duration = Duration::from_secs(300);
+/// Images come and go without a word; the rest of the status tells itself.
+const LOOK_EVERY: Duration = Duration::from_secs(60);
 const RETRY: Duration = Duration::from_millis(200);
 
 /// The address that packets to the world would carry; no packet is sent.
@@ -66,68 +74,117 @@ pub async fn register(client: &Client, config: &Config, shutdown: &CancellationT
     }
 }
 
-/// Sends the status whenever readiness changes, and every five minutes.
-pub async fn report(
-    client: Client,
-    config: Config,
-    mut machine: Machine,
-    addresses: Vec<String>,
-    runtime: Runtime,
-    mut health: watch::Receiver<Health>,
-    shutdown: CancellationToken,
-) {
-    let api: Api<Node> = Api::all(client);
-    let mut since = Timestamp::now();
-    let mut before: Option<Option<String>> = None;
+/// What the node's status depends on, besides the machine.
+pub struct Sources {
+    pub shared: Arc<Shared>,
+    pub health: watch::Receiver<Health>,
+}
+
+/// Sends the status whenever it is another one, and every five minutes.
+pub async fn report(mut sources: Sources, mut machine: Machine, shutdown: CancellationToken) {
+    let shared = sources.shared.clone();
+    let api: Api<Node> = Api::all(shared.client.clone());
     let known = tokio::select! {
         () = shutdown.cancelled() => return,
-        known = health.wait_for(|health| *health != Health::Unknown) => known.is_ok(),
+        known = sources.health.wait_for(|health| *health != Health::Unknown) => known.is_ok(),
     };
     if !known {
         return;
     }
+    let (mut view, mut pressures) = (shared.cache.view(), shared.pressures.subscribe());
+    let mut told = BTreeMap::new();
+    let mut sent: Option<(Value, tokio::time::Instant)> = None;
     loop {
-        let why = match health.borrow_and_update().clone() {
+        let why = match sources.health.borrow_and_update().clone() {
             Health::NotReady(why) => Some(why),
             Health::Ready | Health::Unknown => None,
         };
-        if before.as_ref().is_none_or(|b| b.is_some() != why.is_some()) {
-            since = Timestamp::now();
-        }
-        if machine.runtime_version.is_empty()
-            && let Ok(version) = runtime.version().await
-        {
-            machine.runtime_version = format!("{}://{}", version.runtime_name, version.runtime_version);
-        }
-        let images = runtime.images().await.unwrap_or_default();
-        let value: Value = status::status(
-            &config,
-            &machine,
-            &addresses,
-            &images,
-            why.as_deref(),
-            since,
-            Timestamp::now(),
-        );
-        let patch = json!({ "status": value });
-        let sent = api
-            .patch_status(&config.node_name, &PatchParams::default(), &Patch::Strategic(&patch))
-            .await;
-        let pause = match sent {
-            Ok(_) => {
-                before = Some(why);
-                STATUS_EVERY
+        ask_runtime(&shared.runtime, &mut machine).await;
+        let images = shared.runtime.images().await.unwrap_or_default();
+        let pressed = pressures.borrow_and_update().clone();
+        let held = own_node(&view.borrow_and_update(), &shared);
+        let basis = status::Basis {
+            addresses: &shared.host_ips,
+            images: &images,
+            not_ready: why.as_deref(),
+            pressures: &pressed,
+            held: held.as_deref(),
+        };
+        let extended = held.as_ref().and_then(|n| n.status.as_ref()?.capacity.as_ref());
+        let may_have = allocatable::allocatable(&shared.config, &machine, extended);
+        shared.ledger.set_allocatable(may_have);
+        let value = status::status(&shared.config, &machine, &basis, Timestamp::now());
+        let bare = status::without_heartbeat(&value);
+        let now = tokio::time::Instant::now();
+        let due = |(before, at): &(Value, tokio::time::Instant)| *before != bare || now - *at >= STATUS_EVERY;
+        let mut failed = false;
+        if sent.as_ref().is_none_or(due) {
+            let patch = json!({ "status": value });
+            let outcome = api
+                .patch_status(
+                    &shared.config.node_name,
+                    &PatchParams::default(),
+                    &Patch::Strategic(&patch),
+                )
+                .await;
+            match outcome {
+                Ok(_) => {
+                    sent = Some((bare, now));
+                    for reason in status::transitions(&basis, &mut told) {
+                        let name = &shared.config.node_name;
+                        let text = format!("Node {name} status is now: {reason}");
+                        shared.recorder.node(name, false, reason, text);
+                    }
+                }
+                Err(error) => {
+                    tracing::debug!(%error, "the node's status was not taken; trying again");
+                    failed = true;
+                }
             }
-            Err(error) => {
-                tracing::debug!(%error, "the node's status was not taken; trying again");
-                RETRY
+        }
+        let pause = if failed { RETRY } else { LOOK_EVERY };
+        let another = async {
+            // Most changes of the cluster's view are not this node's.
+            while view.changed().await.is_ok() {
+                let newer = own_node(&view.borrow_and_update(), &shared);
+                if counted(newer.as_deref()) != counted(held.as_deref()) {
+                    return;
+                }
             }
+            std::future::pending().await
         };
         tokio::select! {
             () = shutdown.cancelled() => return,
-            changed = health.changed() => if changed.is_err() { return },
+            changed = sources.health.changed() => if changed.is_err() { return },
+            changed = pressures.changed() => if changed.is_err() { return },
+            () = another => {}
             () = tokio::time::sleep(pause) => {}
         }
+    }
+}
+
+fn own_node(view: &ClusterView, shared: &Shared) -> Option<Arc<Node>> {
+    view.nodes.get(&shared.config.node_name).cloned()
+}
+
+type List = BTreeMap<String, Quantity>;
+
+/// What a node counts, by itself or as others have told it.
+fn counted(node: Option<&Node>) -> Option<(&Option<List>, &Option<List>)> {
+    let status = node?.status.as_ref()?;
+    Some((&status.capacity, &status.allocatable))
+}
+
+/// The runtime's version and what it can; asked until it has answered.
+async fn ask_runtime(runtime: &Runtime, machine: &mut Machine) {
+    if !machine.runtime_version.is_empty() {
+        return;
+    }
+    if let Ok(version) = runtime.version().await {
+        machine.runtime_version = format!("{}://{}", version.runtime_name, version.runtime_version);
+    }
+    if let Ok((handlers, features)) = runtime.abilities().await {
+        (machine.handlers, machine.features) = (handlers, features);
     }
 }
 

@@ -1,22 +1,30 @@
 //! The Node object as this machine should show it. Pure but for `Machine::read`.
 
+use super::allocatable;
 use crate::config::Config;
-use crate::pod::resources::sums::Sums;
+use crate::eviction::Pressure;
 use jiff::Timestamp;
+use k8s_openapi::api::core::v1::{Node, NodeCondition};
 use serde_json::{Value, json};
 use skiff_proto::cri::v1 as cri;
+use std::collections::{BTreeMap, BTreeSet};
 
 #[derive(Debug, Clone, Default)]
 pub struct Machine {
     pub cpus: usize,
     pub memory_bytes: i64,
     pub disk_bytes: u64,
+    /// Huge pages by their size in bytes.
+    pub pages: BTreeMap<u64, u64>,
     pub kernel: String,
     pub os_image: String,
     pub machine_id: String,
     pub boot_id: String,
     pub system_uuid: String,
     pub runtime_version: String,
+    /// Names of runtime handlers and what they can, where the runtime tells it.
+    pub handlers: Vec<cri::RuntimeHandler>,
+    pub features: Option<cri::RuntimeFeatures>,
 }
 
 pub const VERSION: &str = "v1.36.0+skiff";
@@ -35,16 +43,32 @@ impl Machine {
         let release = text("/etc/os-release");
         let pretty = release.lines().find_map(|l| l.strip_prefix("PRETTY_NAME="));
         let disk = nix::sys::statvfs::statvfs(&config.data_dir).ok();
+        let pages = std::fs::read_dir("/sys/kernel/mm/hugepages")
+            .into_iter()
+            .flatten()
+            .flatten();
+        let pages = pages.filter_map(|entry| {
+            let name = entry.file_name();
+            let size = name
+                .to_str()?
+                .strip_prefix("hugepages-")?
+                .strip_suffix("kB")?
+                .parse::<u64>()
+                .ok()?;
+            let count = std::fs::read_to_string(entry.path().join("nr_hugepages")).ok()?;
+            Some((size * 1_024, count.trim().parse().ok()?))
+        });
         Self {
             cpus: std::thread::available_parallelism().map_or(1, usize::from),
             memory_bytes: kib.unwrap_or(0) * 1_024,
             disk_bytes: disk.map_or(0, |d| d.blocks() * d.fragment_size()),
+            pages: pages.collect(),
             kernel: text("/proc/sys/kernel/osrelease"),
             os_image: pretty.unwrap_or("Linux").trim_matches('"').to_owned(),
             machine_id: text("/etc/machine-id"),
             boot_id: text("/proc/sys/kernel/random/boot_id"),
             system_uuid: text("/sys/class/dmi/id/product_uuid"),
-            runtime_version: String::new(),
+            ..Self::default()
         }
     }
 
@@ -77,76 +101,233 @@ pub fn node(config: &Config) -> Value {
     })
 }
 
-/// What pods may have of the node, in thousandths.
-pub fn allocatable(config: &Config, machine: &Machine) -> Sums {
-    let whole = |value: i64| i128::from(value) * 1_000;
-    Sums::from([
-        ("cpu".to_owned(), whole(i64::try_from(machine.cpus).unwrap_or(1))),
-        ("memory".to_owned(), whole(machine.memory_bytes)),
-        ("ephemeral-storage".to_owned(), i128::from(machine.disk_bytes) * 1_000),
-        ("pods".to_owned(), whole(i64::from(config.pods_max))),
-    ])
+/// What the status is made from, besides the machine.
+#[derive(Debug, Clone)]
+pub struct Basis<'a> {
+    pub addresses: &'a [String],
+    pub images: &'a [cri::Image],
+    /// Why no pod can run here, when none can.
+    pub not_ready: Option<&'a str>,
+    pub pressures: &'a BTreeSet<Pressure>,
+    /// The Node as the API has it.
+    pub held: Option<&'a Node>,
 }
 
-/// `not_ready`: why not, when not.
-pub fn status(
-    config: &Config,
-    machine: &Machine,
-    addresses: &[String],
-    images: &[cri::Image],
-    not_ready: Option<&str>,
-    since: Timestamp,
-    now: Timestamp,
-) -> Value {
-    let quantities = json!({
-        "cpu": machine.cpus.to_string(),
-        "memory": format!("{}Ki", machine.memory_bytes / 1_024),
-        "ephemeral-storage": format!("{}Ki", machine.disk_bytes / 1_024),
-        "pods": config.pods_max.to_string(),
-        "hugepages-2Mi": "0",
-    });
-    let second = |t: Timestamp| Timestamp::from_second(t.as_second()).unwrap_or(t).to_string();
-    let condition = |kind: &str, on: bool, reason: &str, message: &str| {
-        json!({"type": kind, "status": if on { "True" } else { "False" }, "reason": reason, "message": message,
+/// Type, whether it holds, reason, message.
+type Finding<'a> = (&'static str, bool, &'static str, &'a str);
+
+fn findings<'a>(basis: &Basis<'a>) -> [Finding<'a>; 4] {
+    let pressed = |pressure: Pressure, yes: (&'static str, &'a str), no: (&'static str, &'a str)| {
+        let on = basis.pressures.contains(&pressure);
+        let (reason, message) = if on { yes } else { no };
+        (pressure.name(), on, reason, message)
+    };
+    [
+        pressed(
+            Pressure::Memory,
+            (
+                "KubeletHasInsufficientMemory",
+                "kubelet has insufficient memory available",
+            ),
+            ("KubeletHasSufficientMemory", "kubelet has sufficient memory available"),
+        ),
+        pressed(
+            Pressure::Disk,
+            ("KubeletHasDiskPressure", "kubelet has disk pressure"),
+            ("KubeletHasNoDiskPressure", "kubelet has no disk pressure"),
+        ),
+        pressed(
+            Pressure::Pid,
+            ("KubeletHasInsufficientPID", "kubelet has insufficient PID available"),
+            ("KubeletHasSufficientPID", "kubelet has sufficient PID available"),
+        ),
+        match basis.not_ready {
+            None => ("Ready", true, "KubeletReady", "kubelet is posting ready status"),
+            Some(why) => ("Ready", false, "KubeletNotReady", why),
+        },
+    ]
+}
+
+fn second(t: Timestamp) -> String {
+    Timestamp::from_second(t.as_second()).unwrap_or(t).to_string()
+}
+
+fn held_condition<'a>(node: Option<&'a Node>, kind: &str) -> Option<&'a NodeCondition> {
+    let conditions = node?.status.as_ref()?.conditions.as_ref()?;
+    conditions.iter().find(|c| c.type_ == kind)
+}
+
+/// Conditions keep the time at which they became what they are.
+fn conditions(basis: &Basis<'_>, now: Timestamp) -> Vec<Value> {
+    let each = findings(basis).into_iter().map(|(kind, on, reason, message)| {
+        let status = if on { "True" } else { "False" };
+        let same = held_condition(basis.held, kind).filter(|c| c.status == status);
+        let since = same.and_then(|c| c.last_transition_time.as_ref()).map_or(now, |t| t.0);
+        json!({"type": kind, "status": status, "reason": reason, "message": message,
             "lastHeartbeatTime": second(now), "lastTransitionTime": second(since)})
-    };
-    let ready = match not_ready {
-        None => condition("Ready", true, "KubeletReady", "kubelet is posting ready status"),
-        Some(why) => condition("Ready", false, "KubeletNotReady", why),
-    };
-    let shown: Vec<Value> = addresses
+    });
+    each.collect()
+}
+
+/// What to tell of conditions that are new or have changed, as upstream's event reasons.
+pub fn transitions(basis: &Basis<'_>, told: &mut BTreeMap<&'static str, bool>) -> Vec<&'static str> {
+    let mut news = Vec::new();
+    for (kind, on, ..) in findings(basis) {
+        if told.insert(kind, on) == Some(on) {
+            continue;
+        }
+        news.push(match (kind, on) {
+            ("MemoryPressure", true) => "NodeHasInsufficientMemory",
+            ("MemoryPressure", false) => "NodeHasSufficientMemory",
+            ("DiskPressure", true) => "NodeHasDiskPressure",
+            ("DiskPressure", false) => "NodeHasNoDiskPressure",
+            ("PIDPressure", true) => "NodeHasInsufficientPID",
+            ("PIDPressure", false) => "NodeHasSufficientPID",
+            (_, true) => "NodeReady",
+            (_, false) => "NodeNotReady",
+        });
+    }
+    news
+}
+
+fn images(images: &[cri::Image]) -> Vec<Value> {
+    /// Upstream names the largest, so many of them, by so many names each.
+    const IMAGES_MAX: usize = 50;
+    const NAMES_MAX: usize = 5;
+    let mut images: Vec<(u64, Vec<&String>)> = images
         .iter()
-        .map(|ip| json!({"type": "InternalIP", "address": ip}))
-        .collect();
-    let hostname = vec![json!({"type": "Hostname", "address": config.node_name})];
-    // Upstream names the fifty largest.
-    let mut images: Vec<(u64, Vec<String>)> = images
-        .iter()
-        .map(|i| (i.size, i.repo_digests.iter().chain(&i.repo_tags).cloned().collect()))
+        .map(|i| {
+            (
+                i.size,
+                i.repo_digests.iter().chain(&i.repo_tags).take(NAMES_MAX).collect(),
+            )
+        })
         .collect();
     images.sort_by(|a, b| b.cmp(a));
-    let images: Vec<Value> = images
-        .into_iter()
-        .take(50)
+    let images = images.into_iter().take(IMAGES_MAX);
+    images
         .map(|(size, names)| json!({"names": names, "sizeBytes": size}))
-        .collect();
-    json!({
-        "capacity": quantities,
-        "allocatable": quantities,
-        "addresses": shown.into_iter().chain(hostname).collect::<Vec<_>>(),
+        .collect()
+}
+
+fn handlers(machine: &Machine) -> Vec<Value> {
+    let each = machine.handlers.iter().map(|handler| {
+        let features = handler.features.unwrap_or_default();
+        json!({"name": handler.name, "features": {
+            "recursiveReadOnlyMounts": features.recursive_read_only_mounts,
+            "userNamespaces": features.user_namespaces}})
+    });
+    each.collect()
+}
+
+pub fn status(config: &Config, machine: &Machine, basis: &Basis<'_>, now: Timestamp) -> Value {
+    let addresses = basis.addresses.iter();
+    let shown = addresses.map(|ip| json!({"type": "InternalIP", "address": ip}));
+    let hostname = [json!({"type": "Hostname", "address": config.node_name})];
+    let held = basis.held.and_then(|n| n.status.as_ref());
+    let held = (
+        held.and_then(|s| s.capacity.as_ref()),
+        held.and_then(|s| s.allocatable.as_ref()),
+    );
+    let mut status = json!({
+        "capacity": allocatable::capacity(config, machine),
+        "allocatable": allocatable::shown(config, machine, held),
+        "addresses": shown.chain(hostname).collect::<Vec<_>>(),
         "daemonEndpoints": {"kubeletEndpoint": {"Port": config.kubelet_port}},
-        "images": images,
+        "images": images(basis.images),
         "nodeInfo": {
             "architecture": Machine::arch(), "operatingSystem": "linux", "bootID": machine.boot_id,
             "machineID": machine.machine_id, "systemUUID": machine.system_uuid, "kernelVersion": machine.kernel,
             "osImage": machine.os_image, "containerRuntimeVersion": machine.runtime_version,
             "kubeletVersion": VERSION, "kubeProxyVersion": "",
         },
-        "conditions": [
-            condition("MemoryPressure", false, "KubeletHasSufficientMemory", "kubelet has sufficient memory available"),
-            condition("DiskPressure", false, "KubeletHasNoDiskPressure", "kubelet has no disk pressure"),
-            condition("PIDPressure", false, "KubeletHasSufficientPID", "kubelet has sufficient PID available"),
-            ready,
-        ],
-    })
+        "conditions": conditions(basis, now),
+    });
+    if !machine.handlers.is_empty() {
+        status["runtimeHandlers"] = json!(handlers(machine));
+    }
+    if let Some(features) = &machine.features {
+        status["features"] = json!({"supplementalGroupsPolicy": features.supplemental_groups_policy});
+    }
+    status
+}
+
+/// The same status without the times of its heartbeats, to see whether it is another one.
+pub fn without_heartbeat(status: &Value) -> Value {
+    let mut status = status.clone();
+    let conditions = status.get_mut("conditions").and_then(Value::as_array_mut);
+    for condition in conditions.into_iter().flatten().filter_map(Value::as_object_mut) {
+        condition.remove("lastHeartbeatTime");
+        condition.remove("lastTransitionTime");
+    }
+    status
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::path::Path;
+
+    fn at(text: &str) -> Timestamp {
+        text.parse().expect("a time")
+    }
+
+    #[test]
+    fn conditions_keep_their_times() {
+        let config = Config::new("n", Path::new("/x"));
+        let pressures = BTreeSet::from([Pressure::Disk]);
+        let none = BTreeSet::new();
+        let addresses = ["10.0.0.1".to_owned()];
+        let mut basis = Basis {
+            addresses: &addresses,
+            images: &[],
+            not_ready: None,
+            pressures: &none,
+            held: None,
+        };
+        let mut told = BTreeMap::new();
+        let first = status(&config, &Machine::default(), &basis, at("2026-01-01T00:00:00Z"));
+        let news = transitions(&basis, &mut told);
+        assert_eq!(
+            news,
+            [
+                "NodeHasSufficientMemory",
+                "NodeHasNoDiskPressure",
+                "NodeHasSufficientPID",
+                "NodeReady"
+            ]
+        );
+        let held: Node = serde_json::from_value(json!({ "status": first })).expect("valid");
+        basis.held = Some(&held);
+        let same = status(&config, &Machine::default(), &basis, at("2026-01-01T01:00:00Z"));
+        assert_eq!(without_heartbeat(&first), without_heartbeat(&same));
+        assert!(transitions(&basis, &mut told).is_empty());
+        basis.pressures = &pressures;
+        basis.not_ready = Some("because");
+        let later = status(&config, &Machine::default(), &basis, at("2026-01-01T02:00:00Z"));
+        let shown: Vec<String> = later["conditions"]
+            .as_array()
+            .expect("a list")
+            .iter()
+            .map(|c| {
+                format!(
+                    "{} {} {} {}",
+                    c["type"], c["status"], c["reason"], c["lastTransitionTime"]
+                )
+                .replace('"', "")
+            })
+            .collect();
+        assert_eq!(
+            shown,
+            [
+                "MemoryPressure False KubeletHasSufficientMemory 2026-01-01T00:00:00Z",
+                "DiskPressure True KubeletHasDiskPressure 2026-01-01T02:00:00Z",
+                "PIDPressure False KubeletHasSufficientPID 2026-01-01T00:00:00Z",
+                "Ready False KubeletNotReady 2026-01-01T02:00:00Z",
+            ]
+        );
+        assert_eq!(transitions(&basis, &mut told), ["NodeHasDiskPressure", "NodeNotReady"]);
+        assert_ne!(without_heartbeat(&later), without_heartbeat(&same));
+        assert_eq!(later["addresses"][1]["type"], "Hostname");
+    }
 }

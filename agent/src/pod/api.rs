@@ -57,15 +57,14 @@ pub async fn patch_status(shared: &Shared, pod: &Pod, status: &PodStatus) -> Res
     }
     let kinds = |s: &PodStatus| -> Vec<String> { s.conditions.iter().flatten().map(|c| c.type_.clone()).collect() };
     let (held, kept) = (kinds(&super::status::owned(before)), kinds(status));
-    let mut conditions = value.get_mut("conditions").and_then(Value::as_array_mut);
-    if let Some(list) = &mut conditions {
-        let gone = held.iter().filter(|kind| !kept.contains(kind));
-        list.extend(gone.map(|kind| json!({"$patch": "delete", "type": kind})));
-    }
-    for condition in conditions.into_iter().flatten().filter_map(Value::as_object_mut) {
-        for name in ["reason", "message"] {
-            condition.entry(name).or_insert(Value::Null);
+    if let Some(conditions) = value.get_mut("conditions").and_then(Value::as_array_mut) {
+        for condition in conditions.iter_mut().filter_map(Value::as_object_mut) {
+            for name in ["reason", "message"] {
+                condition.entry(name).or_insert(Value::Null);
+            }
         }
+        let gone = held.iter().filter(|kind| !kept.contains(kind));
+        conditions.extend(gone.map(|kind| json!({"$patch": "delete", "type": kind})));
     }
     let patch = json!({"metadata": {"uid": spec::uid(pod)}, "status": value});
     let params = PatchParams::default();

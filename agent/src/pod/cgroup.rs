@@ -1,6 +1,5 @@
 //! Cgroups of pods, of their classes and of all pods together: made with their limits,
-//! changed, removed, and what their processes have used. Cgroup v1 and v2; what is
-//! written and how it is read is pure.
+//! changed and removed. Cgroup v1 and v2; what is written and how it is read is pure.
 //!
 //! ```text
 //! kubepods (what pods may use of the node) --+-- pod<uid>              Guaranteed
@@ -250,59 +249,11 @@ fn remove_tree(dir: &Path) {
     let _ = std::fs::remove_dir(dir);
 }
 
-/// What the processes of a cgroup and of those below it have used.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Usage {
-    pub cpu_ns: u64,
-    pub memory_bytes: u64,
-    /// Without file pages that can be dropped at once.
-    pub working_set_bytes: u64,
-    pub rss_bytes: u64,
-}
-
-/// `None` when there is no such cgroup. `/` is the node.
-pub fn usage(path: &str) -> Option<Usage> {
-    let relative = path.trim_start_matches('/');
-    let read = |hierarchy: &str, file: &str| {
-        std::fs::read_to_string(Path::new(ROOT).join(hierarchy).join(relative).join(file)).ok()
-    };
-    if is_v2() {
-        // The root has no memory.current; its sum is in the node's memory information.
-        let current = read("", "memory.current").unwrap_or_default();
-        return usage_v2(&read("", "cpu.stat")?, &current, &read("", "memory.stat")?);
-    }
-    usage_v1(
-        &read("cpuacct", "cpuacct.usage")?,
-        &read("memory", "memory.usage_in_bytes")?,
-        &read("memory", "memory.stat")?,
-    )
-}
-
-fn field(text: &str, name: &str) -> Option<u64> {
-    let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
-    line?.trim().parse().ok()
-}
-
-fn usage_v1(cpuacct: &str, memory: &str, stat: &str) -> Option<Usage> {
-    let memory_bytes: u64 = memory.trim().parse().ok()?;
-    Some(Usage {
-        cpu_ns: cpuacct.trim().parse().ok()?,
-        memory_bytes,
-        working_set_bytes: memory_bytes.saturating_sub(field(stat, "total_inactive_file").unwrap_or(0)),
-        rss_bytes: field(stat, "total_rss").unwrap_or(0),
-    })
-}
-
-fn usage_v2(cpu_stat: &str, current: &str, stat: &str) -> Option<Usage> {
-    let rss_bytes = field(stat, "anon").unwrap_or(0);
-    let counted = current.trim().parse().ok();
-    let memory_bytes = counted.unwrap_or(rss_bytes + field(stat, "file").unwrap_or(0));
-    Some(Usage {
-        cpu_ns: field(cpu_stat, "usage_usec")?.saturating_mul(1_000),
-        memory_bytes,
-        working_set_bytes: memory_bytes.saturating_sub(field(stat, "inactive_file").unwrap_or(0)),
-        rss_bytes,
-    })
+/// The processes and threads of a cgroup and of those below it.
+pub fn processes(path: &str) -> u64 {
+    let hierarchy = if is_v2() { "" } else { "pids" };
+    let text = std::fs::read_to_string(place(hierarchy, path).join("pids.current")).unwrap_or_default();
+    text.trim().parse().unwrap_or(0)
 }
 
 #[cfg(test)]
@@ -373,27 +324,5 @@ mod tests {
             assert_eq!((found.cpu_quota_us, found.memory_bytes), (Some(50_000), Some(4_096)));
         }
         assert_eq!(current_v1("x", "-1", "1"), None);
-    }
-
-    #[test]
-    fn usage_of_both_versions() {
-        let one = usage_v1(
-            "5000\n",
-            "300\n",
-            "inactive_file 7\ntotal_inactive_file 100\ntotal_rss 50\n",
-        );
-        let two = usage_v2(
-            "usage_usec 5\nuser_usec 3\n",
-            "300\n",
-            "anon 50\nfile 9\ninactive_file 100\n",
-        );
-        let expected = Usage {
-            cpu_ns: 5_000,
-            memory_bytes: 300,
-            working_set_bytes: 200,
-            rss_bytes: 50,
-        };
-        assert_eq!((one, two), (Some(expected), Some(expected)));
-        assert_eq!(usage_v1("", "1", ""), None);
     }
 }

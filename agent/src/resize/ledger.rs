@@ -207,6 +207,11 @@ impl Ledger {
         }
     }
 
+    /// Whether the pod is in the book.
+    pub fn holds(&self, uid: &str) -> bool {
+        self.lock().granted.contains_key(uid)
+    }
+
     /// The CPU that all Burstable pods ask for, in thousandths.
     pub fn burstable_cpu_milli(&self) -> i64 {
         i64::try_from(self.lock().burstable.values().sum::<i128>()).unwrap_or(i64::MAX / 1_024)

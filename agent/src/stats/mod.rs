@@ -11,7 +11,7 @@ mod cadvisor;
 pub mod cgroup;
 pub mod disk;
 mod network;
-mod observe;
+pub mod observe;
 pub mod own;
 mod rates;
 mod resource;

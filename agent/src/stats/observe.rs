@@ -290,7 +290,7 @@ fn booted(now: Timestamp) -> Timestamp {
         .unwrap_or(now)
 }
 
-fn processes() -> (u64, u64) {
+pub fn processes() -> (u64, u64) {
     let max = std::fs::read_to_string("/proc/sys/kernel/pid_max").unwrap_or_default();
     let load = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
     let current = load.split(' ').nth(3).and_then(|s| s.split('/').nth(1));

@@ -95,7 +95,12 @@ fn state(
                     spec::full_name(pod)
                 ),
             });
-            match waiting.cloned().or(back_off).filter(|_| restarts) {
+            // One that ended well never ends in the eyes of the API but for good.
+            let anew = c.again.then(|| Waiting {
+                reason: "ContainerCreating".into(),
+                message: String::new(),
+            });
+            match waiting.cloned().or(back_off).or(anew).filter(|_| restarts) {
                 Some(waiting) => return (waits(&waiting), Some(terminated(c))),
                 None => ended(terminated(c)),
             }
