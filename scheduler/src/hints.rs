@@ -22,8 +22,10 @@ pub enum Change<'a> {
     Placed(&'a PodInfo),
     /// A placed pod has other labels now.
     Relabelled(&'a PodInfo, &'a PodInfo),
-    /// A placed pod asks for less, or is on its way out.
+    /// A placed pod asks for another amount.
     Shrunk,
+    /// A placed pod is on its way out: it does not count among those that are spread.
+    Ending(&'a PodInfo),
     /// A placed pod is gone.
     Gone(&'a PodInfo),
     NamespaceRelabelled,
@@ -96,6 +98,7 @@ impl Change<'_> {
             Self::Placed(_) => "AssignedPodAdd",
             Self::Relabelled(..) => "AssignedPodUpdate",
             Self::Shrunk => "AssignedPodScaleDown",
+            Self::Ending(_) => "AssignedPodUpdate",
             Self::Gone(_) => "AssignedPodDelete",
             Self::NamespaceRelabelled => "NamespaceUpdate",
         }
@@ -132,7 +135,8 @@ impl Change<'_> {
             Self::Placed(_) | Self::Relabelled(..) | Self::NamespaceRelabelled => {
                 [PodTopologySpread, InterPodAffinity].into_iter().collect()
             }
-            Self::Shrunk => [NodeResourcesFit, PodTopologySpread].into_iter().collect(),
+            Self::Shrunk => Plugins::NONE.with(NodeResourcesFit),
+            Self::Ending(_) => Plugins::NONE.with(PodTopologySpread),
             Self::Gone(_) => [
                 NodePorts,
                 NodeResourcesFit,
@@ -155,7 +159,7 @@ impl Change<'_> {
         };
         let by_pods = [Plugin::PodTopologySpread, Plugin::InterPodAffinity];
         match self {
-            Self::Placed(pod) => counts(candidate, pod),
+            Self::Placed(pod) | Self::Ending(pod) => counts(candidate, pod),
             Self::Gone(pod) => {
                 let ports = refused_by.contains(Plugin::NodePorts) && shares_port(candidate, pod);
                 ports || others(&[&by_pods[..], &[Plugin::NodePorts]].concat()) || counts(candidate, pod)
@@ -221,11 +225,6 @@ fn shares_port(candidate: &Candidate, other: &PodInfo) -> bool {
             .iter()
             .any(|taken| (wanted.port, &wanted.protocol) == (taken.port, &taken.protocol))
     })
-}
-
-/// Whether a placed pod leaves more room than before.
-pub fn shrunk(old: &PodInfo, new: &PodInfo) -> bool {
-    old.requests != new.requests || !old.terminating && new.terminating
 }
 
 /// Whether the pod's gates keep it from being tried.

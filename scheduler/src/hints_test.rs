@@ -180,6 +180,20 @@ fn who_is_woken_by_what() {
         ),
         ("asks for less", Change::Shrunk, &plain, by(&[NodeResourcesFit]), true),
         (
+            "one counted ends",
+            Change::Ending(&plain.info),
+            &spread,
+            by(&[PodTopologySpread]),
+            true,
+        ),
+        (
+            "its room is still taken",
+            Change::Ending(&plain.info),
+            &plain,
+            by(&[NodeResourcesFit]),
+            false,
+        ),
+        (
             "labels of a namespace",
             Change::NamespaceRelabelled,
             &near,

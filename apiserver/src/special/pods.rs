@@ -194,10 +194,19 @@ fn bound(pod: &Value, binding: &Value, now: &str) -> Result<Value, ApiError> {
     }
     let mut pod = pod.clone();
     pod["spec"]["nodeName"] = node.into();
+    // It has what it was promised, or better.
+    if let Some(status) = pod["status"].as_object_mut() {
+        status.remove("nominatedNodeName");
+    }
     for key in ["annotations", "labels"] {
         for (name, value) in binding["metadata"][key].as_object().into_iter().flatten() {
             pod["metadata"][key][name] = value.clone();
         }
+    }
+    let mut condition =
+        json!({"type": "PodScheduled", "status": "True", "lastProbeTime": null, "lastTransitionTime": now});
+    if let Some(generation) = pod["metadata"]["generation"].as_i64() {
+        condition["observedGeneration"] = generation.into();
     }
     let conditions = match pod["status"].get_mut("conditions").and_then(Value::as_array_mut) {
         Some(conditions) => conditions,
@@ -208,7 +217,6 @@ fn bound(pod: &Value, binding: &Value, now: &str) -> Result<Value, ApiError> {
                 .ok_or_else(|| ApiError::internal("conditions is no list"))?
         }
     };
-    let condition = json!({"type": "PodScheduled", "status": "True", "lastProbeTime": null, "lastTransitionTime": now});
     match conditions.iter_mut().find(|c| c["type"] == "PodScheduled") {
         Some(old) if old["status"] == "True" => {}
         Some(old) => *old = condition,

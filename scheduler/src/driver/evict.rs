@@ -10,6 +10,7 @@ use crate::snapshot::PodKey;
 use futures::future::join_all;
 use http::{Method, StatusCode};
 use serde_json::json;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Instant;
 
 /// Victims of one pod that are told at once.
@@ -18,8 +19,44 @@ const AT_ONCE: usize = 16;
 /// All victims were told, or could not be.
 pub(super) struct Evicted {
     preemptor: PodKey,
-    victims: Vec<(PodKey, String)>,
     failed: bool,
+}
+
+/// Who waits for whose end.
+#[derive(Default)]
+pub(super) struct Rooms {
+    /// The uids of those that a preemptor still waits for.
+    waits: BTreeMap<PodKey, BTreeSet<String>>,
+    preemptor_of: BTreeMap<String, PodKey>,
+}
+
+impl Rooms {
+    fn make(&mut self, preemptor: &PodKey, victims: &[Victim]) {
+        self.give_up(preemptor);
+        for victim in victims {
+            self.preemptor_of.insert(victim.uid.clone(), preemptor.clone());
+        }
+        let uids = victims.iter().map(|victim| victim.uid.clone()).collect();
+        self.waits.insert(preemptor.clone(), uids);
+    }
+
+    /// A pod is gone; returns who had waited for it as the last one.
+    pub(super) fn gone(&mut self, uid: &str) -> Option<PodKey> {
+        let preemptor = self.preemptor_of.remove(uid)?;
+        let waits = self.waits.get_mut(&preemptor)?;
+        waits.remove(uid);
+        waits.is_empty().then(|| {
+            self.waits.remove(&preemptor);
+            preemptor
+        })
+    }
+
+    /// The pod has a node, or is gone.
+    pub(super) fn give_up(&mut self, preemptor: &PodKey) {
+        for uid in self.waits.remove(preemptor).into_iter().flatten() {
+            self.preemptor_of.remove(&uid);
+        }
+    }
 }
 
 struct Eviction {
@@ -31,7 +68,8 @@ struct Eviction {
 }
 
 impl Driver {
-    pub(super) fn evict(&self, candidate: &Candidate, room: Preemption) {
+    pub(super) fn evict(&mut self, candidate: &Candidate, room: Preemption) {
+        self.rooms.make(&candidate.info.key, &room.victims);
         let eviction = Eviction {
             client: self.client.clone(),
             reporter: self.reporter.clone(),
@@ -47,10 +85,8 @@ impl Driver {
                 let results = join_all(some.iter().map(|victim| eviction.evict(victim))).await;
                 failed |= results.iter().any(Result::is_err);
             }
-            let victims = room.victims.into_iter().map(|victim| (victim.key, victim.uid));
             let _ = done.send(Done::Evicted(Evicted {
                 preemptor: eviction.preemptor.key,
-                victims: victims.collect(),
                 failed,
             }));
         });
@@ -59,10 +95,7 @@ impl Driver {
     /// The preemptor waits for those that take their time; when one could not be told,
     /// it is tried again at once.
     pub(super) fn evicted(&mut self, evicted: &Evicted) {
-        let gone = evicted.victims.iter().all(|(key, uid)| {
-            let there = self.snapshot.pod(key);
-            there.is_none_or(|(_, info)| info.uid != *uid)
-        });
+        let gone = !self.rooms.waits.contains_key(&evicted.preemptor);
         self.queue
             .made_room(&evicted.preemptor, gone || evicted.failed, Instant::now());
     }
@@ -108,5 +141,30 @@ impl Eviction {
                 Err(error)
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_last_of_its_victims_lets_a_preemptor_in() {
+        let victims = ["a", "b"].map(|name| Victim {
+            key: ("d".into(), name.into()),
+            uid: name.into(),
+            terminating: false,
+        });
+        let preemptor: PodKey = ("d".into(), "high".into());
+        let mut rooms = Rooms::default();
+        rooms.make(&preemptor, &victims);
+        assert_eq!(rooms.gone("other"), None);
+        assert_eq!(rooms.gone("b"), None);
+        assert_eq!(rooms.gone("a"), Some(preemptor.clone()));
+        assert_eq!(rooms.gone("a"), None);
+        rooms.make(&preemptor, &victims);
+        rooms.give_up(&preemptor);
+        assert_eq!(rooms.gone("a").or(rooms.gone("b")), None);
+        assert!(rooms.preemptor_of.is_empty() && rooms.waits.is_empty());
     }
 }

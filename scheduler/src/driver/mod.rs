@@ -26,7 +26,7 @@ use crate::snapshot::{PodKey, Snapshot};
 use crate::watches::Watches;
 use crate::{Config, Error};
 use bind::Bound;
-use evict::Evicted;
+use evict::{Evicted, Rooms};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -62,6 +62,7 @@ struct Driver {
     assumed: BTreeMap<PodKey, String>,
     nodes: BTreeMap<String, NodeMarks>,
     budgets: Budgets,
+    rooms: Rooms,
     bindings: Arc<Semaphore>,
     done: mpsc::UnboundedSender<Done>,
     seed: u64,
@@ -121,6 +122,7 @@ async fn run_once(config: Config, client: kube::Client, shutdown: CancellationTo
         assumed: BTreeMap::new(),
         nodes: BTreeMap::new(),
         budgets: Budgets::default(),
+        rooms: Rooms::default(),
         bindings: Arc::new(Semaphore::new(BINDINGS_MAX)),
         done: sender,
         seed: 0,
@@ -217,7 +219,7 @@ impl Driver {
         let name = &candidate.profile.name;
         self.metrics.attempted(name, Outcome::Unschedulable, now.elapsed());
         match room {
-            Ok(room) => self.preempt(candidate, &why, room, now),
+            Ok(room) => self.preempt(candidate, &why, room),
             Err(vain) => {
                 let nominated = vain.clear_nomination.then(|| {
                     self.snapshot.denominate(key);
@@ -232,7 +234,7 @@ impl Driver {
         }
     }
 
-    fn preempt(&mut self, candidate: &Candidate, why: &Unschedulable, room: Preemption, now: Instant) {
+    fn preempt(&mut self, candidate: &Candidate, why: &Unschedulable, room: Preemption) {
         let key = &candidate.info.key;
         self.metrics.preemption_tried();
         self.metrics.preempts(room.victims.len());
@@ -253,12 +255,8 @@ impl Driver {
             }
             self.queue.activate(other);
         }
-        if room.victims.iter().all(|victim| victim.terminating) {
-            self.queue.unschedulable(key, Plugins::ANY, now);
-        } else {
-            self.queue.making_room(key);
-            self.evict(candidate, room);
-        }
+        self.queue.making_room(key);
+        self.evict(candidate, room);
     }
 
     fn tell_counts(&mut self) {

@@ -4,7 +4,7 @@
 
 use super::Driver;
 use crate::filter::Candidate;
-use crate::hints::{Change, NodeMarks, gated, shrunk};
+use crate::hints::{Change, NodeMarks, gated};
 use crate::kin::Source;
 use crate::preempt::Budget;
 use crate::snapshot::{PodInfo, PodKey, key_of};
@@ -241,6 +241,7 @@ impl Driver {
     fn pod_placed(&mut self, key: PodKey, node: &str, pod: &Pod) {
         let assumed = self.assumed.remove(&key).is_some();
         self.queue.remove(&key);
+        self.rooms.give_up(&key);
         self.snapshot.denominate(&key);
         let info = Arc::new(PodInfo::new(pod));
         let before = self
@@ -258,8 +259,11 @@ impl Driver {
                 if before.labels != info.labels {
                     self.wake(Change::Relabelled(&before, &info));
                 }
-                if shrunk(&before, &info) {
+                if before.requests != info.requests {
                     self.wake(Change::Shrunk);
+                }
+                if info.terminating && !before.terminating {
+                    self.wake(Change::Ending(&info));
                 }
             }
             _ => self.wake(Change::Placed(&info)),
@@ -269,6 +273,7 @@ impl Driver {
     fn pod_gone(&mut self, key: &PodKey) {
         self.queue.remove(key);
         self.assumed.remove(key);
+        self.rooms.give_up(key);
         self.snapshot.denominate(key);
         self.reporter.forget(key);
         let info = self.snapshot.pod(key).map(|(_, info)| info.clone());
@@ -276,6 +281,9 @@ impl Driver {
             self.snapshot.remove_pod(key);
             // What it occupied is free.
             self.wake(Change::Gone(&info));
+            if let Some(preemptor) = self.rooms.gone(&info.uid) {
+                self.queue.activate(&preemptor);
+            }
         }
     }
 }

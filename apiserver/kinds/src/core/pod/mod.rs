@@ -74,7 +74,7 @@ fn prepare_create(pod: &mut Value) {
     let mut status = json!({"phase": "Pending", "qosClass": qos::class(pod.at("spec"))});
     if !pod.items("spec.schedulingGates").is_empty() {
         status["conditions"] = json!([{
-            "type": "PodScheduled", "status": "False", "reason": "SchedulingGated",
+            "type": "PodScheduled", "status": "False", "reason": "SchedulingGated", "observedGeneration": 1,
             "message": "Scheduling is blocked due to non-empty scheduling gates",
         }]);
     }
