@@ -150,6 +150,8 @@ pub struct NodeArgs {
     /// Folder of pods that this node runs of itself, a manifest a file [default: <data-dir>/agent/manifests]
     #[arg(long, env = "SKIFF_POD_MANIFEST_PATH", value_name = "DIR")]
     pub pod_manifest_path: Option<PathBuf>,
+    #[command(flatten)]
+    pub resources: crate::resources::ResourceArgs,
     /// How pods of two nodes reach each other: auto, vxlan or direct
     #[arg(long, env = "SKIFF_NETWORK_BACKEND", default_value = "auto", value_parser = ["auto", "vxlan", "direct"])]
     pub network_backend: String,

@@ -14,6 +14,7 @@ mod logging;
 mod node;
 mod paths;
 mod reset;
+mod resources;
 mod scheduler;
 mod server;
 mod signals;

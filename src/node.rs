@@ -67,6 +67,7 @@ pub fn config(args: &NodeArgs, cluster: &ClusterArgs, data_dir: &Path) -> Result
     if let Some(dir) = &args.pod_manifest_path {
         config.manifests_dir.clone_from(dir);
     }
+    crate::resources::apply(&args.resources, &mut config)?;
     config.taints = args.node_taints.iter().map(|text| taint(text)).collect::<Result<_>>()?;
     Ok(config)
 }

@@ -15,7 +15,7 @@ mod resize;
 use super::node::Shared;
 use super::observed::{Container, Observed, Sandbox, State};
 use super::plan::{self, Action, Memory, Op, Probed, Verdict};
-use super::{api, start};
+use super::{api, spec, start};
 use crate::error::Error;
 use crate::probe::Kind;
 use crate::resize::act as act_resize;
@@ -134,6 +134,7 @@ pub async fn run(
         cancel: CancellationToken::new(),
     };
     worker.show(worker.asked_for.clone());
+    worker.resume_restarts();
     worker.adopt();
     while !worker.finished() {
         worker.step();
@@ -159,6 +160,8 @@ pub async fn run(
         }
     }
     worker.end_probes();
+    worker.shared.ledger.release(spec::uid(&worker.pod));
+    worker.shared.share_by_class();
 }
 
 impl Worker {

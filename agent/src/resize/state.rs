@@ -191,6 +191,13 @@ impl State {
         (!same).then_some((change, limits))
     }
 
+    /// Whether a container has other resources in force than were granted.
+    pub fn differs(&self, name: &str, id: &str) -> bool {
+        let granted = self.allocation.containers.get(name);
+        let pair = granted.zip(self.in_force.get(id));
+        pair.is_some_and(|(granted, in_force)| !allocation::same(granted, in_force))
+    }
+
     /// What came of doing it.
     pub fn done(
         &mut self,

@@ -1,6 +1,7 @@
 //! What a worker does when its pod is to have other resources.
 
 use super::{Outcome, Signal, Worker};
+use crate::pod::observed::State;
 use crate::pod::plan::{Action, Decision, Op};
 use crate::pod::resources::cgroup_path;
 use crate::pod::{resources, spec};
@@ -138,6 +139,17 @@ impl Worker {
         let told = self.memory.resize.done(&order.granted, order.limits, in_force, outcome);
         self.keep();
         self.tell(told);
+    }
+
+    /// Containers that an agent before this one ended for a resize begin anew.
+    pub(super) fn resume_restarts(&mut self) {
+        if self.memory.resize.progress.is_none() {
+            return;
+        }
+        for newest in self.seen.containers.values_mut().filter_map(|list| list.first_mut()) {
+            let differs = self.memory.resize.differs(&newest.name, &newest.id);
+            newest.again = differs && newest.state == State::Exited;
+        }
     }
 
     /// Nothing starts while the pod's cgroup is not as large as it is to be.
