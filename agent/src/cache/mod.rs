@@ -104,13 +104,20 @@ impl std::fmt::Display for Change {
 /// Kinds kept on disk, each with its slot in the state.
 trait Kept: Resource<DynamicType = ()> + Clone + Serialize + DeserializeOwned + Debug + Send + Sync + 'static {
     const KIND: &'static str;
+    /// Whether the object never changes again: nobody follows it then.
+    fn immutable(&self) -> bool {
+        false
+    }
     fn slot(state: &mut State) -> &mut BTreeMap<Key, Arc<Self>>;
 }
 
 macro_rules! kept {
-    ($type:ty, $kind:literal, $($field:ident).+) => {
+    ($type:ty, $kind:literal, $($field:ident).+ $(, $immutable:ident)?) => {
         impl Kept for $type {
             const KIND: &'static str = $kind;
+            $(fn immutable(&self) -> bool {
+                self.$immutable.unwrap_or(false)
+            })?
             fn slot(state: &mut State) -> &mut BTreeMap<Key, Arc<Self>> {
                 &mut state.$($field).+
             }
@@ -118,8 +125,8 @@ macro_rules! kept {
     };
 }
 kept!(Pod, "pods", pods);
-kept!(ConfigMap, "configmaps", config_maps);
-kept!(Secret, "secrets", secrets);
+kept!(ConfigMap, "configmaps", config_maps, immutable);
+kept!(Secret, "secrets", secrets, immutable);
 kept!(Service, "services", view.services);
 kept!(EndpointSlice, "endpointslices", view.endpoint_slices);
 
@@ -388,9 +395,17 @@ impl Cache {
                     Ok(Some(watcher::Event::Apply(object))) => cache.apply(object),
                     Ok(Some(watcher::Event::Delete(object))) => cache.remove::<K>(&key_of(&object)),
                 };
+                let settled = only.as_ref().is_some_and(|key| cache.is_immutable::<K>(key));
                 changed(keys);
+                if settled {
+                    return;
+                }
             }
         });
+    }
+
+    fn is_immutable<K: Kept>(&self, key: &Key) -> bool {
+        K::slot(&mut self.lock()).get(key).is_some_and(|object| object.immutable())
     }
 
     fn apply<K: Kept>(&self, object: K) -> Vec<Key> {

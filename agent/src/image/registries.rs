@@ -231,14 +231,10 @@ impl Registries {
     }
 }
 
-/// A registry on this machine is asked without encryption first: what containerd does
-/// by itself unless it is given a directory of hosts.
+/// A registry on this machine is asked without encryption: what containerd does by
+/// itself unless it is given a directory of hosts.
 pub fn local_hosts_file(registry: &str) -> String {
-    let plain = toml(&format!("http://{registry}"));
-    format!(
-        "server = {}\n\n[host.{plain}]\ncapabilities = [\"pull\", \"resolve\"]\n",
-        toml(&format!("https://{registry}"))
-    )
+    format!("server = {}\n\n[host]\n", toml(&format!("http://{registry}")))
 }
 
 /// The name under which an endpoint is a registry of its own: a rewritten image is

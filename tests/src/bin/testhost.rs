@@ -6,10 +6,12 @@
 //! testhost cut DIR | heal DIR           cut its link, join it again
 //! testhost down DIR                     end it
 //! testhost network up|down NETWORK      make or remove the segment
+//! testhost registry LISTEN ARCHIVE [--user NAME:PASSWORD] [--token] [--tls CERT KEY] [--log FILE] IMAGE...
+//!                                       serve the archive's image under these names
 //! ```
 
 use anyhow::{Context, Result, bail};
-use skiff_tests::{Host, Network, init};
+use skiff_tests::{Host, Network, init, registry};
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 
@@ -51,8 +53,9 @@ fn run() -> Result<()> {
         },
         ["network", "up", network] => Network { id: network.parse()? }.up(),
         ["network", "down", network] => Network { id: network.parse()? }.down(),
+        ["registry", rest @ ..] => registry::run(&registry::Options::from_words(rest)?),
         _ => bail!(
-            "usage: testhost up DIR NAME NETWORK INDEX | exec DIR COMMAND... | cut DIR | heal DIR | down DIR | network up|down NETWORK"
+            "usage: testhost up DIR NAME NETWORK INDEX | exec DIR COMMAND... | cut DIR | heal DIR | down DIR | network up|down NETWORK | registry LISTEN ARCHIVE [FLAG...] IMAGE..."
         ),
     }
 }
