@@ -205,6 +205,10 @@ async fn create_sandbox(shared: &Shared, pod: &Pod, attempt: u32) -> Result<Sand
         shared.recorder.pod(pod, None, true, "DNSConfigForming", problem);
     }
     let handler = api::runtime_handler(shared, pod).await?;
+    if pod.spec.as_ref().is_some_and(|s| s.host_users == Some(false)) {
+        // Better not at all than with the host's users, whom the pod was not to be.
+        return Err(Error::Pod(format!("RuntimeClass handler {handler:?} does not support user namespaces")));
+    }
     let id = shared.runtime.run_sandbox(config, handler).await?;
     let status = shared.runtime.sandbox_status(&id).await?;
     status
