@@ -50,6 +50,7 @@ mod written;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 pub use certificates::CertificateSigner;
@@ -77,6 +78,8 @@ pub struct Config {
     pub node_monitor_period: Duration,
     /// Finished pods kept in the cluster before the oldest are deleted.
     pub terminated_pod_threshold: usize,
+    /// Whether this process is the one that acts: controllers run only while it is. None: it always is.
+    pub leads: Option<watch::Receiver<bool>>,
 }
 
 impl Config {
@@ -91,6 +94,7 @@ impl Config {
             node_monitor_grace: Duration::from_secs(40),
             node_monitor_period: Duration::from_secs(5),
             terminated_pod_threshold: 12_500,
+            leads: None,
         }
     }
 }
@@ -101,7 +105,7 @@ const RESTART_MAX: Duration = Duration::from_secs(60);
 /// Controllers that ran this long were well: the wait begins anew.
 const RAN_WELL: Duration = Duration::from_secs(600);
 
-/// Runs every controller until `shutdown`.
+/// Runs every controller until `shutdown`, while this process leads.
 ///
 /// `client_for` gives a client that acts as a controller's own identity: `"deployment-controller"` becomes
 /// `system:serviceaccount:kube-system:deployment-controller`, `"kube-controller-manager"` (the watches)
@@ -116,10 +120,23 @@ pub async fn run(
 ) -> Result<(), Error> {
     let mut wait = RESTART_FIRST;
     loop {
+        tokio::select! {
+            () = shutdown.cancelled() => return Ok(()),
+            () = leading(config.leads.clone(), true) => {}
+        }
         let round = shutdown.child_token();
         let started = std::time::Instant::now();
-        let ended = run_once(&config, &client_for, &round).await;
+        let mut running = std::pin::pin!(run_once(&config, &client_for, &round));
+        let ended = tokio::select! {
+            ended = &mut running => Some(ended),
+            () = leading(config.leads.clone(), false) => None,
+        };
         round.cancel();
+        let Some(ended) = ended else {
+            // Another process acts now: what is under way here ends first.
+            running.await?;
+            continue;
+        };
         ended?;
         if shutdown.is_cancelled() {
             return Ok(());
@@ -137,6 +154,20 @@ pub async fn run(
             () = tokio::time::sleep(wait) => {}
         }
         wait = (wait * 2).min(RESTART_MAX);
+    }
+}
+
+/// Waits until this process leads, or no longer does; for ever where nobody else could.
+async fn leading(leads: Option<watch::Receiver<bool>>, wanted: bool) {
+    let Some(mut leads) = leads else {
+        if !wanted {
+            std::future::pending::<()>().await;
+        }
+        return;
+    };
+    if leads.wait_for(|leads| *leads == wanted).await.is_err() && wanted {
+        // Whoever knew is gone, so nobody says that this process leads.
+        std::future::pending::<()>().await;
     }
 }
 

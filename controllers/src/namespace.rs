@@ -245,11 +245,11 @@ fn conditions(old: &[NamespaceCondition], emptied: &Emptied, now: Timestamp) -> 
             .collect();
         parts.join(", ")
     };
-    let failed = |errors: &[String], reason: &str, fine: (&str, &str)| {
+    let failed = |errors: &[String], reason: &str, tell: fn(usize, &str) -> String, fine: (&str, &str)| {
         if errors.is_empty() {
             ("False", fine.0.to_string(), fine.1.to_string())
         } else {
-            ("True", reason.to_string(), errors.join(", "))
+            ("True", reason.to_string(), tell(errors.len(), &errors.join(", ")))
         }
     };
     let judged = [
@@ -258,6 +258,12 @@ fn conditions(old: &[NamespaceCondition], emptied: &Emptied, now: Timestamp) -> 
             failed(
                 &emptied.discovery_failed,
                 "DiscoveryFailed",
+                |count, list| {
+                    format!(
+                        "Discovery failed for some groups, {count} failing: unable to retrieve the complete list of \
+                         server APIs: {list}"
+                    )
+                },
                 ("ResourcesDiscovered", "All resources successfully discovered"),
             ),
         ),
@@ -274,6 +280,7 @@ fn conditions(old: &[NamespaceCondition], emptied: &Emptied, now: Timestamp) -> 
             failed(
                 &emptied.deletion_failed,
                 "ContentDeletionFailed",
+                |count, list| format!("Failed to delete all resource types, {count} remaining: {list}"),
                 (
                     "ContentDeleted",
                     "All content successfully deleted, may be waiting on finalization",
@@ -346,5 +353,10 @@ mod tests {
         assert_eq!(message, "Some resources are remaining: pods. has 2 resource instances");
         assert_eq!(conditions(&first, &emptied, at(9)), first, "time alone changes nothing");
         assert_eq!(conditions(&first, &Emptied::default(), at(9))[3].status, "False");
+        emptied.deletion_failed = vec!["a".to_string(), "b".to_string()];
+        assert_eq!(
+            conditions(&first, &emptied, at(9))[2].message.as_deref(),
+            Some("Failed to delete all resource types, 2 remaining: a, b")
+        );
     }
 }

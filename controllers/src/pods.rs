@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use std::future::Future;
 use std::sync::Arc;
 
-use crate::slim::Pod;
+use crate::slim::{ContainerStatus, Pod};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::PodTemplateSpec;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
@@ -84,14 +84,17 @@ pub fn next_available_in<'a>(
         .map(|seconds| seconds.max(1))
 }
 
-fn restarts(pod: &Pod) -> i32 {
+/// Most restarts of a container, and of a sidecar.
+fn restarts(pod: &Pod) -> (i32, i32) {
+    let most = |statuses: Option<&Vec<ContainerStatus>>| {
+        let counts = statuses.into_iter().flatten().map(|container| container.restart_count);
+        counts.max().unwrap_or(0)
+    };
     let status = pod.status.as_ref();
-    let all = status.and_then(|status| status.container_statuses.as_ref());
-    all.into_iter()
-        .flatten()
-        .map(|container| container.restart_count)
-        .max()
-        .unwrap_or(0)
+    (
+        most(status.and_then(|status| status.container_statuses.as_ref())),
+        most(status.and_then(|status| status.init_container_statuses.as_ref())),
+    )
 }
 
 fn deletion_cost(pod: &Pod) -> i32 {
@@ -229,6 +232,7 @@ pub mod testing {
                     type_: "Ready".to_string(),
                     status: if ready_at.is_some() { "True" } else { "False" }.to_string(),
                     last_transition_time: ready_at.map(|second| Time(at(second))),
+                    ..Default::default()
                 }]),
                 ..Default::default()
             }),

@@ -11,6 +11,25 @@ pub fn is_empty(selector: &LabelSelector) -> bool {
         && selector.match_expressions.as_ref().is_none_or(Vec::is_empty)
 }
 
+/// As people write selectors: `app=web,tier in (a,b)`.
+pub fn show(selector: &LabelSelector) -> String {
+    let labels = selector.match_labels.iter().flatten();
+    let mut parts: Vec<String> = labels.map(|(key, value)| format!("{key}={value}")).collect();
+    for requirement in selector.match_expressions.iter().flatten() {
+        let (key, values) = (
+            &requirement.key,
+            requirement.values.clone().unwrap_or_default().join(","),
+        );
+        parts.push(match requirement.operator.as_str() {
+            "In" => format!("{key} in ({values})"),
+            "NotIn" => format!("{key} notin ({values})"),
+            "DoesNotExist" => format!("!{key}"),
+            _ => key.clone(),
+        });
+    }
+    parts.join(",")
+}
+
 /// Whether the labels satisfy every requirement; an empty selector matches everything, an unknown operator
 /// nothing.
 pub fn matches(selector: &LabelSelector, labels: Option<&Labels>) -> bool {

@@ -133,6 +133,7 @@ pub struct PodCondition {
     #[serde(rename = "type")]
     pub type_: String,
     pub status: String,
+    pub reason: Option<String>,
     pub last_transition_time: Option<Time>,
 }
 

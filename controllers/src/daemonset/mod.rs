@@ -1,10 +1,13 @@
 //! DaemonSets: one pod on every node that fits.
 
+mod backoff;
 mod plan;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use crate::slim::Pod;
+use futures::StreamExt;
 use jiff::Timestamp;
 use k8s_openapi::api::apps::v1::{ControllerRevision, DaemonSet};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
@@ -14,17 +17,23 @@ use tokio::task::JoinSet;
 
 use crate::context::{Context, Doing, Error, gone_is_fine};
 use crate::expectations::Expectations;
-use crate::key::{Key, controller_reference, name, uid};
+use crate::key::{Key, annotation, controller_reference, name, uid};
 use crate::owned;
-use crate::pods::{NewPod, create_in_batches, from_template, next_available_in};
+use crate::pods::{NewPod, create_in_batches, from_template, next_available_in, phase};
 use crate::queue::Queue;
 use crate::revisions;
 use crate::shared::owned_by;
 use crate::worker::work;
 
+use backoff::Backoff;
 use plan::Observed;
 
 const WORKERS: usize = 2;
+/// Pods that are deleted at a time.
+const AT_ONCE: usize = 16;
+/// The template's generation on the set, and on its pods.
+const TEMPLATE_GENERATION: &str = "deprecated.daemonset.template.generation";
+const POD_GENERATION: &str = "pod-template-generation";
 /// Pods created or deleted in one pass; upstream's burst.
 const BURST_MAX: usize = 250;
 
@@ -32,6 +41,7 @@ struct Controller {
     context: Context,
     queue: Arc<Queue<Key>>,
     expectations: Arc<Expectations>,
+    backoff: Backoff,
 }
 
 fn selector_of(set: &DaemonSet) -> LabelSelector {
@@ -68,6 +78,7 @@ pub fn start(context: Context, tasks: &mut JoinSet<()>) {
         context: context.clone(),
         queue: queue.clone(),
         expectations,
+        backoff: Backoff::default(),
     });
     tasks.spawn(async move {
         shared.daemon_sets.synced().await;
@@ -125,17 +136,10 @@ impl Controller {
         let now = Timestamp::now();
         let mut result = Ok(());
         if settled {
-            let mut changes = plan::manage(&observed);
-            let quiet = changes.create.is_empty() && changes.delete.is_empty();
-            if quiet {
+            let mut changes = plan::manage(&observed, now);
+            self.end_finished(&set, &mut changes, now);
+            if changes.create.is_empty() && changes.delete.is_empty() {
                 changes = plan::roll(&observed, now);
-            }
-            for pod in &changes.failed {
-                let message = format!(
-                    "Found failed daemon pod {} on node, will try to kill it",
-                    Key::of(&pod.metadata)
-                );
-                self.context.warning(set.as_ref(), "FailedDaemonPod", message);
             }
             result = self.act(&set, &hash, changes).await;
         }
@@ -156,6 +160,25 @@ impl Controller {
         result
     }
 
+    /// Finished pods are deleted, which makes room for new ones; failed ones not over and over.
+    fn end_finished(&self, set: &Arc<DaemonSet>, changes: &mut plan::Changes, now: Timestamp) {
+        for (node, pod) in std::mem::take(&mut changes.finished) {
+            let key = Key::of(&pod.metadata);
+            if phase(&pod) == "Failed" {
+                if let Some(wait) = self.backoff.ask(uid(&set.metadata), &node, now) {
+                    self.queue.add_after(Key::of(&set.metadata), wait);
+                    continue;
+                }
+                let message = format!("Found failed daemon pod {key} on node {node}, will try to kill it");
+                self.context.warning(set.as_ref(), "FailedDaemonPod", message);
+            } else {
+                let message = format!("Found succeeded daemon pod {key} on node {node}, will try to delete it");
+                self.context.normal(set.as_ref(), "SucceededDaemonPod", message);
+            }
+            changes.delete.push(pod);
+        }
+    }
+
     async fn act(&self, set: &Arc<DaemonSet>, hash: &str, mut changes: plan::Changes) -> Result<(), Error> {
         let key = Key::of(&set.metadata);
         let Some(spec) = &set.spec else { return Ok(()) };
@@ -170,27 +193,17 @@ impl Controller {
         let api: Api<NewPod> = Api::namespaced(self.context.client.clone(), &key.namespace);
         let doomed = changes.delete.iter().map(|pod| uid(&pod.metadata).to_string());
         self.expectations.expect(&key, changes.create.len(), doomed);
-        for pod in &changes.delete {
-            let pod_name = name(&pod.metadata);
-            let parameters = DeleteParams::default().preconditions(Preconditions {
-                uid: pod.metadata.uid.clone(),
-                resource_version: None,
-            });
-            let deleted = api
-                .delete(pod_name, &parameters)
-                .await
-                .doing(|| format!("delete pod {pod_name}"));
-            match gone_is_fine(deleted) {
-                Ok(()) => {
-                    self.context
-                        .normal(set.as_ref(), "SuccessfulDelete", format!("Deleted pod: {pod_name}"));
-                }
-                Err(error) => {
-                    self.expectations.deleted(&key, uid(&pod.metadata));
-                    self.expectations.forget(&key);
-                    return Err(error);
-                }
+        let deletions: Vec<_> = changes
+            .delete
+            .iter()
+            .map(|pod| self.delete(set, &api, &key, pod))
+            .collect();
+        let deleted: Vec<Result<(), Error>> = futures::stream::iter(deletions).buffered(AT_ONCE).collect().await;
+        if let Some(Err(error)) = deleted.into_iter().find(Result::is_err) {
+            for _ in &changes.create {
+                self.expectations.created(&key);
             }
+            return Err(error);
         }
         let reference = controller_reference("apps/v1", "DaemonSet", &set.metadata);
         let attempts = std::sync::atomic::AtomicUsize::new(0);
@@ -201,6 +214,9 @@ impl Controller {
             let mut pod = from_template(&spec.template, &key.namespace, &key.name, reference.clone());
             let labels = pod.metadata.labels.get_or_insert_default();
             labels.insert(revisions::REVISION_HASH.to_string(), hash.to_string());
+            if let Some(generation) = annotation(&set.metadata, TEMPLATE_GENERATION) {
+                labels.insert(POD_GENERATION.to_string(), generation.to_string());
+            }
             pod.spec = Some(plan::pod_spec(template, &nodes[index]));
             match api
                 .create(&PostParams::default(), &pod)
@@ -230,6 +246,32 @@ impl Controller {
             Some(error) if !error.is_namespace_terminating() => Err(error),
             _ => Ok(()),
         }
+    }
+
+    async fn delete(&self, set: &DaemonSet, api: &Api<NewPod>, key: &Key, pod: &Pod) -> Result<(), Error> {
+        let pod_name = name(&pod.metadata);
+        let parameters = DeleteParams::default().preconditions(Preconditions {
+            uid: pod.metadata.uid.clone(),
+            resource_version: None,
+        });
+        let deleted = api
+            .delete(pod_name, &parameters)
+            .await
+            .doing(|| format!("delete pod {pod_name}"));
+        match &deleted {
+            Ok(_) => {
+                let message = format!("Deleted pod: {pod_name}");
+                self.context.normal(set, "SuccessfulDelete", message);
+            }
+            Err(error) => {
+                self.expectations.deleted(key, uid(&pod.metadata));
+                if !error.is_not_found() {
+                    let message = format!("Error deleting: {}", error.message());
+                    self.context.warning(set, "FailedDelete", message);
+                }
+            }
+        }
+        gone_is_fine(deleted)
     }
 
     async fn write_status(

@@ -13,7 +13,7 @@ use k8s_openapi::api::core::v1::{
 use crate::deployment::resolve;
 use crate::key::{created, name};
 use crate::node::tolerates;
-use crate::pods::{is_available, is_finished, is_ready, is_terminating, node_name, phase};
+use crate::pods::{is_available, is_finished, is_ready, is_terminating, node_name};
 use crate::revisions::pod_hash;
 use crate::selector::contains;
 
@@ -41,8 +41,8 @@ pub struct Changes {
     /// Names of nodes that need a pod.
     pub create: Vec<String>,
     pub delete: Vec<Arc<Pod>>,
-    /// Failed pods among those deleted.
-    pub failed: Vec<Arc<Pod>>,
+    /// Finished pods with their nodes: they go too, the failed ones after a back-off.
+    pub finished: Vec<(String, Arc<Pod>)>,
 }
 
 /// The template's spec with what every daemon tolerates, bound to one node by affinity.
@@ -188,11 +188,17 @@ fn by_node<'a>(observed: &Observed<'a>) -> BTreeMap<&'a str, Vec<&'a Arc<Pod>>> 
     by_node
 }
 
-pub fn manage(observed: &Observed<'_>) -> Changes {
+/// Bound pods first, then the oldest.
+fn by_age(pods: &mut [&Arc<Pod>]) {
+    pods.sort_by_key(|pod| (node_name(pod).is_none(), created(&pod.metadata), name(&pod.metadata)));
+}
+
+/// Brings every node its pod and takes away what is too much.
+pub fn manage(observed: &Observed<'_>, now: Timestamp) -> Changes {
     let mut changes = Changes::default();
-    let by_node = by_node(observed);
+    let mut by_node = by_node(observed);
     for node in observed.nodes {
-        let pods = by_node.get(name(&node.metadata)).map(Vec::as_slice).unwrap_or_default();
+        let pods = by_node.remove(name(&node.metadata)).unwrap_or_default();
         let (starts, stays) = fits(observed.set, node);
         let live: Vec<&Arc<Pod>> = pods.iter().copied().filter(|pod| !is_terminating(pod)).collect();
         if !stays {
@@ -200,37 +206,46 @@ pub fn manage(observed: &Observed<'_>) -> Changes {
             continue;
         }
         let (finished, mut running): (Vec<_>, Vec<_>) = live.into_iter().partition(|pod| is_finished(pod));
-        changes.failed.extend(
-            finished
-                .iter()
-                .filter(|pod| phase(pod) == "Failed")
-                .map(|pod| (*pod).clone()),
-        );
-        changes.delete.extend(finished.into_iter().cloned());
-        // The oldest stays; more than one is a leftover, or an old pod beside the new one that replaces it.
-        running.sort_by_key(|pod| (!is_ready(pod), created(&pod.metadata), name(&pod.metadata)));
-        let (new, old): (Vec<_>, Vec<_>) = running
-            .iter()
-            .copied()
-            .partition(|pod| pod_hash(pod) == Some(observed.hash));
-        let beside = surge(observed.set, 1) > 0 && !new.is_empty() && old.first().is_some_and(|pod| is_ready(pod));
-        let leftovers = if surge(observed.set, 1) == 0 {
-            [running.get(1..), None]
-        } else if beside {
-            [new.get(1..), old.get(1..)]
-        } else if new.is_empty() {
-            [None, old.get(1..)]
-        } else {
-            [new.get(1..), Some(&old[..])]
-        };
-        let leftovers = leftovers.into_iter().flatten().flatten();
-        changes.delete.extend(leftovers.map(|pod| (*pod).clone()));
+        let own_name = name(&node.metadata);
+        changes
+            .finished
+            .extend(finished.into_iter().map(|pod| (own_name.to_string(), pod.clone())));
+        by_age(&mut running);
+        changes.delete.extend(leftovers(observed, &running, now));
         // A terminating pod holds its place until it is gone.
         if pods.is_empty() && starts {
-            changes.create.push(name(&node.metadata).to_string());
+            changes.create.push(own_name.to_string());
         }
     }
+    // Pods for nodes that are gone will never start.
+    let lost = by_node.into_values().flatten();
+    let lost = lost.filter(|pod| node_name(pod).is_none() && !is_terminating(pod));
+    changes.delete.extend(lost.cloned());
     changes
+}
+
+/// Those of a node's pods, oldest first, that are too many: all but the oldest; but while a new pod may start
+/// beside the old one, one of each until either the new one is available or the old one does not work.
+fn leftovers(observed: &Observed<'_>, running: &[&Arc<Pod>], now: Timestamp) -> Vec<Arc<Pod>> {
+    if surge(observed.set, 1) == 0 {
+        return running.iter().skip(1).map(|pod| (*pod).clone()).collect();
+    }
+    let (new, old): (Vec<_>, Vec<_>) = running
+        .iter()
+        .copied()
+        .partition(|pod| pod_hash(pod) == Some(observed.hash));
+    let mut leftovers: Vec<&Arc<Pod>> = new.iter().skip(1).chain(old.iter().skip(1)).copied().collect();
+    if let (Some(new), Some(old)) = (new.first(), old.first())
+        && (!is_ready(old) || is_available(new, min_ready(observed), now))
+    {
+        leftovers.push(old);
+    }
+    leftovers.into_iter().cloned().collect()
+}
+
+fn min_ready(observed: &Observed<'_>) -> i32 {
+    let spec = observed.set.spec.as_ref();
+    spec.and_then(|spec| spec.min_ready_seconds).unwrap_or(0)
 }
 
 /// On how many of `total` nodes a new pod may start beside the old one.
@@ -257,12 +272,7 @@ pub fn roll(observed: &Observed<'_>, now: Timestamp) -> Changes {
 /// New pods start beside old ones on at most `surge` nodes; the old one goes once the new one is available.
 fn roll_with_surge(observed: &Observed<'_>, surge: i32, now: Timestamp) -> Changes {
     let mut changes = Changes::default();
-    let min_ready = observed
-        .set
-        .spec
-        .as_ref()
-        .and_then(|spec| spec.min_ready_seconds)
-        .unwrap_or(0);
+    let min_ready = min_ready(observed);
     let (mut surging, mut candidates) = (0, Vec::new());
     for (node, pods) in by_node(observed) {
         let live = || pods.iter().filter(|pod| !is_terminating(pod) && !is_finished(pod));
@@ -333,24 +343,19 @@ fn roll_in_place(observed: &Observed<'_>, now: Timestamp) -> Vec<Arc<Pod>> {
 pub fn status(observed: &Observed<'_>, now: Timestamp) -> DaemonSetStatus {
     let by_node = by_node(observed);
     let old = observed.set.status.clone().unwrap_or_default();
-    let min_ready = observed
-        .set
-        .spec
-        .as_ref()
-        .and_then(|spec| spec.min_ready_seconds)
-        .unwrap_or(0);
+    let min_ready = min_ready(observed);
     let (mut desired, mut current, mut misscheduled) = (0, 0, 0);
     let (mut ready, mut available, mut updated) = (0, 0, 0);
     for node in observed.nodes {
         let mut pods = by_node.get(name(&node.metadata)).cloned().unwrap_or_default();
-        pods.retain(|pod| !is_terminating(pod));
+        pods.retain(|pod| !(is_terminating(pod) && is_finished(pod)));
         let (starts, _) = fits(observed.set, node);
         if !starts {
             misscheduled += i32::from(!pods.is_empty());
             continue;
         }
         desired += 1;
-        pods.sort_by_key(|pod| (!is_ready(pod), created(&pod.metadata)));
+        by_age(&mut pods);
         let Some(pod) = pods.first() else { continue };
         current += 1;
         ready += i32::from(is_ready(pod));
@@ -387,172 +392,5 @@ pub fn same_status(a: &DaemonSetStatus, b: &DaemonSetStatus) -> bool {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::pods::NewPod;
-    use crate::pods::testing::{at, pod, seen};
-    use k8s_openapi::api::apps::v1::DaemonSetSpec;
-    use k8s_openapi::api::core::v1::{NodeSpec, PodTemplateSpec};
-    use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
-
-    fn node(name: &str, taint: Option<(&str, &str)>) -> Arc<Node> {
-        let taints = taint.map(|(key, effect)| {
-            vec![Taint {
-                key: key.to_string(),
-                effect: effect.to_string(),
-                ..Default::default()
-            }]
-        });
-        Arc::new(Node {
-            metadata: ObjectMeta {
-                name: Some(name.to_string()),
-                ..Default::default()
-            },
-            spec: Some(NodeSpec {
-                taints,
-                ..Default::default()
-            }),
-            status: None,
-        })
-    }
-
-    fn set() -> DaemonSet {
-        DaemonSet {
-            spec: Some(DaemonSetSpec {
-                template: PodTemplateSpec {
-                    spec: Some(PodSpec::default()),
-                    ..Default::default()
-                },
-                ..Default::default()
-            }),
-            ..Default::default()
-        }
-    }
-
-    #[test]
-    fn one_pod_on_each_node_that_tolerates_it() {
-        let nodes = [
-            node("a", None),
-            node("b", Some(("node.kubernetes.io/not-ready", "NoExecute"))),
-            node("c", Some(("dedicated", "NoSchedule"))),
-            node("d", Some(("dedicated", "NoExecute"))),
-        ];
-        let on_c = Arc::new(pod("stays", "Running", Some("c"), Some(1)));
-        let on_d = Arc::new(pod("goes", "Running", Some("d"), Some(1)));
-        let pods = [on_c, on_d.clone()];
-        let set = set();
-        let changes = manage(&Observed {
-            set: &set,
-            nodes: &nodes,
-            pods: &pods,
-            hash: "h",
-        });
-        assert_eq!(
-            changes,
-            Changes {
-                create: vec!["a".into(), "b".into()],
-                delete: vec![on_d],
-                failed: vec![]
-            }
-        );
-    }
-
-    #[test]
-    fn a_created_pod_counts_for_its_node_before_it_is_bound() {
-        let nodes = [node("a", None)];
-        let mut waiting = pod("p", "Pending", None, None);
-        waiting.spec = seen(NewPod {
-            spec: Some(pod_spec(&PodSpec::default(), "a")),
-            ..Default::default()
-        })
-        .spec;
-        let set = set();
-        let pods = [Arc::new(waiting)];
-        let observed = Observed {
-            set: &set,
-            nodes: &nodes,
-            pods: &pods,
-            hash: "h",
-        };
-        assert_eq!(manage(&observed), Changes::default());
-        let status = status(&observed, at(1));
-        assert_eq!(
-            (status.desired_number_scheduled, status.current_number_scheduled),
-            (1, 1)
-        );
-    }
-
-    #[test]
-    fn rolling_updates_take_one_node_at_a_time() {
-        let nodes = [node("a", None), node("b", None)];
-        let pods = [
-            Arc::new(pod("on-a", "Running", Some("a"), Some(1))),
-            Arc::new(pod("on-b", "Running", Some("b"), Some(1))),
-        ];
-        let set = set();
-        assert_eq!(
-            roll(
-                &Observed {
-                    set: &set,
-                    nodes: &nodes,
-                    pods: &pods,
-                    hash: "new"
-                },
-                at(9)
-            )
-            .delete
-            .len(),
-            1
-        );
-        assert_eq!(
-            roll(
-                &Observed {
-                    set: &set,
-                    nodes: &nodes,
-                    pods: &pods[..1],
-                    hash: "new"
-                },
-                at(9)
-            )
-            .delete
-            .len(),
-            0
-        );
-    }
-
-    #[test]
-    fn with_surge_the_new_pod_comes_first() {
-        let nodes = [node("a", None), node("b", None)];
-        let mut set = set();
-        set.spec.get_or_insert_default().update_strategy =
-            serde_json::from_value(serde_json::json!({"rollingUpdate": {"maxSurge": 1, "maxUnavailable": 0}})).ok();
-        let old = |node: &str| Arc::new(pod(&format!("old-{node}"), "Running", Some(node), Some(1)));
-        let new = |ready: bool| {
-            let mut made = pod("new-a", "Running", Some("a"), ready.then_some(1));
-            made.labels =
-                Some(crate::selector::Labels::from([("controller-revision-hash".to_string(), "h".to_string())]).into());
-            Arc::new(made)
-        };
-        let step = |pods: &[Arc<Pod>]| {
-            let observed = Observed {
-                set: &set,
-                nodes: &nodes,
-                pods,
-                hash: "h",
-            };
-            assert_eq!(
-                manage(&observed),
-                Changes::default(),
-                "two pods on a node are no leftover"
-            );
-            roll(&observed, at(9))
-        };
-        assert_eq!(step(&[old("a"), old("b")]).create, ["a"]);
-        assert_eq!(step(&[old("a"), old("b"), new(false)]), Changes::default());
-        let replaced = step(&[old("a"), old("b"), new(true)]);
-        assert_eq!(
-            (replaced.delete, replaced.create),
-            (vec![old("a")], vec!["b".to_string()])
-        );
-    }
-}
+#[path = "plan_test.rs"]
+mod tests;

@@ -1,6 +1,7 @@
 //! PodDisruptionBudgets: keeps their status, from which the eviction API decides.
 
 mod plan;
+mod stale;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -29,6 +30,7 @@ fn selects(budget: &PodDisruptionBudget, pod: &Pod) -> bool {
 }
 
 pub fn start(context: Context, tasks: &mut JoinSet<()>) {
+    stale::start(&context, tasks);
     let queue: Arc<Queue<Key>> = Arc::new(Queue::new("disruption"));
     let shared = context.shared.clone();
     shared.disruption_budgets.on_change({
@@ -83,6 +85,17 @@ async fn reconcile(context: &Context, queue: &Queue<Key>, key: Key) -> Result<()
     if pods.is_empty() {
         context.normal(budget.as_ref(), "NoPods", "No matching pods found".to_string());
     }
+    let unmanaged = pods.iter().any(|pod| controller_of(&pod.metadata).is_none());
+    if plan::needs_scale(&budget) && unmanaged {
+        let selector = budget.spec.as_ref().and_then(|spec| spec.selector.as_ref());
+        let message = format!(
+            "Pods selected by this PodDisruptionBudget (selector: {}) were found to be unmanaged. As a result, the status \
+             of the PDB cannot be calculated correctly, which may result in undefined behavior. To account for these \
+             pods please set \".spec.minAvailable\" field of the PDB to an integer value.",
+            selector.map(selector::show).unwrap_or_default()
+        );
+        context.warning(budget.as_ref(), "UnmanagedPods", message);
+    }
     let scale = if plan::needs_scale(&budget) {
         scale(context, &key.namespace, &pods).await
     } else {
@@ -92,20 +105,24 @@ async fn reconcile(context: &Context, queue: &Queue<Key>, key: Key) -> Result<()
         let message = format!("Failed to calculate the number of expected pods: {message}");
         context.warning(budget.as_ref(), "CalculateExpectedPodCountFailed", message);
     }
+    let failed = scale.clone().err();
     let now = Timestamp::now();
     let plan = plan::plan(&budget, &pods, scale, now);
     if let Some(at) = plan.look_again {
         let wait = at.duration_since(now).unsigned_abs();
         queue.add_after(key.clone(), wait + Duration::from_millis(10));
     }
+    // The controllers of the pods may be seen later than the pods.
+    let again = failed.map_or(Ok(()), |message| Err(Error::Again(message)));
     if budget.status.as_ref() == Some(&plan.status) {
-        return Ok(());
+        return again;
     }
     let api: Api<PodDisruptionBudget> = Api::namespaced(context.client.clone(), &key.namespace);
     let mut updated = PodDisruptionBudget::clone(&budget);
     updated.status = Some(plan.status);
     let written = api.replace_status(&key.name, &PostParams::default(), &updated).await;
-    gone_is_fine(written.doing(|| format!("write the status of disruption budget {key}")))
+    gone_is_fine(written.doing(|| format!("write the status of disruption budget {key}")))?;
+    again
 }
 
 /// How many pods the controllers of these pods want in all.

@@ -65,10 +65,12 @@ fn subsets(service: &Service, pods: &[Arc<Pod>]) -> (Vec<EndpointSubset>, bool) 
     let service_ports = spec.ports.as_deref().unwrap_or_default();
     let mut groups: BTreeMap<String, EndpointSubset> = BTreeMap::new();
     let mut count = 0;
-    for pod in pods
+    let listed = pods
         .iter()
-        .filter(|pod| !is_finished(pod) && (publish || !is_terminating(pod)))
-    {
+        .filter(|pod| !is_finished(pod) && (publish || !is_terminating(pod)));
+    let (ready, unready): (Vec<&Arc<Pod>>, Vec<_>) = listed.partition(|pod| publish || is_ready(pod));
+    // Ready ones first: where not all fit, the others are left out.
+    for pod in ready.into_iter().chain(unready) {
         let Some(ip) = addresses(pod, ipv6).into_iter().next() else {
             continue;
         };
@@ -88,7 +90,7 @@ fn subsets(service: &Service, pods: &[Arc<Pod>]) -> (Vec<EndpointSubset>, bool) 
         }
         count += 1;
         if count > ADDRESSES_MAX {
-            return (groups.into_values().collect(), true);
+            break;
         }
         ports.sort_by(|a, b| (&a.name, a.port, &a.protocol).cmp(&(&b.name, b.port, &b.protocol)));
         let address = EndpointAddress {
@@ -116,5 +118,5 @@ fn subsets(service: &Service, pods: &[Arc<Pod>]) -> (Vec<EndpointSubset>, bool) 
             side.sort_by(|a, b| a.ip.cmp(&b.ip));
         }
     }
-    (groups.into_values().collect(), false)
+    (groups.into_values().collect(), count > ADDRESSES_MAX)
 }

@@ -15,6 +15,7 @@ use super::plan::{Action, MANAGED_BY, SERVICE_NAME};
 pub const MIRRORER: &str = "endpointslicemirroring-controller.k8s.io";
 pub const SKIP: &str = "endpointslice.kubernetes.io/skip-mirror";
 const LEADER: &str = "control-plane.alpha.kubernetes.io/leader";
+const TRIGGER: &str = "endpoints.kubernetes.io/last-change-trigger-time";
 const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
 /// Addresses of one subset that are mirrored; upstream's limit.
 const ADDRESSES_MAX: usize = 1000;
@@ -68,6 +69,7 @@ fn slices(endpoints: &Endpoints) -> BTreeMap<(&'static str, String), EndpointSli
     labels.insert(MANAGED_BY.to_string(), MIRRORER.to_string());
     let mut annotations = endpoints.metadata.annotations.clone().unwrap_or_default();
     annotations.remove(LAST_APPLIED);
+    annotations.remove(TRIGGER);
     let metadata = ObjectMeta {
         generate_name: Some(format!("{}-", name(&endpoints.metadata))),
         namespace: Some(namespace(&endpoints.metadata).to_string()),

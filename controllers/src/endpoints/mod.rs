@@ -4,6 +4,7 @@ mod legacy;
 mod mirror;
 mod mirroring;
 mod plan;
+mod trigger;
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
@@ -25,6 +26,7 @@ use crate::shared::Shared;
 use crate::worker::work;
 
 use plan::{Action, MANAGED_BY, MANAGER, SERVICE_NAME};
+use trigger::Triggers;
 
 const WORKERS: usize = 5;
 /// Own writes that the watch has not shown after this long are no longer waited for.
@@ -37,6 +39,7 @@ struct Slices {
     context: Context,
     queue: Arc<Queue<Key>>,
     written: Mutex<Written>,
+    triggers: Triggers,
 }
 
 /// The same Service events feed both controllers.
@@ -107,6 +110,7 @@ fn start_slices(context: Context, queue: Arc<Queue<Key>>, tasks: &mut JoinSet<()
         context,
         queue: queue.clone(),
         written: Mutex::default(),
+        triggers: Triggers::default(),
     });
     shared.endpoint_slices.on_change({
         let controller = controller.clone();
@@ -172,6 +176,7 @@ impl Slices {
         let service = shared.services.get(&key);
         let Some(service) = service.filter(|service| service.metadata.deletion_timestamp.is_none()) else {
             self.written().remove(&key);
+            self.triggers.forget(&key);
             for slice in existing {
                 self.delete(&slice.metadata).await?;
             }
@@ -192,7 +197,11 @@ impl Slices {
             .into_iter()
             .map(|node| (name(&node.metadata).to_string(), node))
             .collect();
-        for action in plan::reconcile(&service, &pods, &nodes, &existing) {
+        let trigger = self.triggers.look(&service, &pods);
+        for mut action in plan::reconcile(&service, &pods, &nodes, &existing) {
+            if let Action::Create(slice) | Action::Update(slice) = &mut action {
+                trigger::annotate(&mut slice.metadata, trigger);
+            }
             if let Err(error) = self.act(&key, action).await {
                 if error.is_namespace_terminating() {
                     return Ok(());
@@ -289,23 +298,25 @@ fn start_endpoints(context: Context, queue: Arc<Queue<Key>>, tasks: &mut JoinSet
             }
         }
     });
+    let triggers = Arc::new(Triggers::default());
     tasks.spawn(async move {
         shared.services.synced().await;
         shared.pods.synced().await;
         shared.endpoints.synced().await;
         let reconcile = |key| {
-            let context = context.clone();
-            async move { reconcile_endpoints(&context, key).await }
+            let (context, triggers) = (context.clone(), triggers.clone());
+            async move { reconcile_endpoints(&context, &triggers, key).await }
         };
         work(context.name, queue, WORKERS, context.shutdown.clone(), reconcile).await;
     });
 }
 
-async fn reconcile_endpoints(context: &Context, key: Key) -> Result<(), Error> {
+async fn reconcile_endpoints(context: &Context, triggers: &Triggers, key: Key) -> Result<(), Error> {
     let shared = &context.shared;
     let api: Api<Endpoints> = Api::namespaced(context.client.clone(), &key.namespace);
     let existing = shared.endpoints.get(&key);
     let Some(service) = shared.services.get(&key) else {
+        triggers.forget(&key);
         // Endpoints without a Service are somebody's own, unless we made them.
         let ours = existing.is_some_and(|existing| {
             let labels = existing.metadata.labels.as_ref();
@@ -323,9 +334,11 @@ async fn reconcile_endpoints(context: &Context, key: Key) -> Result<(), Error> {
         return Ok(());
     }
     let pods = selected_pods(shared, &service);
-    let Some(wanted) = legacy::reconcile(&service, &pods, existing.as_deref()) else {
+    let trigger = triggers.look(&service, &pods);
+    let Some(mut wanted) = legacy::reconcile(&service, &pods, existing.as_deref()) else {
         return Ok(());
     };
+    trigger::annotate(&mut wanted.metadata, trigger);
     let parameters = PostParams::default();
     let written = if existing.is_some() {
         api.replace(&key.name, &parameters, &wanted).await
@@ -335,6 +348,17 @@ async fn reconcile_endpoints(context: &Context, key: Key) -> Result<(), Error> {
     match written.doing(|| format!("write endpoints {key}")) {
         Ok(_) => Ok(()),
         Err(error) if error.is_namespace_terminating() => Ok(()),
-        Err(error) => Err(error),
+        Err(error) => {
+            if !error.is_conflict() && !error.is_not_found() {
+                let (reason, what) = if existing.is_some() {
+                    ("FailedToUpdateEndpoint", "update")
+                } else {
+                    ("FailedToCreateEndpoint", "create")
+                };
+                let message = format!("Failed to {what} endpoint {key}: {}", error.message());
+                context.warning(service.as_ref(), reason, message);
+            }
+            Err(error)
+        }
     }
 }

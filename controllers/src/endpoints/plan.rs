@@ -115,7 +115,7 @@ fn endpoint(pod: &Pod, service: &Service, zone: Option<&str>, addresses: Vec<Str
         addresses,
         conditions: Some(EndpointConditions {
             ready: Some(ready),
-            serving: Some(publish || serving),
+            serving: Some(serving),
             terminating: Some(terminating),
         }),
         hostname: hostname(pod, service),
@@ -447,5 +447,9 @@ mod tests {
             (conditions.ready, conditions.serving, conditions.terminating),
             (Some(false), Some(false), Some(false))
         );
+        let mut published = service.clone();
+        published.spec.get_or_insert_default().publish_not_ready_addresses = Some(true);
+        let conditions = endpoint(&unready, &published, None, vec![]).conditions.expect("set");
+        assert_eq!((conditions.ready, conditions.serving), (Some(true), Some(false)));
     }
 }

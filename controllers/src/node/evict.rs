@@ -1,6 +1,6 @@
 //! Deletes pods whose node has a NoExecute taint that they do not tolerate, or no longer tolerate.
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ use serde_json::json;
 use tokio::task::JoinSet;
 
 use crate::context::{Context, Doing, Error, gone_is_fine};
-use crate::key::{Key, name};
+use crate::key::{Key, name, uid};
 use crate::pods::{is_finished, is_terminating, node_name};
 use crate::queue::Queue;
 use crate::shared::on_node;
@@ -31,6 +31,9 @@ fn taints(node: Option<&Arc<Node>>) -> Vec<Taint> {
         .unwrap_or_default();
     all.into_iter().filter(|taint| taint.effect == "NoExecute").collect()
 }
+
+/// Pods that wait for the end of what they tolerate, with their uids and since when.
+type Doomed = HashMap<Key, (String, Timestamp)>;
 
 pub fn start(context: Context, tasks: &mut JoinSet<()>) {
     let context = Context { name: NAME, ..context };
@@ -52,14 +55,16 @@ pub fn start(context: Context, tasks: &mut JoinSet<()>) {
         move |change| {
             let Some(pod) = change.new else { return };
             let Some(node) = node_name(pod) else { return };
-            let moved = change.old.and_then(|old| node_name(old)) != Some(node);
-            if moved && !taints(shared.nodes.get(&Key::new("", node)).as_ref()).is_empty() {
+            let tolerated = |pod: &Arc<Pod>| pod.spec.as_ref().and_then(|spec| spec.tolerations.clone());
+            let changed = change
+                .old
+                .is_none_or(|old| node_name(old) != Some(node) || tolerated(old) != tolerated(pod));
+            if changed && !taints(shared.nodes.get(&Key::new("", node)).as_ref()).is_empty() {
                 queue.add(Key::of(&pod.metadata));
             }
         }
     });
-    // Pods that wait for the end of what they tolerate.
-    let doomed: Arc<Mutex<HashSet<Key>>> = Arc::default();
+    let doomed: Arc<Mutex<Doomed>> = Arc::default();
     shared.pods.on_change({
         let doomed = doomed.clone();
         move |change| {
@@ -80,14 +85,19 @@ pub fn start(context: Context, tasks: &mut JoinSet<()>) {
 }
 
 /// Whether the pod was waiting.
-fn forget(doomed: &Mutex<HashSet<Key>>, key: &Key) -> bool {
-    doomed
-        .lock()
-        .unwrap_or_else(|poisoned| poisoned.into_inner())
-        .remove(key)
+fn forget(doomed: &Mutex<Doomed>, key: &Key) -> bool {
+    let mut doomed = doomed.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+    doomed.remove(key).is_some()
 }
 
-async fn evict(context: &Context, queue: &Queue<Key>, doomed: &Mutex<HashSet<Key>>, key: Key) -> Result<(), Error> {
+/// Since when this pod waits.
+fn since(doomed: &Mutex<Doomed>, key: &Key, pod: &Pod) -> Option<Timestamp> {
+    let doomed = doomed.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+    let (of, since) = doomed.get(key)?;
+    (of == uid(&pod.metadata)).then_some(*since)
+}
+
+async fn evict(context: &Context, queue: &Queue<Key>, doomed: &Mutex<Doomed>, key: Key) -> Result<(), Error> {
     let Some(pod) = context.shared.pods.get(&key) else {
         return Ok(());
     };
@@ -96,9 +106,11 @@ async fn evict(context: &Context, queue: &Queue<Key>, doomed: &Mutex<HashSet<Key
     }
     let Some(node) = node_name(&pod) else { return Ok(()) };
     let now = Timestamp::now();
+    let seen = since(doomed, &key, &pod).unwrap_or(now);
     let at = match eviction(
         &pod,
         &taints(context.shared.nodes.get(&Key::new("", node)).as_ref()),
+        seen,
         now,
     ) {
         Eviction::Never => {
@@ -115,7 +127,7 @@ async fn evict(context: &Context, queue: &Queue<Key>, doomed: &Mutex<HashSet<Key
         doomed
             .lock()
             .unwrap_or_else(|poisoned| poisoned.into_inner())
-            .insert(key.clone());
+            .insert(key.clone(), (uid(&pod.metadata).to_string(), seen));
         queue.add_after(key, wait.max(Duration::from_millis(1)));
         return Ok(());
     }

@@ -1,7 +1,5 @@
 //! What a node's heartbeat means for its conditions and taints, and which pods a taint evicts when. Pure.
 
-use std::sync::Arc;
-
 use crate::slim::Pod;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Node, NodeCondition, Taint, Toleration};
@@ -60,31 +58,9 @@ pub fn lost_conditions(node: &Node, now: Timestamp) -> Vec<NodeCondition> {
     NODE_CONDITIONS.iter().filter_map(lost).collect()
 }
 
-/// Where the node is, as far as its labels say.
-fn zone(node: &Node) -> [Option<&str>; 2] {
-    let labels = node.metadata.labels.as_ref();
-    ["topology.kubernetes.io/region", "topology.kubernetes.io/zone"]
-        .map(|key| labels.and_then(|labels| labels.get(key)).map(String::as_str))
-}
-
-/// Whether the pods of this node may be evicted for its loss.
-///
-/// Not when no node is ready: then the control plane itself may be the one cut off. And not when most of the
-/// node's zone is lost (more than two nodes, and over 55 %, as upstream's limits for clusters of normal size):
-/// the rest could not take the load. A zone that is lost as a whole is left to the others.
-pub fn may_evict(node: &Node, all: &[Arc<Node>]) -> bool {
-    if !all.iter().any(|node| ready(node) == "True") {
-        return false;
-    }
-    let here = all.iter().filter(|other| zone(other) == zone(node));
-    let (well, lost): (Vec<&Arc<Node>>, Vec<_>) = here.partition(|node| ready(node) == "True");
-    well.is_empty() || lost.len() <= 2 || lost.len() * 100 < (well.len() + lost.len()) * 55
-}
-
 /// The node's taints as its state demands, keeping all that are not ours; none where they are right.
 ///
-/// `evict`: whether pods may be evicted at all. When every node seems lost, it is more likely that the
-/// control plane is the one cut off.
+/// `evict`: whether the pods of a lost node may be evicted.
 pub fn taints(node: &Node, evict: bool, now: Timestamp) -> Option<Vec<Taint>> {
     let current = node
         .spec
@@ -140,14 +116,22 @@ pub fn tolerates(toleration: &Toleration, taint: &Taint) -> bool {
     }
 }
 
+/// Whether the node has one of the taints that evict for its loss.
+pub fn is_given_up(node: &Node) -> bool {
+    let taints = node.spec.iter().flat_map(|spec| spec.taints.iter().flatten());
+    let ours = |taint: &Taint| taint.effect == "NoExecute" && [NOT_READY, UNREACHABLE].contains(&taint.key.as_str());
+    taints.into_iter().any(ours)
+}
+
 #[derive(Debug, PartialEq)]
 pub enum Eviction {
     Never,
     At(Timestamp),
 }
 
-/// When this pod has to leave its node because of NoExecute taints.
-pub fn eviction(pod: &Pod, taints: &[Taint], now: Timestamp) -> Eviction {
+/// When this pod has to leave its node because of NoExecute taints. `seen`: since when it is known to be among
+/// them; taints that people put on have no time of their own.
+pub fn eviction(pod: &Pod, taints: &[Taint], seen: Timestamp, now: Timestamp) -> Eviction {
     let taints: Vec<&Taint> = taints.iter().filter(|taint| taint.effect == "NoExecute").collect();
     if taints.is_empty() {
         return Eviction::Never;
@@ -186,7 +170,7 @@ pub fn eviction(pod: &Pod, taints: &[Taint], now: Timestamp) -> Eviction {
         .find(|condition| condition.type_ == "PodScheduled")
         .and_then(|condition| condition.last_transition_time.as_ref())
         .map_or(created(&pod.metadata), |time| time.0);
-    let since = tainted.unwrap_or(now).max(scheduled);
+    let since = tainted.unwrap_or(seen).max(scheduled);
     Eviction::At(
         since
             .checked_add(jiff::SignedDuration::from_secs(seconds))
@@ -265,9 +249,9 @@ mod tests {
             value: None,
         };
         let mut tolerant = pod("a", "Running", Some("n"), None);
-        assert_eq!(eviction(&tolerant, &[], at(500)), Eviction::Never);
+        assert_eq!(eviction(&tolerant, &[], at(500), at(500)), Eviction::Never);
         assert_eq!(
-            eviction(&tolerant, std::slice::from_ref(&taint), at(500)),
+            eviction(&tolerant, std::slice::from_ref(&taint), at(500), at(500)),
             Eviction::At(at(500))
         );
         let toleration = |seconds| Toleration {
@@ -279,29 +263,23 @@ mod tests {
         };
         tolerant.spec.get_or_insert_default().tolerations = Some(vec![toleration(Some(300)), toleration(None)].into());
         assert_eq!(
-            eviction(&tolerant, std::slice::from_ref(&taint), at(500)),
+            eviction(&tolerant, std::slice::from_ref(&taint), at(500), at(500)),
             Eviction::At(at(400))
         );
         tolerant.spec.get_or_insert_default().tolerations = Some(vec![toleration(None)].into());
-        assert_eq!(eviction(&tolerant, &[taint], at(500)), Eviction::Never);
-    }
-
-    #[test]
-    fn a_zone_in_trouble_keeps_its_pods() {
-        let nodes = |well: usize, lost: usize, zone: &str| -> Vec<Arc<Node>> {
-            let states = std::iter::repeat_n("True", well).chain(std::iter::repeat_n("Unknown", lost));
-            let made = states.map(|ready| {
-                let mut made = node(ready);
-                made.metadata.labels = Some([("topology.kubernetes.io/zone".to_string(), zone.to_string())].into());
-                Arc::new(made)
-            });
-            made.collect()
+        assert_eq!(
+            eviction(&tolerant, std::slice::from_ref(&taint), at(500), at(500)),
+            Eviction::Never
+        );
+        let timeless = Taint {
+            time_added: None,
+            ..taint
         };
-        let check = |all: &[Arc<Node>]| may_evict(all.last().expect("a node"), all);
-        assert!(check(&nodes(1, 1, "a")) && check(&nodes(1, 2, "a")) && check(&nodes(3, 3, "a")));
-        assert!(!check(&nodes(2, 3, "a")), "most of the zone is lost");
-        assert!(!check(&nodes(0, 1, "a")), "all is lost");
-        let split = [nodes(2, 0, "b"), nodes(0, 4, "a")].concat();
-        assert!(check(&split), "the other zone takes over");
+        tolerant.spec.get_or_insert_default().tolerations = Some(vec![toleration(Some(300))].into());
+        assert_eq!(
+            eviction(&tolerant, &[timeless], at(500), at(700)),
+            Eviction::At(at(800)),
+            "each look does not begin anew"
+        );
     }
 }

@@ -7,6 +7,7 @@
 mod evict;
 mod health;
 mod ipam;
+mod zones;
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
@@ -29,10 +30,11 @@ use crate::queue::Queue;
 use crate::shared::on_node;
 use crate::worker::work;
 
-pub use health::tolerates;
+pub use health::{ready as node_is_ready, tolerates};
 pub use ipam::Range;
 
 use ipam::Leases;
+use zones::{Pace, Permit};
 
 const WORKERS: usize = 8;
 /// A node that never reported has this long; upstream's node-startup-grace-period.
@@ -162,6 +164,7 @@ struct Health {
     queue: Arc<Queue<Key>>,
     grace: Duration,
     seen: Mutex<HashMap<Key, Seen>>,
+    pace: Mutex<Pace>,
 }
 
 fn start_health(context: Context, grace: Duration, tasks: &mut JoinSet<()>) {
@@ -172,6 +175,7 @@ fn start_health(context: Context, grace: Duration, tasks: &mut JoinSet<()>) {
         queue: queue.clone(),
         grace,
         seen: Mutex::default(),
+        pace: Mutex::default(),
     });
     shared.nodes.on_change({
         let health = health.clone();
@@ -323,7 +327,8 @@ impl Health {
                 .add_after(key.clone(), grace - silent + Duration::from_millis(10));
         }
         self.act_on_readiness(&key, &node).await?;
-        if let Some(taints) = health::taints(&node, self.may_evict(&node), now) {
+        let evict = self.may_evict(&key, &node, now);
+        if let Some(taints) = health::taints(&node, evict, now) {
             let api: Api<Node> = Api::all(self.context.client.clone());
             let patch = json!({
                 "metadata": {"resourceVersion": node.metadata.resource_version},
@@ -338,12 +343,24 @@ impl Health {
     }
 
     /// From the nodes as the watch shows them, with this one as it is now.
-    fn may_evict(&self, node: &Node) -> bool {
+    fn may_evict(&self, key: &Key, node: &Node, now: Timestamp) -> bool {
+        if health::ready(node) == "True" {
+            return false;
+        }
         let mut all = self.context.shared.nodes.list();
         if let Some(known) = all.iter_mut().find(|known| known.metadata.name == node.metadata.name) {
             *known = Arc::new(node.clone());
         }
-        health::may_evict(node, &all)
+        let given_up = health::is_given_up(node);
+        let mut pace = self.pace.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        match pace.ask(node, given_up, &all, now) {
+            Permit::Now => true,
+            Permit::In(wait) => {
+                self.queue.add_after(key.clone(), wait + Duration::from_millis(10));
+                false
+            }
+            Permit::Never => false,
+        }
     }
 
     /// What becomes of a lost node depends on how many others are lost.
