@@ -69,6 +69,7 @@ async fn view(runtime: &Runtime, name: &str, parent: &str) -> Result<Vec<Mount>,
     }
 }
 
+/// Here nothing of it is run, whatever the container's own mount of it allows.
 fn mount_one(one: &Mount, target: &Path) -> Result<(), Error> {
     let sealed = MsFlags::MS_RDONLY | MsFlags::MS_NOEXEC | MsFlags::MS_NOSUID | MsFlags::MS_NODEV;
     let failed = || Error::os("mount an image on", target);
