@@ -16,6 +16,8 @@ mod endpoint;
 mod error;
 mod eviction;
 mod image;
+mod leftovers;
+mod manifest;
 mod node;
 mod pod;
 mod probe;

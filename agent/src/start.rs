@@ -10,7 +10,7 @@ use crate::recorder::Recorder;
 use crate::runtime::config::Layout;
 use crate::runtime::{Runtime, events, images, supervise};
 use crate::image::{self, Images};
-use crate::{endpoint, eviction, node, reset};
+use crate::{endpoint, eviction, manifest, node, reset};
 use ipnet::IpNet;
 use skiff_network::ClusterView;
 use std::path::Path;
@@ -32,7 +32,12 @@ pub async fn run(
     shutdown: CancellationToken,
 ) -> Result<(), Error> {
     let mut config = config;
-    for dir in [&config.data_dir, &config.pods_dir(), &config.pod_logs_dir] {
+    for dir in [
+        &config.data_dir,
+        &config.pods_dir(),
+        &config.pod_logs_dir,
+        &config.manifests_dir,
+    ] {
         std::fs::create_dir_all(dir).map_err(Error::io("create", dir))?;
     }
     let layout = Layout::new(&config.data_dir);
@@ -114,6 +119,8 @@ pub async fn run(
     ));
     tokio::spawn(image::watch::follow(shared.clone(), registries, shutdown.clone()));
     tokio::spawn(image::gc::run(shared.clone(), shutdown.clone()));
+    manifest::load(&shared, &jiff::Timestamp::now().to_string());
+    tokio::spawn(manifest::follow(shared.clone(), shutdown.clone()));
     tokio::spawn(serve(shared.clone(), credentials, shutdown.clone()));
     tokio::spawn(crate::rotate::run(shared.clone(), shutdown.clone()));
     let network = tokio::spawn(network(

@@ -9,6 +9,7 @@
 //! never there since the node booted, the copy is what the node runs on.
 
 pub mod disk;
+mod manifests;
 
 use crate::error::Error;
 use crate::pod::environment::Lookup;
@@ -48,6 +49,10 @@ pub enum Change {
 #[derive(Debug, Default)]
 struct State {
     pods: BTreeMap<Key, Arc<Pod>>,
+    /// Pods of the node's own.
+    manifests: BTreeMap<Key, Arc<Pod>>,
+    /// Those of whose mirrors the API is being asked.
+    mirroring: BTreeSet<Key>,
     config_maps: BTreeMap<Key, Arc<ConfigMap>>,
     secrets: BTreeMap<Key, Arc<Secret>>,
     view: ClusterView,
@@ -210,11 +215,11 @@ impl Cache {
     }
 
     pub fn pods(&self) -> BTreeMap<Key, Arc<Pod>> {
-        self.lock().pods.clone()
+        manifests::pods(&self.lock())
     }
 
     pub fn pod(&self, key: &Key) -> Option<Arc<Pod>> {
-        self.lock().pods.get(key).cloned()
+        manifests::pod(&self.lock(), key)
     }
 
     pub fn services(&self) -> Vec<Arc<Service>> {
@@ -225,7 +230,8 @@ impl Cache {
     pub fn publish_pod(&self, pod: Pod) {
         let mut state = self.lock();
         let key = key_of(&pod);
-        if state.pods.get(&key).is_some_and(|p| p.metadata.uid == pod.metadata.uid) {
+        let known = state.manifests.get(&key).or_else(|| state.pods.get(&key));
+        if known.is_some_and(|p| p.metadata.uid == pod.metadata.uid) {
             state.view.pods.insert(key, Arc::new(pod));
             self.view.send_replace(Arc::new(state.view.clone()));
         }
@@ -292,7 +298,7 @@ impl Cache {
     pub fn release(&self) {
         let mut state = self.lock();
         let (mut maps, mut secrets, mut uids) = (BTreeSet::new(), BTreeSet::new(), BTreeSet::new());
-        for pod in state.pods.values() {
+        for pod in state.pods.values().chain(state.manifests.values()) {
             let (more_maps, more_secrets) = crate::pod::api::references(pod);
             maps.extend(more_maps);
             secrets.extend(more_secrets);

@@ -110,7 +110,7 @@ fn tell(shared: &Shared, error: Option<Error>) {
 }
 
 /// Waits until the file, or the way to it, has changed.
-async fn change(path: &Path) -> std::io::Result<()> {
+pub async fn change(path: &Path) -> std::io::Result<()> {
     let inotify = Inotify::init(InitFlags::IN_NONBLOCK | InitFlags::IN_CLOEXEC)?;
     let flags = AddWatchFlags::IN_CLOSE_WRITE
         | AddWatchFlags::IN_CREATE

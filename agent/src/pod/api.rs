@@ -5,6 +5,7 @@ use super::observed::Observed;
 use super::spec::Key;
 use super::{cgroup, resources, sandbox, spec};
 use crate::error::Error;
+use crate::manifest;
 use crate::image::pull;
 use crate::volume;
 use jiff::Timestamp;
@@ -37,6 +38,20 @@ fn pods(shared: &Shared, pod: &Pod) -> (Api<Pod>, String) {
 }
 
 pub async fn patch_status(shared: &Shared, pod: &Pod, status: &PodStatus) -> Result<Pod, Refused> {
+    if !manifest::is_static(pod) {
+        return patch(shared, pod, spec::uid(pod), status).await;
+    }
+    // What happens to the likeness does not happen to the pod.
+    let uid = shared.cache.mirror_uid(pod);
+    let uid = uid.ok_or_else(|| Refused::Later("it has no mirror".into()))?;
+    match patch(shared, pod, &uid, status).await {
+        Ok(held) => Ok(manifest::mirror::shown(pod, Some(&held))),
+        Err(Refused::Gone) => Err(Refused::Later("its mirror is gone".into())),
+        other => other,
+    }
+}
+
+async fn patch(shared: &Shared, pod: &Pod, uid: &str, status: &PodStatus) -> Result<Pod, Refused> {
     /// A server that is cut off must not hold up what is newer.
     const ANSWER_MAX: Duration = Duration::from_secs(10);
     let before = pod.status.as_ref();
@@ -66,7 +81,7 @@ pub async fn patch_status(shared: &Shared, pod: &Pod, status: &PodStatus) -> Res
         let gone = held.iter().filter(|kind| !kept.contains(kind));
         conditions.extend(gone.map(|kind| json!({"$patch": "delete", "type": kind})));
     }
-    let patch = json!({"metadata": {"uid": spec::uid(pod)}, "status": value});
+    let patch = json!({"metadata": {"uid": uid}, "status": value});
     let params = PatchParams::default();
     let patch = Patch::Strategic(&patch);
     let sent = tokio::time::timeout(ANSWER_MAX, api.patch_status(&name, &params, &patch));

@@ -273,11 +273,13 @@ fn a_new_image_replaces_the_container() {
 #[test]
 fn what_is_blocked_does_nothing() {
     let pod = pod("Always", &[], &[], &["a"]);
-    let mut memory = Memory::default();
-    memory.blocked = Some(Waiting {
-        reason: "AppArmor".into(),
-        message: String::new(),
-    });
+    let mut memory = Memory {
+        blocked: Some(Waiting {
+            reason: "AppArmor".into(),
+            message: String::new(),
+        }),
+        ..Memory::default()
+    };
     check(&pod, &Observed::default(), &memory, &[]);
     memory.terminating = true;
     check(&pod, &Observed::default(), &memory, &["teardown"]);

@@ -103,12 +103,19 @@ pub async fn container(shared: &Shared, pod: &Pod, wanted: &Wanted) -> Result<Se
     event("Started", "started");
     let hook = container.lifecycle.as_ref().and_then(|l| l.post_start.as_ref());
     if let Some(hook) = hook {
+        let host = pod.spec.as_ref().is_some_and(spec::host_network);
+        let place = probe::Place {
+            container_id: &id,
+            ips: if host { &shared.host_ips } else { &sandbox.ips },
+        };
+        let name = spec::full_name(pod);
         let outcome = tokio::select! {
-            outcome = probe::hook(shared, hook, container, &id, &sandbox.ips) => outcome,
+            outcome = probe::hook::run(shared, hook, container, &name, &place) => outcome,
             () = wanted.cancel.cancelled() => Ok(()),
         };
         if let Err(message) = outcome {
-            let text = format!("PostStartHook failed: {message}");
+            // What the hook said may be a secret; only the status tells it.
+            let text = "PostStartHook failed".to_owned();
             shared
                 .recorder
                 .pod(pod, field.clone(), true, "FailedPostStartHook", text);
@@ -158,7 +165,9 @@ async fn prepare(
     let env = environment::variables(pod, container, &services, shared.cache.as_ref(), &facts)?;
     let values: BTreeMap<String, String> = env.iter().cloned().collect();
     let known = |text: &str| environment::expand_all(text, |name| values.get(name).cloned());
-    let mut mounts = crate::volume::mounts(&shared.config, pod, container, known).map_err(|e| e.chain())?;
+    let recursive = crate::volume::recursive_read_only(shared, container).await;
+    let mounts = crate::volume::mounts(&shared.config, pod, container, recursive, known);
+    let mut mounts = mounts.map_err(|e| e.chain())?;
     let pod_dir = shared.config.pod_dir(spec::uid(pod));
     let io = |e: std::io::Error| format!("cannot write to {}: {e}", pod_dir.display());
     let mounted = |path: &str| {

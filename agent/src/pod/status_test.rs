@@ -280,13 +280,15 @@ fn a_rejected_pod_has_no_containers() {
     let scheduled =
         json!({"conditions": [{"type": "PodScheduled", "status": "True"}, {"type": "x/y", "status": "True"}]});
     let pod = pod(json!({"containers": [{"name": "a"}]}), scheduled);
-    let mut memory = Memory::default();
-    memory.failed = Some(Verdict {
-        reason: "OutOfcpu".into(),
-        message: "Node didn't have enough resource: cpu".into(),
-        rejected: true,
-        ..Verdict::default()
-    });
+    let memory = Memory {
+        failed: Some(Verdict {
+            reason: "OutOfcpu".into(),
+            message: "Node didn't have enough resource: cpu".into(),
+            rejected: true,
+            ..Verdict::default()
+        }),
+        ..Memory::default()
+    };
     let made = status(&pod, &Observed::default(), &memory, &["192.0.2.1".into()], now());
     assert_eq!(made.phase.as_deref(), Some("Failed"));
     assert_eq!(
@@ -301,16 +303,18 @@ fn a_rejected_pod_has_no_containers() {
 #[test]
 fn a_pod_that_the_node_disrupts_says_so() {
     let pod = pod(json!({"containers": [{"name": "a"}]}), json!({}));
-    let mut memory = Memory::default();
-    memory.failed = Some(Verdict {
-        reason: "Evicted".into(),
-        message: "The node was low on resource: memory.".into(),
-        disruption: Some((
-            "TerminationByKubelet".into(),
-            "The node was low on resource: memory.".into(),
-        )),
-        ..Verdict::default()
-    });
+    let memory = Memory {
+        failed: Some(Verdict {
+            reason: "Evicted".into(),
+            message: "The node was low on resource: memory.".into(),
+            disruption: Some((
+                "TerminationByKubelet".into(),
+                "The node was low on resource: memory.".into(),
+            )),
+            ..Verdict::default()
+        }),
+        ..Memory::default()
+    };
     let made = status(&pod, &seen(&[("a", State::Exited, 137)]), &memory, &[], now());
     assert_eq!(made.phase.as_deref(), Some("Failed"));
     let last = made.conditions.clone().and_then(|c| c.last().cloned()).expect("some");

@@ -5,9 +5,10 @@ use super::plan::{Memory, Verdict};
 use super::observed::{self, LABEL_POD_UID, Observed, Sandbox};
 use super::spec;
 use super::worker::{self, INBOX, Signal};
-use super::{admission, api, cgroup, resources};
+use super::{admission, api};
 use crate::cache::Change;
 use crate::error::Error;
+use crate::manifest;
 use crate::eviction;
 use crate::resize;
 use crate::runtime::events::RuntimeEvent;
@@ -30,6 +31,8 @@ struct Supervisor {
     workers: BTreeMap<String, mpsc::Sender<Signal>>,
     keys: BTreeMap<spec::Key, String>,
     orphans: BTreeMap<String, Observed>,
+    /// What earlier pods have left was looked for.
+    swept: bool,
     /// Labels and annotations that files of the pod's volumes show.
     metadata: BTreeMap<spec::Key, (Texts, Texts)>,
 }
@@ -49,6 +52,7 @@ pub async fn run(
         workers: BTreeMap::new(),
         keys: BTreeMap::new(),
         orphans,
+        swept: false,
         metadata: BTreeMap::new(),
     };
     let kept: Vec<spec::Key> = supervisor.shared.cache.pods().into_keys().collect();
@@ -66,6 +70,7 @@ pub async fn run(
                 Change::Tokens(key) => supervisor.refresh(|pod| spec::key(pod) == key).await,
                 Change::PodsListed => {
                     supervisor.shared.cache.release();
+                    supervisor.remove_leftovers();
                     supervisor.remove_orphans();
                 }
             },
@@ -113,11 +118,20 @@ async fn observe(shared: &Shared) -> Result<BTreeMap<String, Observed>, Error> {
 impl Supervisor {
     async fn changed(&mut self, key: &spec::Key) {
         self.workers.retain(|_, inbox| !inbox.is_closed());
+        manifest::mirror::keep(&self.shared, key);
         let pod = self.shared.cache.pod(key);
+        let own = pod.as_deref().is_some_and(manifest::is_static);
         let uid = pod.as_ref().map(|p| spec::uid(p).to_owned());
         if let Some(old) = self.keys.get(key).filter(|old| uid.as_ref() != Some(*old)) {
+            // The cluster gives its room away already.
+            self.shared.ledger.release(old);
             if let Some(inbox) = self.workers.get(old) {
                 let _ = inbox.send(Signal::Gone).await;
+                // Of the node's own pods one waits until that of its name has ended.
+                if own {
+                    self.look_again_after(inbox, key);
+                    return;
+                }
             }
             self.keys.remove(key);
         }
@@ -126,6 +140,11 @@ impl Supervisor {
             self.shared.cache.release();
             return;
         };
+        if own && let Some(ending) = self.workers.get(&uid).filter(|_| !self.keys.contains_key(key)) {
+            // Its file went and came again.
+            self.look_again_after(ending, key);
+            return;
+        }
         let stale = self.metadata_changed(key, &pod);
         self.keys.insert(key.clone(), uid.clone());
         if let Some(inbox) = self.workers.get(&uid) {
@@ -143,6 +162,14 @@ impl Supervisor {
         let memory = self.admit(&pod, &seen).await;
         self.workers.insert(uid, inbox.clone());
         tokio::spawn(worker::run(self.shared.clone(), pod, seen, memory, inbox, signals));
+    }
+
+    fn look_again_after(&self, worker: &mpsc::Sender<Signal>, key: &spec::Key) {
+        let (worker, shared, key) = (worker.clone(), self.shared.clone(), key.clone());
+        tokio::spawn(async move {
+            worker.closed().await;
+            shared.cache.touch(key);
+        });
     }
 
     /// Enters the pod in the node's book. One that is new here may be refused.
@@ -193,12 +220,12 @@ impl Supervisor {
         let others: Vec<Arc<Pod>> = self.keys.keys().filter_map(|key| shared.cache.pod(key)).collect();
         let runs = |other: &Arc<Pod>| spec::uid(other) != spec::uid(pod) && !spec::phase_is_final(other);
         let others: Vec<Arc<Pod>> = others.into_iter().filter(runs).collect();
-        let verdict = admission::beside_others(pod, node.as_deref(), &others, false);
+        let verdict = admission::beside_others(pod, node.as_deref(), &others, manifest::is_static(pod));
         match verdict {
             Err(refusal) if admission::may_be_stale(&refusal) => {
                 let api: kube::Api<Node> = kube::Api::all(shared.client.clone());
                 match tokio::time::timeout(ANSWER_MAX, api.get(name)).await {
-                    Ok(Ok(newer)) => admission::beside_others(pod, Some(&newer), &others, false),
+                    Ok(Ok(newer)) => admission::beside_others(pod, Some(&newer), &others, manifest::is_static(pod)),
                     _ => Err(refusal),
                 }
             }
@@ -235,6 +262,25 @@ impl Supervisor {
         }
     }
 
+    /// Once: which pods there are is known now.
+    fn remove_leftovers(&mut self) {
+        if std::mem::replace(&mut self.swept, true) {
+            return;
+        }
+        let config = self.shared.config.clone();
+        let mut left = crate::leftovers::found(&config);
+        left.retain(|uid| !self.workers.contains_key(uid) && !self.orphans.contains_key(uid));
+        // In front of its worker a pod's logs and volumes may be kept: it has ended.
+        let kept = self.shared.cache.pods();
+        for pod in kept.values() {
+            left.remove(spec::uid(pod));
+        }
+        if !left.is_empty() {
+            tracing::info!(pods = left.len(), "removing what earlier pods have left");
+            tokio::task::spawn_blocking(move || left.iter().for_each(|uid| crate::leftovers::remove(&config, uid)));
+        }
+    }
+
     fn remove_orphans(&mut self) {
         for (uid, seen) in std::mem::take(&mut self.orphans) {
             let shared = self.shared.clone();
@@ -250,13 +296,8 @@ impl Supervisor {
                 if let Err(error) = api::tear_down(&shared, &Arc::new(pod), &seen).await {
                     tracing::warn!(error = error.chain(), "cannot remove an orphan");
                 }
-                for qos in [
-                    resources::Qos::Guaranteed,
-                    resources::Qos::Burstable,
-                    resources::Qos::BestEffort,
-                ] {
-                    cgroup::remove(&resources::cgroup_path(&shared.config.cgroup_root, qos, &uid));
-                }
+                let work = move || crate::leftovers::remove(&shared.config, &uid);
+                let _ = tokio::task::spawn_blocking(work).await;
             });
         }
     }

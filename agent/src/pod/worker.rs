@@ -17,7 +17,8 @@ use super::observed::{Container, Observed, Sandbox, State};
 use super::plan::{self, Action, Memory, Op, Probed, Verdict};
 use super::{api, spec, start};
 use crate::error::Error;
-use crate::probe::Kind;
+use crate::manifest;
+use crate::probe::{self, Kind};
 use crate::resize::act as act_resize;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Pod, PodStatus, ResourceRequirements};
@@ -48,7 +49,7 @@ pub enum Signal {
         id: String,
         kind: Kind,
         verdict: Option<bool>,
-        problem: Option<String>,
+        note: Option<probe::Note>,
     },
 }
 
@@ -69,7 +70,11 @@ enum Outcome {
     Looked(Vec<Container>, Vec<Sandbox>, Vec<String>),
     Status(Box<PodStatus>, Result<Box<Pod>, api::Refused>),
     Deleted(Result<(), api::Refused>),
-    Resized(Box<act_resize::Order>, Vec<(String, ResourceRequirements)>, Result<(), String>),
+    Resized(
+        Box<act_resize::Order>,
+        Vec<(String, ResourceRequirements)>,
+        Result<(), String>,
+    ),
 }
 
 struct Worker {
@@ -87,6 +92,8 @@ struct Worker {
     settled: Option<(PodStatus, PodStatus)>,
     sending: bool,
     wake_at: Option<Timestamp>,
+    /// Probes that begin now may begin that much later, each by chance.
+    spread: Duration,
     operations: JoinSet<(Option<Op>, Outcome)>,
     probes: BTreeMap<String, Vec<(Kind, AbortHandle)>>,
     inbox: mpsc::Sender<Signal>,
@@ -123,6 +130,7 @@ pub async fn run(
         settled: None,
         sending: false,
         wake_at: None,
+        spread: Duration::ZERO,
         operations: JoinSet::new(),
         probes: BTreeMap::new(),
         inbox,
@@ -191,9 +199,12 @@ impl Worker {
             }
         }
         let running: Vec<Container> = self.seen.all().filter(|c| c.state == State::Running).cloned().collect();
+        // All pods of the node are adopted at once, and must not be probed at once for ever.
+        self.spread = Duration::MAX;
         for container in running {
             self.begin_probes(&container);
         }
+        self.spread = Duration::ZERO;
         // They were made before any container was; bringing them up to date may wait for the API.
         if self.seen.sandbox().is_some() && !self.seen.containers.is_empty() && !self.memory.terminating {
             self.memory.volumes_ready = true;
@@ -233,7 +244,8 @@ impl Worker {
 
     fn vanished(&mut self) {
         self.gone = true;
-        self.memory.forced = true;
+        // The node's own pods end in peace when their files are removed.
+        self.memory.forced = !manifest::is_static(&self.pod);
         self.terminate();
     }
 
@@ -305,8 +317,8 @@ impl Worker {
                 id,
                 kind,
                 verdict,
-                problem,
-            } => self.probed(&id, kind, verdict, problem),
+                note,
+            } => self.probed(&id, kind, verdict, note),
         }
     }
 

@@ -2,9 +2,8 @@
 
 use super::{API_RETRY, Outcome, Signal, Worker};
 use crate::error::Error;
-use crate::pod::backoff::{self, Backoff};
 use crate::pod::node::Shared;
-use crate::pod::observed::{Container, Sandbox, State};
+use crate::pod::observed::{Container, Sandbox};
 use crate::pod::plan::{Action, Op, Verdict};
 use crate::pod::spec::{self, Role};
 use crate::pod::{api, cgroup, resources, sandbox, start};
@@ -79,17 +78,6 @@ impl Worker {
             let mut all = spec::ephemeral(s).into_iter();
             all.find(|(c, _)| role == Role::Ephemeral && c.name == name)?.1
         });
-        if let Some(exit) = self.seen.newest(&name).filter(|c| c.state == State::Exited) {
-            let finished =
-                Timestamp::from_nanosecond(i128::from(exit.finished_at_ns)).unwrap_or_else(|_| Timestamp::now());
-            let entry = backoff::after_restart(self.memory.crash.get(&name).copied(), exit.ran_s(), finished);
-            // In force from the next exit on; until then it must not hold up this start.
-            let entry = Backoff {
-                since: Timestamp::UNIX_EPOCH,
-                ..entry
-            };
-            self.memory.crash.insert(name.clone(), entry);
-        }
         let wanted = start::Wanted {
             container,
             role,
@@ -123,14 +111,20 @@ impl Worker {
             }
         }
         let mut over = self.over.subscribe();
-        let ips = self.seen.sandbox().map(|s| s.ips.clone()).unwrap_or_default();
+        let ips = self.addresses();
         let stopped = id.clone();
         let stop = self.spawn(Some(Op::Stop(id.clone())), async move {
             let begun = std::time::Instant::now();
             let hook = found.as_ref().and_then(|(c, _)| c.lifecycle.as_ref()?.pre_stop.clone());
             if let (Some(hook), Some((container, _)), true) = (hook, &found, grace_s > 0 && !hurried) {
                 let limit = Duration::from_secs(grace_s.unsigned_abs());
-                let outcome = tokio::time::timeout(limit, probe::hook(&shared, &hook, container, &id, &ips)).await;
+                let place = probe::Place {
+                    container_id: &id,
+                    ips: &ips,
+                };
+                let name = spec::full_name(&pod);
+                let work = probe::hook::run(&shared, &hook, container, &name, &place);
+                let outcome = tokio::time::timeout(limit, work).await;
                 if !matches!(outcome, Ok(Ok(()))) {
                     shared
                         .recorder
@@ -207,7 +201,9 @@ async fn create_sandbox(shared: &Shared, pod: &Pod, attempt: u32) -> Result<Sand
     let handler = api::runtime_handler(shared, pod).await?;
     if pod.spec.as_ref().is_some_and(|s| s.host_users == Some(false)) {
         // Better not at all than with the host's users, whom the pod was not to be.
-        return Err(Error::Pod(format!("RuntimeClass handler {handler:?} does not support user namespaces")));
+        return Err(Error::Pod(format!(
+            "RuntimeClass handler {handler:?} does not support user namespaces"
+        )));
     }
     let id = shared.runtime.run_sandbox(config, handler).await?;
     let status = shared.runtime.sandbox_status(&id).await?;

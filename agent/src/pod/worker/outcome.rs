@@ -2,6 +2,7 @@
 
 use super::{API_RETRY, Outcome, Signal, VOLUMES_RETRY, Worker};
 use crate::error::Error;
+use crate::pod::backoff::Backoff;
 use crate::pod::observed::{Container, Sandbox, State};
 use crate::pod::plan::{Op, Waiting};
 use crate::pod::{api, backoff, last_words, spec, start, status};
@@ -98,7 +99,21 @@ impl Worker {
         }
     }
 
+    /// Every start that follows an end sets how long the one after the next end waits.
+    fn count_restart(&mut self, name: &str) {
+        let Some(exit) = self.seen.newest(name).filter(|c| c.state == State::Exited) else {
+            return;
+        };
+        let finished = Timestamp::from_nanosecond(i128::from(exit.finished_at_ns));
+        let finished = finished.unwrap_or_else(|_| Timestamp::now());
+        let entry = backoff::after_restart(self.memory.crash.get(name).copied(), exit.ran_s(), finished);
+        // In force from the next exit on.
+        let since = Timestamp::UNIX_EPOCH;
+        self.memory.crash.insert(name.to_owned(), Backoff { since, ..entry });
+    }
+
     fn started(&mut self, name: &str, container: Container) {
+        self.count_restart(name);
         self.memory.waiting.remove(name);
         self.memory.retry.remove(&Op::Container(name.to_owned()));
         self.begin_probes(&container);
@@ -126,6 +141,9 @@ impl Worker {
             5
         };
         self.memory.waiting.insert(name.clone(), waiting);
+        if container.is_some() {
+            self.count_restart(&name);
+        }
         match container {
             // Its end is one like any other's, with the same back-off.
             Some(container) if container.state == State::Exited => {

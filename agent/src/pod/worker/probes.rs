@@ -30,6 +30,15 @@ impl Worker {
         }
     }
 
+    /// Where the pod is reached.
+    pub(super) fn addresses(&self) -> Vec<String> {
+        let host = self.pod.spec.as_ref().is_some_and(spec::host_network);
+        match self.seen.sandbox() {
+            Some(sandbox) if !host => sandbox.ips.clone(),
+            _ => self.shared.host_ips.clone(),
+        }
+    }
+
     pub(super) fn begin_probe(
         &mut self,
         container: &Container,
@@ -42,16 +51,13 @@ impl Worker {
             Kind::Readiness => &of.readiness_probe,
         };
         let Some(probe) = probe.clone() else { return };
-        let host = self.pod.spec.as_ref().is_some_and(spec::host_network);
-        let ips = match self.seen.sandbox() {
-            Some(sandbox) if !host => sandbox.ips.clone(),
-            _ => self.shared.host_ips.clone(),
-        };
+        let ips = self.addresses();
         let target = probe::Target {
             shared: self.shared.clone(),
             container: of.clone(),
             counted: crate::stats::own::Probe::of(&self.pod, &of.name, kind.name()),
             container_id: container.id.clone(),
+            spread: self.spread,
             ips,
             age: Timestamp::from_nanosecond(i128::from(container.started_at_ns))
                 .ok()
@@ -59,14 +65,14 @@ impl Worker {
                 .unwrap_or_default(),
         };
         let (inbox, id) = (self.inbox.clone(), container.id.clone());
-        let told = move |(verdict, problem): probe::Told| {
+        let told = move |(verdict, note): probe::Told| {
             let (inbox, id) = (inbox.clone(), id.clone());
             async move {
                 let signal = Signal::Probe {
                     id,
                     kind,
                     verdict,
-                    problem,
+                    note,
                 };
                 let _ = inbox.send(signal).await;
             }
@@ -75,7 +81,7 @@ impl Worker {
         self.probes.entry(container.id.clone()).or_default().push((kind, task));
     }
 
-    pub(super) fn probed(&mut self, id: &str, kind: Kind, verdict: Option<bool>, problem: Option<String>) {
+    pub(super) fn probed(&mut self, id: &str, kind: Kind, verdict: Option<bool>, note: Option<probe::Note>) {
         let Some(container) = self.seen.find(id).filter(|c| c.state == State::Running).cloned() else {
             return;
         };
@@ -83,10 +89,9 @@ impl Worker {
             return;
         };
         let of = of.clone();
-        if let Some(problem) = problem {
-            let text = format!("{} probe failed: {problem}", kind.name());
+        if let Some((reason, text)) = note {
             let field = Some(spec::field_path(role, &container.name));
-            self.shared.recorder.pod(&self.pod, field, true, "Unhealthy", text);
+            self.shared.recorder.pod(&self.pod, field, true, reason, text);
         }
         let entry = self.memory.probed.entry(id.to_owned()).or_default();
         match (kind, verdict) {
