@@ -2,11 +2,16 @@
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     println!("cargo:rerun-if-changed=proto");
-    let files = protox::compile(["proto/cri.proto", "proto/peer.proto"], ["proto"])?;
+    let files = protox::compile(
+        ["proto/cri.proto", "proto/peer.proto", "proto/etcd/rpc.proto"],
+        ["proto"],
+    )?;
     tonic_prost_build::configure()
         .build_client(true)
         .build_server(true)
         .bytes(".skiff.peer.v1")
+        .bytes(".mvccpb")
+        .bytes(".etcdserverpb")
         .compile_fds(files)?;
     Ok(())
 }

@@ -13,6 +13,7 @@ const MAY_DEPEND_ON: &[(&str, &[&str])] = &[
     ("skiff-proto", &[]),
     ("skiff-store", &[]),
     ("skiff-peer", &["skiff-store", "skiff-proto"]),
+    ("skiff-etcd", &["skiff-store", "skiff-proto"]),
     ("base2histogram", &[]),
     ("skiff-custom", &["skiff-api", "skiff-cel"]),
     ("skiff-kinds", &["skiff-api", "skiff-cel", "skiff-custom"]),

@@ -20,6 +20,18 @@ pub mod peer {
     }
 }
 
+/// etcd's v3 API, as its clients speak it.
+pub mod etcd {
+    #[allow(clippy::all, clippy::pedantic, missing_docs)]
+    pub mod mvccpb {
+        tonic::include_proto!("mvccpb");
+    }
+    #[allow(clippy::all, clippy::pedantic, missing_docs)]
+    pub mod etcdserverpb {
+        tonic::include_proto!("etcdserverpb");
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::cri::v1;

@@ -68,6 +68,10 @@ impl AppliedState {
         self.current.load_full()
     }
 
+    pub fn published(&self) -> Revision {
+        self.hub.revision()
+    }
+
     pub fn at(&self, revision: Revision) -> Result<Arc<State>, StoreError> {
         let current = self.current();
         current.check_revision(revision)?;

@@ -112,6 +112,10 @@ impl Hub {
         }
     }
 
+    pub fn revision(&self) -> Revision {
+        self.revision.load(Ordering::Acquire)
+    }
+
     /// A cursor behind all that was published, with the revision it stands at.
     pub fn subscribe(self: &Arc<Self>, prefix: Bytes) -> (Subscription, Revision) {
         let mut feeds = lock(&self.feeds);

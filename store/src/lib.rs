@@ -30,7 +30,7 @@ pub use lessor::TimeToLive;
 pub use memory::MemoryStore;
 pub use pairs::Pairs;
 pub use peers::{Answers, Lane, NoPeers, Peer, PeerService, Transport, Unreachable};
-pub use raft_store::{Member, RaftStore, StoreConfig};
+pub use raft_store::{Member, Progress, RaftStore, StoreConfig};
 pub use seal::Encryption;
 
 #[cfg(test)]

@@ -27,6 +27,7 @@ use crate::raft_types::*;
 use crate::seal::Encryption;
 use crate::state_db::Persister;
 use bytes::Bytes;
+use openraft::async_runtime::watch::WatchReceiver;
 use openraft::{Config, Raft, SnapshotPolicy};
 use std::collections::BTreeMap;
 use std::fmt;
@@ -96,6 +97,16 @@ impl StoreConfig {
             transport: Arc::new(NoPeers),
         }
     }
+}
+
+/// Where a server stands, for those who look after it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Progress {
+    pub term: u64,
+    pub log_index: u64,
+    pub applied_index: u64,
+    /// What the log takes.
+    pub disk_bytes: u64,
 }
 
 /// Who leads, as far as is known here.
@@ -265,7 +276,8 @@ impl RaftStore {
         }
     }
 
-    pub(crate) fn id(&self) -> u64 {
+    /// This server's number.
+    pub fn id(&self) -> u64 {
         self.config.node_id
     }
 
@@ -283,6 +295,28 @@ impl RaftStore {
 
     pub(crate) fn leads(&self) -> bool {
         self.leadership.borrow().here
+    }
+
+    /// Up to here watchers have, or are about to have, all there is.
+    pub fn published(&self) -> Revision {
+        self.applied.published()
+    }
+
+    /// Where this server stands.
+    pub fn progress(&self) -> Progress {
+        let metrics = self.raft.data_metrics();
+        let (log_index, applied_index) = {
+            let metrics = metrics.borrow_watched();
+            let index = |id: Option<LogId>| id.map_or(0, |id| id.index);
+            (index(metrics.last_log), index(metrics.last_applied))
+        };
+        let term = self.raft.server_metrics().borrow_watched().vote.leader_id.term;
+        Progress {
+            term,
+            log_index,
+            applied_index,
+            disk_bytes: self.log.bytes(),
+        }
     }
 
     /// Where other servers reach this one.
