@@ -50,13 +50,14 @@ impl Shared {
     }
 
     pub fn facts(&self, pod_ips: Vec<String>) -> Facts {
+        let allocatable = |name: &str, all: i64| self.ledger.allocatable(name).unwrap_or(all);
         Facts {
             node_name: self.config.node_name.clone(),
             host_ips: self.host_ips.clone(),
             pod_ips,
-            cpu_allocatable_milli: self.cpu_milli,
-            memory_allocatable_bytes: self.memory_bytes,
-            storage_allocatable_bytes: self.storage_bytes,
+            cpu_allocatable_milli: allocatable("cpu", self.cpu_milli),
+            memory_allocatable_bytes: allocatable("memory", self.memory_bytes),
+            storage_allocatable_bytes: allocatable("ephemeral-storage", self.storage_bytes),
             ..Facts::default()
         }
     }

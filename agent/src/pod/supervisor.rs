@@ -125,6 +125,8 @@ impl Supervisor {
         if let Some(old) = self.keys.get(key).filter(|old| uid.as_ref() != Some(*old)) {
             // The cluster gives its room away already.
             self.shared.ledger.release(old);
+            // The cluster gives its room away already.
+            self.shared.ledger.release(old);
             if let Some(inbox) = self.workers.get(old) {
                 let _ = inbox.send(Signal::Gone).await;
                 // Of the node's own pods one waits until that of its name has ended.

@@ -124,6 +124,12 @@ impl Ledger {
         }
     }
 
+    /// What pods may have of one resource, whole or, of CPU, in thousandths.
+    pub fn allocatable(&self, name: &str) -> Option<i64> {
+        let book = self.lock();
+        book.allocatable.get(name).map(|milli| in_unit(name, *milli))
+    }
+
     /// Enters a pod that runs already.
     pub fn enter(&self, pod: &Pod) {
         if let Some(spec) = &pod.spec {
