@@ -56,14 +56,14 @@ impl<K: Hash + Eq + Clone, V: Default> Kept<K, V> {
 /// Each node's value of one label, as a small number; 0: it has none.
 #[derive(Debug, Clone, Default)]
 pub struct TopologyColumn {
-    seen: u64,
+    seen: Option<u64>,
     ids: HashMap<String, u32>,
     values: Vec<u32>,
 }
 
 impl TopologyColumn {
     fn refresh(&mut self, state: &State, key: &str) {
-        let changed = state.statics.since(self.seen).filter(|_| !self.values.is_empty());
+        let changed = self.seen.and_then(|seen| state.statics.since(seen));
         // Values that nobody has any more are forgotten by starting anew.
         let crowded = self.ids.len() > 2 * state.slots.len() + 16;
         match changed.filter(|_| !crowded) {
@@ -78,12 +78,12 @@ impl TopologyColumn {
                 (0..slots).for_each(|slot| self.look(state, slot, key));
             }
         }
-        self.seen = state.statics.now();
+        self.seen = Some(state.statics.now());
     }
 
     fn look(&mut self, state: &State, slot: Slot, key: &str) {
         let node = &state.slots[slot as usize];
-        let value = node.labels.get(key).filter(|_| node.exists);
+        let value = node.labels.get(key).filter(|_| state.exists[slot as usize]);
         self.values[slot as usize] = match value {
             None => 0,
             Some(value) => match self.ids.get(value) {
@@ -107,31 +107,47 @@ impl TopologyColumn {
     }
 }
 
+/// How far a list has come: new shapes are added to it, and it starts anew when
+/// labels of namespaces change.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+struct Seen {
+    shapes: ShapeId,
+    gone: u64,
+    namespaces: u64,
+}
+
+impl Seen {
+    fn now(state: &State) -> Self {
+        Self {
+            shapes: state.shapes.next(),
+            gone: state.shapes.gone(),
+            namespaces: state.namespaces_version,
+        }
+    }
+}
+
 /// The shapes of pods that a selector is about.
 #[derive(Debug, Clone, Default)]
 pub struct Members {
-    seen: ShapeId,
-    gone: u64,
-    namespaces: u64,
+    seen: Option<Seen>,
     ids: Vec<ShapeId>,
 }
 
 impl Members {
     fn refresh(&mut self, state: &State, crowd: &Crowd) {
-        if crowd.namespace_selector.is_some() && self.namespaces != state.namespaces_version {
-            *self = Self::default();
+        let (now, mut then) = (Seen::now(state), self.seen.unwrap_or_default());
+        if crowd.namespace_selector.is_some() && then.namespaces != now.namespaces {
+            (self.ids, then) = Default::default();
         }
-        if self.gone != state.shapes.gone() {
+        if then.gone != now.gone {
             self.ids.retain(|id| state.shapes.get(*id).is_some());
         }
-        for (id, entry) in state.shapes.since(self.seen) {
+        for (id, entry) in state.shapes.since(then.shapes) {
             if includes(state, crowd, entry) {
                 self.ids.push(id);
             }
         }
-        self.seen = state.shapes.next();
-        self.gone = state.shapes.gone();
-        self.namespaces = state.namespaces_version;
+        self.seen = Some(now);
     }
 
     pub fn entries<'m, 's: 'm>(&'m self, shapes: &'s Shapes) -> impl Iterator<Item = &'s Entry> + 'm {
@@ -146,31 +162,28 @@ fn includes(state: &State, crowd: &Crowd, entry: &Entry) -> bool {
 /// The rules of placed pods that are about pods with certain labels.
 #[derive(Debug, Clone, Default)]
 pub struct Pulls {
-    seen: ShapeId,
-    gone: u64,
-    namespaces: u64,
+    seen: Option<Seen>,
     /// By shape, then by the number of the rule.
     pub found: Vec<(ShapeId, usize, Pull)>,
 }
 
 impl Pulls {
     fn refresh(&mut self, state: &State, namespace: &str, labels: &Labels) {
-        if self.namespaces != state.namespaces_version {
-            *self = Self::default();
+        let (now, mut then) = (Seen::now(state), self.seen.unwrap_or_default());
+        if then.namespaces != now.namespaces {
+            (self.found, then) = Default::default();
         }
-        if self.gone != state.shapes.gone() {
+        if then.gone != now.gone {
             self.found.retain(|(id, _, _)| state.shapes.get(*id).is_some());
         }
-        for (id, entry) in state.shapes.with_terms_since(self.seen) {
+        for (id, entry) in state.shapes.with_terms_since(then.shapes) {
             for (at, term) in entry.shape.terms.iter().enumerate() {
                 if term.term.crowd.includes(&state.namespaces, namespace, labels) {
                     self.found.push((id, at, term.pull));
                 }
             }
         }
-        self.seen = state.shapes.next();
-        self.gone = state.shapes.gone();
-        self.namespaces = state.namespaces_version;
+        self.seen = Some(now);
     }
 }
 
@@ -182,25 +195,33 @@ impl Memo {
 
     pub fn topology(&mut self, state: &State, key: &String) -> Arc<TopologyColumn> {
         let kept = self.topology.get(key, self.tick, COLUMNS_MAX);
-        Arc::make_mut(kept).refresh(state, key);
+        if kept.seen != Some(state.statics.now()) {
+            Arc::make_mut(kept).refresh(state, key);
+        }
         kept.clone()
     }
 
     pub fn selection(&mut self, state: &State, wants: &Arc<NodeWants>) -> Arc<selection::Selection> {
         let kept = self.selections.get(wants, self.tick, COLUMNS_MAX);
-        Arc::make_mut(kept).refresh(state, wants);
+        if !kept.is_fresh(state) {
+            Arc::make_mut(kept).refresh(state, wants);
+        }
         kept.clone()
     }
 
     pub fn fits(&mut self, state: &State, candidate: &Candidate, demand: &fit::Demand) -> Arc<fit::Fits> {
         let kept = self.fits.get(demand, self.tick, COLUMNS_MAX);
-        Arc::make_mut(kept).refresh(state, demand, &candidate.profile);
+        if !kept.is_fresh(state) {
+            Arc::make_mut(kept).refresh(state, demand, &candidate.profile);
+        }
         kept.clone()
     }
 
     pub fn members(&mut self, state: &State, crowd: &Crowd) -> Arc<Members> {
         let kept = self.crowds.get(crowd, self.tick, LISTS_MAX);
-        Arc::make_mut(kept).refresh(state, crowd);
+        if kept.seen != Some(Seen::now(state)) {
+            Arc::make_mut(kept).refresh(state, crowd);
+        }
         kept.clone()
     }
 
@@ -211,7 +232,9 @@ impl Memo {
         }
         let key = (candidate.info.namespace.clone(), candidate.info.labels.clone());
         let kept = self.pulls.get(&key, self.tick, LISTS_MAX);
-        Arc::make_mut(kept).refresh(state, &key.0, &key.1);
+        if kept.seen != Some(Seen::now(state)) {
+            Arc::make_mut(kept).refresh(state, &key.0, &key.1);
+        }
         kept.clone()
     }
 }

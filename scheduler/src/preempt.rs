@@ -218,7 +218,7 @@ fn room_on(round: &Round<'_>, slot: Slot, budgets: &[Allowance<'_>]) -> Result<R
     }
     let lower = node.pods.values().filter(|pod| pod.priority < priority);
     let mut lower: Vec<Arc<PodInfo>> = lower.cloned().collect();
-    lower.sort_by_key(|pod| importance(pod));
+    lower.sort_by(|a, b| importance(a).cmp(&importance(b)));
     let mut trial = round.trial(slot);
     lower.iter().for_each(|pod| trial.goes(round, pod));
     match trial.code(round) {
@@ -241,13 +241,13 @@ fn room_on(round: &Round<'_>, slot: Slot, budgets: &[Allowance<'_>]) -> Result<R
             room.victims.push(pod);
         }
     }
-    room.victims.sort_by_key(|pod| importance(pod));
+    room.victims.sort_by(|a, b| importance(a).cmp(&importance(b)));
     Ok(room)
 }
 
 /// More important pods first: of higher priority, then longer running.
-fn importance(pod: &PodInfo) -> (Reverse<i32>, i64, PodKey) {
-    (Reverse(pod.priority), pod.started, pod.key.clone())
+fn importance(pod: &PodInfo) -> (Reverse<i32>, i64, &PodKey) {
+    (Reverse(pod.priority), pod.started, &pod.key)
 }
 
 struct Allowance<'a> {

@@ -91,10 +91,46 @@ impl<'a> Round<'a> {
         some.chain(all).map(|slot| (slot, self.code(slot)))
     }
 
+    /// The nodes that the pod fits; the others are told why not.
+    pub fn fitting(&self, mut refused: impl FnMut(Slot, Code)) -> Vec<Slot> {
+        let mut fitting = Vec::new();
+        let columns = self.columns.as_ref().filter(|_| self.candidate.node.named.is_none());
+        let Some(columns) = columns.filter(|_| self.nominated.is_empty()) else {
+            for (slot, code) in self.codes() {
+                match code {
+                    Code::Fits => fitting.push(slot),
+                    code => refused(slot, code),
+                }
+            }
+            return fitting;
+        };
+        // The same, in few passes over narrow columns.
+        let near_only = self.claims != Claims::ToBind && self.hard.is_empty() && self.between.is_empty();
+        let pairs = columns.selection.open().iter().zip(columns.fits.ready());
+        for (slot, (open, ready)) in (0..).zip(pairs) {
+            let code = match open & ready {
+                true if near_only => Code::Fits,
+                true => self.beyond(slot, &[], None),
+                false if self.state.exists[slot as usize] => self.code(slot),
+                false => continue,
+            };
+            match code {
+                Code::Fits => fitting.push(slot),
+                code => refused(slot, code),
+            }
+        }
+        fitting
+    }
+
+    /// Whether taints or preferences could tell nodes apart.
+    pub fn any_soft(&self) -> bool {
+        self.columns.as_ref().is_none_or(|columns| columns.selection.any_soft)
+    }
+
     pub fn selection(&self, slot: Slot) -> selection::Verdict {
         match &self.columns {
             Some(columns) => *columns.selection.at(slot),
-            None => selection::look(&self.state.slots[slot as usize], &self.candidate.node),
+            None => selection::look(self.state, slot, &self.candidate.node),
         }
     }
 

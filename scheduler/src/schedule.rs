@@ -87,14 +87,8 @@ pub fn schedule(snapshot: &mut Snapshot, candidate: &Candidate, seed: u64) -> Re
     if let Some(slot) = nominated.filter(|slot| round.code(*slot) == Code::Fits) {
         return Ok(placement(state, slot, 0));
     }
-    let mut fitting = Vec::new();
     let mut refused = Refused::default();
-    for (slot, code) in round.codes() {
-        match code {
-            Code::Fits => fitting.push(slot),
-            code => refused.add(slot, code),
-        }
-    }
+    let fitting = round.fitting(|slot, code| refused.add(slot, code));
     match fitting.as_slice() {
         [] => Err(refused.summary(state, candidate)),
         [only] => Ok(placement(state, *only, 0)),

@@ -38,7 +38,7 @@ impl<'r, 'a> Scores<'r, 'a> {
     pub fn new(round: &'r Round<'a>, memo: &mut Memo, nodes: &'r [Slot]) -> Self {
         let (state, candidate) = (round.state, round.candidate);
         let (mut taints_most, mut preference_most) = (0, 0);
-        for slot in nodes {
+        for slot in nodes.iter().filter(|_| round.any_soft()) {
             let verdict = round.selection(*slot);
             taints_most = taints_most.max(verdict.taints);
             preference_most = preference_most.max(verdict.preference);
@@ -76,8 +76,22 @@ impl<'r, 'a> Scores<'r, 'a> {
         ]
     }
 
+    /// As `of` says, without a list.
     pub fn total(&self, at: usize) -> i64 {
-        self.all(at).iter().map(|one| one.score * one.weight).sum()
+        let slot = self.nodes[at];
+        let fit = self.round.fit(slot);
+        let listed = |list: &Option<Vec<i64>>| list.as_ref().map_or(0, |list| list[at]);
+        let balance = if self.balances { i64::from(fit.balance) } else { 0 };
+        let image = self.images.as_ref().map_or(0, |list| i64::from(list[slot as usize]));
+        let wide = POD_TOPOLOGY_SPREAD * listed(&self.spread) + INTER_POD_AFFINITY * listed(&self.between);
+        let near = OTHERS * (i64::from(fit.fit) + balance + image);
+        if self.taints_most == 0 && self.preference_most == 0 {
+            return TAINT_TOLERATION * SCORE_MAX + near + wide;
+        }
+        let verdict = self.round.selection(slot);
+        let taints = SCORE_MAX - share(i64::from(verdict.taints), self.taints_most);
+        let preference = share(i64::from(verdict.preference), self.preference_most);
+        TAINT_TOLERATION * taints + NODE_AFFINITY * preference + near + wide
     }
 
     /// Those of rules that the pod is subject to.

@@ -72,8 +72,10 @@ impl Demand {
 /// By slot; kept true by looking again at nodes that changed.
 #[derive(Debug, Clone, Default)]
 pub struct Fits {
-    seen: u64,
+    seen: Option<u64>,
     verdicts: Vec<Verdict>,
+    /// Where nothing is lacking and no port is taken.
+    ready: Vec<bool>,
 }
 
 #[derive(Debug, Clone, Copy, Default)]
@@ -86,17 +88,37 @@ pub struct Verdict {
 
 impl Fits {
     pub fn refresh(&mut self, state: &State, demand: &Demand, profile: &Profile) {
-        let look = |slot: Slot| look(state, slot, demand, profile);
         let slots = u32::try_from(state.slots.len()).unwrap_or(u32::MAX);
-        let known = self.verdicts.len();
-        match state.dynamics.since(self.seen).filter(|_| known > 0) {
+        match self.seen.and_then(|seen| state.dynamics.since(seen)) {
             Some(changed) => {
-                self.verdicts.resize(slots as usize, Verdict::default());
-                changed.for_each(|slot| self.verdicts[slot as usize] = look(slot));
+                self.resize(slots as usize);
+                changed.for_each(|slot| self.look_again(state, slot, demand, profile));
             }
-            None => self.verdicts = (0..slots).map(look).collect(),
+            None => {
+                self.resize(slots as usize);
+                (0..slots).for_each(|slot| self.look_again(state, slot, demand, profile));
+            }
         }
-        self.seen = state.dynamics.now();
+        self.seen = Some(state.dynamics.now());
+    }
+
+    pub fn is_fresh(&self, state: &State) -> bool {
+        self.seen == Some(state.dynamics.now())
+    }
+
+    fn resize(&mut self, len: usize) {
+        self.verdicts.resize(len, Verdict::default());
+        self.ready.resize(len, false);
+    }
+
+    fn look_again(&mut self, state: &State, slot: Slot, demand: &Demand, profile: &Profile) {
+        let verdict = look(state, slot, demand, profile);
+        self.ready[slot as usize] = verdict.lacking.nothing() && !verdict.port_taken;
+        self.verdicts[slot as usize] = verdict;
+    }
+
+    pub fn ready(&self) -> &[bool] {
+        &self.ready
     }
 
     pub fn at(&self, slot: Slot) -> &Verdict {

@@ -9,8 +9,12 @@ use crate::tolerations::{bars, tolerates, unschedulable_taint};
 /// By slot; kept true by looking again at nodes that changed.
 #[derive(Debug, Clone, Default)]
 pub struct Selection {
-    seen: u64,
+    seen: Option<u64>,
     verdicts: Vec<Verdict>,
+    /// Where the verdict is that the pod fits.
+    open: Vec<bool>,
+    /// Some node has a soft taint that is not tolerated, or a preferred term matches it.
+    pub any_soft: bool,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -35,17 +39,39 @@ const ABSENT: Verdict = Verdict {
 
 impl Selection {
     pub fn refresh(&mut self, state: &State, wants: &NodeWants) {
-        let known = self.verdicts.len();
-        match state.statics.since(self.seen).filter(|_| known > 0) {
+        match self.seen.and_then(|seen| state.statics.since(seen)) {
             Some(changed) => {
-                self.verdicts.resize(state.slots.len(), ABSENT);
-                for slot in changed {
-                    self.verdicts[slot as usize] = look(&state.slots[slot as usize], wants);
-                }
+                self.resize(state.slots.len());
+                changed.for_each(|slot| self.look_again(state, slot, wants));
             }
-            None => self.verdicts = state.slots.iter().map(|node| look(node, wants)).collect(),
+            None => {
+                self.resize(state.slots.len());
+                self.any_soft = false;
+                let slots = u32::try_from(state.slots.len()).unwrap_or(u32::MAX);
+                (0..slots).for_each(|slot| self.look_again(state, slot, wants));
+            }
         }
-        self.seen = state.statics.now();
+        self.seen = Some(state.statics.now());
+    }
+
+    pub fn is_fresh(&self, state: &State) -> bool {
+        self.seen == Some(state.statics.now())
+    }
+
+    fn resize(&mut self, len: usize) {
+        self.verdicts.resize(len, ABSENT);
+        self.open.resize(len, false);
+    }
+
+    fn look_again(&mut self, state: &State, slot: Slot, wants: &NodeWants) {
+        let verdict = look(state, slot, wants);
+        self.any_soft |= verdict.taints != 0 || verdict.preference != 0;
+        self.open[slot as usize] = verdict.code == Code::Fits;
+        self.verdicts[slot as usize] = verdict;
+    }
+
+    pub fn open(&self) -> &[bool] {
+        &self.open
     }
 
     pub fn at(&self, slot: Slot) -> &Verdict {
@@ -53,10 +79,11 @@ impl Selection {
     }
 }
 
-pub fn look(node: &NodeSlot, wants: &NodeWants) -> Verdict {
-    if !node.exists {
+pub fn look(state: &State, slot: Slot, wants: &NodeWants) -> Verdict {
+    if !state.exists[slot as usize] {
         return ABSENT;
     }
+    let node = &state.slots[slot as usize];
     let tolerated = node
         .taints
         .iter()

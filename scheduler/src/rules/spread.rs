@@ -81,6 +81,10 @@ impl Hard {
         Self { constraints: counted }
     }
 
+    pub fn is_empty(&self) -> bool {
+        self.constraints.is_empty()
+    }
+
     pub fn len(&self) -> usize {
         self.constraints.len()
     }
@@ -198,7 +202,7 @@ pub fn soft_scores(state: &State, memo: &mut Memo, candidate: &Candidate, nodes:
         for (slot, pods) in members.entries(&state.shapes).flat_map(staying) {
             if by_host {
                 counts[slot as usize] += pods;
-            } else if state.slots[slot as usize].exists && usable(slot) && included(constraint, selection.at(slot)) {
+            } else if state.exists[slot as usize] && usable(slot) && included(constraint, selection.at(slot)) {
                 let count = &mut counts[column.at(slot) as usize];
                 *count += if *count < 0 { 0 } else { pods };
             }

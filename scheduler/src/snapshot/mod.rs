@@ -57,6 +57,8 @@ pub struct ClaimState {
 pub struct State {
     names: BTreeMap<String, Slot>,
     pub slots: Vec<NodeSlot>,
+    /// By slot. False while only pods name a node, and it is not (or no longer) there.
+    pub exists: Vec<bool>,
     free: Vec<Slot>,
     pub existing: usize,
     pub amounts: Amounts,
@@ -88,8 +90,8 @@ impl Snapshot {
         let reported = Reported::of(node);
         let images = node.status.as_ref().and_then(|status| status.images.as_deref());
         state.images.set(slot, images.unwrap_or_default());
+        let new = !std::mem::replace(&mut state.exists[slot as usize], true);
         let at = &mut state.slots[slot as usize];
-        let new = !at.exists;
         let statics = at.statics_differ(&reported) || new;
         let before = std::mem::take(&mut at.allocatable);
         at.take(reported);
@@ -110,13 +112,12 @@ impl Snapshot {
         let Some(slot) = state.names.get(name).copied() else {
             return;
         };
-        let at = &mut state.slots[slot as usize];
-        if !at.exists {
+        if !std::mem::take(&mut state.exists[slot as usize]) {
             return;
         }
+        let at = &mut state.slots[slot as usize];
         let before = std::mem::take(&mut at.allocatable);
         at.take(Reported::default());
-        at.exists = false;
         state.existing -= 1;
         state.images.remove(slot);
         state.amounts.set_have(slot, &Default::default(), 0, &before);
@@ -195,7 +196,7 @@ impl Snapshot {
     /// Names of the nodes that exist, in order.
     pub fn node_names(&self) -> Vec<String> {
         let names = self.state.names.iter();
-        let existing = names.filter(|(_, slot)| self.state.slots[**slot as usize].exists);
+        let existing = names.filter(|(_, slot)| self.state.exists[**slot as usize]);
         existing.map(|(name, _)| name.clone()).collect()
     }
 
@@ -258,6 +259,7 @@ impl State {
         }
         let slot = self.free.pop().unwrap_or_else(|| {
             self.slots.push(NodeSlot::default());
+            self.exists.push(false);
             self.amounts.grow(self.slots.len());
             u32::try_from(self.slots.len() - 1).expect("fewer nodes than 2^32")
         });
@@ -266,13 +268,16 @@ impl State {
             ..NodeSlot::default()
         };
         self.names.insert(name.to_string(), slot);
+        // Columns get a place for it.
+        self.statics.push(slot);
+        self.dynamics.push(slot);
         slot
     }
 
     /// A slot is kept while pods name the node, even if it is not there.
     fn drop_if_unused(&mut self, slot: Slot) {
         let at = &mut self.slots[slot as usize];
-        if !at.exists && at.pods.is_empty() {
+        if !self.exists[slot as usize] && at.pods.is_empty() {
             self.names.remove(&at.name);
             *at = NodeSlot::default();
             self.free.push(slot);
@@ -281,13 +286,13 @@ impl State {
 
     /// Slots of the nodes that exist.
     pub fn existing(&self) -> impl Iterator<Item = Slot> {
-        let slots = (0..).zip(&self.slots);
-        slots.filter(|(_, at)| at.exists).map(|(slot, _)| slot)
+        let slots = (0..).zip(&self.exists);
+        slots.filter(|(_, exists)| **exists).map(|(slot, _)| slot)
     }
 
     pub fn slot_of(&self, name: &str) -> Option<Slot> {
         let slot = *self.names.get(name)?;
-        self.slots[slot as usize].exists.then_some(slot)
+        self.exists[slot as usize].then_some(slot)
     }
 
     pub fn name_of(&self, slot: Slot) -> &str {

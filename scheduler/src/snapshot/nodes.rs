@@ -10,8 +10,6 @@ use std::sync::Arc;
 #[derive(Debug, Clone, Default)]
 pub struct NodeSlot {
     pub name: String,
-    /// False while only pods name this node, and it is not (or no longer) there.
-    pub exists: bool,
     pub labels: Labels,
     pub taints: Vec<Taint>,
     pub unschedulable: bool,
@@ -60,7 +58,6 @@ impl NodeSlot {
     }
 
     pub fn take(&mut self, reported: Reported) {
-        self.exists = true;
         self.labels = reported.labels;
         self.taints = reported.taints;
         self.unschedulable = reported.unschedulable;
