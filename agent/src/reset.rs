@@ -2,6 +2,7 @@
 
 use crate::config::Config;
 use crate::error::Error;
+use crate::leftovers;
 use crate::pod::cgroup;
 use crate::runtime::config::Layout;
 use crate::runtime::{Runtime, supervise};
@@ -43,13 +44,21 @@ pub async fn stop_everything(data_dir: &Path) -> Result<(), Vec<Error>> {
         errors.extend(remove_pods(&layout, trace.as_ref()).await);
         errors.extend(end(pid, &layout).await.err());
     }
+    // The runtime may have been dead, or may not have managed it.
+    if let Some(trace) = &trace {
+        leftovers::end_processes(Path::new(&trace.cgroup_root));
+        for entry in std::fs::read_dir(data_dir.join("pods")).into_iter().flatten().flatten() {
+            leftovers::remove_logs(&trace.pod_logs_dir, &entry.file_name().to_string_lossy());
+        }
+    }
+    errors.extend(leftovers::end_runtime(&layout));
     errors.extend(volume::unmount_all(&data_dir.join("pods")).err());
     for point in volume::mounts_below(data_dir) {
         let outcome = nix::mount::umount2(&point, nix::mount::MntFlags::MNT_DETACH);
         errors.extend(outcome.err().map(|e| Error::os("unmount", point)(e)));
     }
     if let Some(trace) = trace {
-        cgroup::remove(&format!("/{}", trace.cgroup_root));
+        remove_cgroups(&trace.cgroup_root).await;
         if let Err(problems) = skiff_network::teardown(trace.cluster_dns, &data_dir.join("network")).await {
             errors.extend(
                 problems
@@ -101,6 +110,19 @@ async fn remove_pods(layout: &Layout, trace: Option<&Trace>) -> Vec<Error> {
         }
     }
     errors
+}
+
+/// Processes that were just killed keep their cgroups for a moment.
+async fn remove_cgroups(root: &str) {
+    const TRIES: u32 = 100;
+    for _ in 0..TRIES {
+        cgroup::remove(root);
+        if cgroup::processes(root) == 0 {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    cgroup::remove(root);
 }
 
 async fn end(pid: i32, layout: &Layout) -> Result<(), Error> {
