@@ -2,6 +2,7 @@
 
 use super::{API_RETRY, Outcome, Signal, Worker};
 use crate::error::Error;
+use crate::pod::backoff::Backoff;
 use crate::pod::node::Shared;
 use crate::pod::observed::{Container, Sandbox};
 use crate::pod::plan::{Action, Op, Verdict};
