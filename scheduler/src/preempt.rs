@@ -288,3 +288,7 @@ fn by_budget(pods: Vec<Arc<PodInfo>>, budgets: &[Allowance<'_>]) -> (Vec<Arc<Pod
         violated
     })
 }
+
+#[cfg(test)]
+#[path = "preempt_test.rs"]
+mod tests;

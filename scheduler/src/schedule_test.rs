@@ -195,3 +195,132 @@ fn hard_spreading_bounds_the_skew() {
         "0/2 nodes are available: 1 node(s) didn't match pod topology spread constraints, 1 node(s) were unschedulable."
     );
 }
+
+#[test]
+fn pods_that_name_their_nodes_are_told_of_the_others() {
+    let named = |values: Value| {
+        let term = json!({"matchFields": [{"key": "metadata.name", "operator": "In", "values": values}]});
+        json!({"affinity": {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": [term]}}}})
+    };
+    let mut snapshot = cluster(&[node("a", json!({})), node("b", json!({})), node("c", json!({}))]);
+    assert_eq!(decide(&mut snapshot, pod("p", named(json!(["b"])))), Ok("b".into()));
+    place(&mut snapshot, "b", &pod("one", asks("2")));
+    let mut full = named(json!(["b"]));
+    full["containers"] = asks("1")["containers"].clone();
+    let message = "0/3 nodes are available: 1 Insufficient cpu, 2 node(s) didn't satisfy plugin(s) [NodeAffinity].";
+    assert_eq!(decide(&mut snapshot, pod("p", full)), Err(message.into()));
+    let message = "0/3 nodes are available: 3 node(s) didn't satisfy plugin(s) [NodeAffinity].";
+    assert_eq!(
+        decide(&mut snapshot, pod("p", named(json!(["x"])))),
+        Err(message.into())
+    );
+    let mut both = named(json!(["a"]));
+    let terms = "/affinity/nodeAffinity/requiredDuringSchedulingIgnoredDuringExecution/nodeSelectorTerms/0/matchFields";
+    let fields = both.pointer_mut(terms).and_then(Value::as_array_mut).expect("fields");
+    fields.push(json!({"key": "metadata.name", "operator": "In", "values": ["b"]}));
+    let message = "0/3 nodes are available: pod affinity terms conflict.";
+    assert_eq!(decide(&mut snapshot, pod("p", both)), Err(message.into()));
+}
+
+#[test]
+fn pods_wait_for_their_claims() {
+    use crate::snapshot::ClaimState;
+    let with = |volume: Value| pod("p", json!({"volumes": [volume]}));
+    let claim = with(json!({"name": "v", "persistentVolumeClaim": {"claimName": "data"}}));
+    let mut snapshot = cluster(&[node("a", json!({}))]);
+    assert!(decide(&mut snapshot, claim.clone()).is_ok(), "nobody follows claims");
+    snapshot.follow_claims();
+    let waits = |text: &str| Err(format!("0/1 nodes are available: {text}."));
+    assert_eq!(
+        decide(&mut snapshot, claim.clone()),
+        waits("persistentvolumeclaim \"data\" not found")
+    );
+    let ephemeral = with(json!({"name": "v", "ephemeral": {}}));
+    let text = "waiting for ephemeral volume controller to create the persistentvolumeclaim \"p-v\"";
+    assert_eq!(decide(&mut snapshot, ephemeral), waits(text));
+    let unbound = ClaimState::default();
+    let bound = ClaimState {
+        volume: "pv".into(),
+        ..unbound.clone()
+    };
+    for (state, expected) in [
+        (
+            unbound.clone(),
+            waits("pod has unbound immediate PersistentVolumeClaims"),
+        ),
+        (
+            ClaimState {
+                waits_for_pod: true,
+                ..unbound
+            },
+            waits("1 node(s) didn't find available persistent volumes to bind"),
+        ),
+        (
+            ClaimState {
+                deleting: true,
+                ..bound.clone()
+            },
+            waits("persistentvolumeclaim \"data\" is being deleted"),
+        ),
+        (
+            ClaimState {
+                lost: true,
+                ..bound.clone()
+            },
+            waits("persistentvolumeclaim \"data\" bound to non-existent persistentvolume \"pv\""),
+        ),
+        (bound, Ok("a".into())),
+    ] {
+        snapshot.set_claim(("default".into(), "data".into()), Some(state.clone()));
+        assert_eq!(decide(&mut snapshot, claim.clone()), expected, "{state:?}");
+    }
+}
+
+#[test]
+fn a_profile_may_add_affinity() {
+    let mut profile = crate::profile::Profile::default();
+    let term = json!({"matchExpressions": [{"key": "zone", "operator": "In", "values": ["west"]}]});
+    let added = json!({"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": [term]}});
+    profile.added_affinity = Some(serde_json::from_value(added).expect("an affinity"));
+    let candidate = Candidate::with(Arc::new(pod("p", json!({}))), Arc::new(profile), None);
+    let mut snapshot = cluster(&[node("a", json!({}))]);
+    let why = schedule(&mut snapshot, &candidate, 0).expect_err("not there");
+    let message = "0/1 nodes are available: 1 node(s) didn't match scheduler-enforced node affinity.";
+    assert_eq!(why.to_string(), message);
+    snapshot.set_node(&node("c", json!({})));
+    assert_eq!(
+        schedule(&mut snapshot, &candidate, 0).map(|place| place.node),
+        Ok("c".into())
+    );
+}
+
+#[test]
+fn kin_spread_over_hosts_though_others_are_emptier() {
+    let mut snapshot = cluster(&[node("a", json!({})), node("b", json!({}))]);
+    let mut other = pod("other", asks("500m"));
+    other.metadata.labels = None;
+    place(&mut snapshot, "a", &pod("one", json!({})));
+    place(&mut snapshot, "b", &other);
+    let new = Arc::new(pod("p", json!({})));
+    let kin = json!({"matchLabels": {"app": "web"}});
+    let kin = Some(Arc::new(serde_json::from_value(kin).expect("a selector")));
+    let mut chosen = |kin| {
+        let candidate = Candidate::with(new.clone(), Arc::default(), kin);
+        schedule(&mut snapshot, &candidate, 0).expect("it fits").node
+    };
+    assert_eq!((chosen(None), chosen(kin)), ("a".to_string(), "b".to_string()));
+}
+
+#[test]
+fn every_reason_of_a_node_is_counted_and_every_plugin_known() {
+    let mut snapshot = cluster(&[node("a", json!({})), node("b", json!({"unschedulable": true}))]);
+    for name in ["one", "two", "three"] {
+        place(&mut snapshot, "a", &pod(name, asks("600m")));
+    }
+    let new = Candidate::new(Arc::new(pod("p", asks("1"))));
+    let why = schedule(&mut snapshot, &new, 0).expect_err("full");
+    let message = "0/2 nodes are available: 1 Insufficient cpu, 1 Too many pods, 1 node(s) were unschedulable.";
+    assert_eq!(why.to_string(), message);
+    let plugins: Vec<&str> = why.plugins.iter().map(|plugin| plugin.name()).collect();
+    assert_eq!(plugins, ["NodeUnschedulable", "NodeResourcesFit"]);
+}
