@@ -14,6 +14,9 @@ pub struct Kept {
     pub allocation: Allocation,
     /// By container id.
     pub in_force: BTreeMap<String, ResourceRequirements>,
+    /// The pod's own resources that its containers run with.
+    #[serde(default)]
+    pub inherited: Option<ResourceRequirements>,
     /// Of the resize under way.
     pub generation: Option<i64>,
 }

@@ -1,7 +1,6 @@
 //! From what was granted and what is in force to what is to be done: which containers
 //! restart, which are changed as they run, and in which order that happens. Pure.
 
-use super::allocation;
 use crate::pod::cgroup::{Current, Value};
 use crate::pod::resources::kernel::{self, PodLimits};
 use crate::pod::resources::{Amounts, Host, amounts};
@@ -25,6 +24,8 @@ pub struct Change {
     pub restart: Vec<(String, String)>,
     /// Those that are changed as they run.
     pub update: Vec<Running>,
+    /// The pod's own resources, whose limits bound containers that have none, until now.
+    pub inherited: Option<ResourceRequirements>,
 }
 
 impl Change {
@@ -39,12 +40,21 @@ fn restarts(container: &Container, resource: &str) -> bool {
     of.next().is_some_and(|p| p.restart_policy == "RestartContainer")
 }
 
-/// What differs between the pod as granted and its containers as they run.
-pub fn change(granted: &Pod, running: &[Running]) -> Change {
-    let mut change = Change::default();
+/// What differs between the pod as granted and its containers as they run. `inherited`:
+/// the pod's own resources that were in force when these began.
+pub fn change(granted: &Pod, running: &[Running], inherited: Option<&ResourceRequirements>) -> Change {
+    let mut change = Change {
+        inherited: inherited.cloned(),
+        ..Change::default()
+    };
     let Some(spec) = granted.spec.as_ref() else {
         return change;
     };
+    let (old, new) = (amounts(inherited), amounts(spec.resources.as_ref()));
+    let of_pod = (
+        old.cpu_limit_milli != new.cpu_limit_milli,
+        old.memory_limit_bytes != new.memory_limit_bytes,
+    );
     for now in running {
         let Some((container, _)) = spec::find(spec, &now.name) else {
             continue;
@@ -55,7 +65,11 @@ pub fn change(granted: &Pod, running: &[Running]) -> Change {
         let memory = memory_of(wanted) != memory_of(in_force);
         if (cpu && restarts(container, "cpu")) || (memory && restarts(container, "memory")) {
             change.restart.push((now.id.clone(), now.name.clone()));
-        } else if cpu || memory {
+        } else if cpu
+            || memory
+            || (of_pod.0 && wanted.cpu_limit_milli.is_none())
+            || (of_pod.1 && wanted.memory_limit_bytes.is_none())
+        {
             change.update.push(now.clone());
         }
     }
@@ -126,24 +140,39 @@ fn containers(
 ) {
     let Some(spec) = granted.spec.as_ref() else { return };
     let mut found = Vec::new();
+    let mut before_it = granted.clone();
+    if let Some(spec) = &mut before_it.spec {
+        spec.resources.clone_from(&change.inherited);
+    }
+    let linux = |pod: &Pod, container: &Container, resources: &ResourceRequirements| {
+        let mut container = container.clone();
+        container.resources = Some(resources.clone());
+        kernel::container(pod, &container, host)
+    };
     for now in &change.update {
         let Some((container, _)) = spec::find(spec, &now.name) else {
             continue;
         };
         let old = in_force.get(&now.id).cloned().unwrap_or_default();
         let wanted = container.resources.clone().unwrap_or_default();
-        let next = with(&old, &wanted, resource);
-        if allocation::same(&old, &next) {
-            continue;
+        let then = with(&old, &wanted, resource);
+        let (before, mut after) = (
+            linux(&before_it, container, &now.in_force),
+            linux(granted, container, &wanted),
+        );
+        if resource == "memory" {
+            // CPU has its turn later.
+            (after.cpu_quota, after.cpu_shares) = (before.cpu_quota, before.cpu_shares);
         }
-        let linux = |resources: &ResourceRequirements| {
-            let mut container = container.clone();
-            container.resources = Some(resources.clone());
-            kernel::container(granted, &container, host)
+        let size = |l: &cri::LinuxContainerResources| match resource {
+            "memory" => (l.memory_limit_in_bytes, 0),
+            _ => (l.cpu_quota, l.cpu_shares),
         };
-        let (before, after) = (linux(&old), linux(&next));
-        let size = |l: &cri::LinuxContainerResources| (l.memory_limit_in_bytes, l.cpu_quota, l.cpu_shares);
-        found.push((size(&after) > size(&before), now.id.clone(), after, next));
+        if size(&before) != size(&after) {
+            found.push((size(&after) > size(&before), now.id.clone(), after, then));
+        } else {
+            in_force.insert(now.id.clone(), then);
+        }
     }
     found.sort_by_key(|(takes, ..)| *takes);
     for (_, id, resources, then) in found {

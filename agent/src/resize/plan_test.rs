@@ -45,14 +45,14 @@ fn policies_say_who_restarts() {
         (needs((200, 300), (200, 300)), policy(stay, anew), 1, 0),
         (needs((200, 300), (200, 300)), json!([]), 0, 1),
     ] {
-        let found = change(&pod(&[("a", new.clone(), policy.clone())]), &[running("a", &old)]);
+        let found = change(&pod(&[("a", new.clone(), policy.clone())]), &[running("a", &old)], None);
         assert_eq!(
             (found.restart.len(), found.update.len()),
             (restart, update),
             "{new} {policy}"
         );
     }
-    let left = change(&pod(&[("b", old.clone(), json!([]))]), &[running("a", &old)]);
+    let left = change(&pod(&[("b", old.clone(), json!([]))]), &[running("a", &old)], None);
     assert!(left.is_empty(), "a container that the pod does not have is left alone");
 }
 
@@ -97,7 +97,7 @@ fn the_pod_grows_first_and_shrinks_last() {
     let of = |needs: &Json| pod(&[("a", needs.clone(), json!([]))]);
     let all = |new: &Json, old: &Json| {
         let (limits, now) = stand(&of(new), &of(old));
-        let change = change(&of(new), &[running("a", old)]);
+        let change = change(&of(new), &[running("a", old)], None);
         told(&steps(&of(new), &change, &limits, &now, &host()))
     };
     assert_eq!(
@@ -129,7 +129,7 @@ fn those_that_give_go_before_those_that_take() {
     let old = pod(&[("a", small.clone(), json!([])), ("b", large.clone(), json!([]))]);
     let new = pod(&[("a", large.clone(), json!([])), ("b", small.clone(), json!([]))]);
     let (limits, now) = stand(&new, &old);
-    let change = change(&new, &[running("a", &small), running("b", &large)]);
+    let change = change(&new, &[running("a", &small), running("b", &large)], None);
     let steps = told(&steps(&new, &change, &limits, &now, &host()));
     assert_eq!(
         steps,
@@ -145,7 +145,7 @@ fn memory_in_use_is_not_taken() {
     let asked = |pod_used: i64, used: u64| {
         let (limits, mut now) = stand(&of(&small), &of(&large));
         now.memory_used_bytes = u64::try_from(pod_used).expect("positive");
-        let change = change(&of(&small), &[running("a", &large)]);
+        let change = change(&of(&small), &[running("a", &large)], None);
         memory_in_use(&of(&small), &change, &limits, &now, |_| used)
     };
     assert_eq!(asked(60 * MIB, 50), None);
@@ -162,4 +162,34 @@ fn memory_in_use_is_not_taken() {
              (73400320), attempting to set container \"a\" memory limit (67108864) below current usage (73400320)]"
         )
     );
+}
+
+#[test]
+fn containers_without_limits_follow_the_pods() {
+    let of = |cpu: &str, memory: &str| {
+        let mut pod = pod(&[
+            ("a", json!({}), json!([])),
+            ("b", needs((100, 100), (16, 16)), json!([])),
+        ]);
+        let own = json!({"requests": {"cpu": cpu, "memory": memory}, "limits": {"cpu": cpu, "memory": memory}});
+        pod.spec.as_mut().expect("given").resources = Some(resources(&own));
+        pod
+    };
+    let (old, new) = (of("500m", "64Mi"), of("1", "128Mi"));
+    let inherited = old.spec.as_ref().and_then(|s| s.resources.clone());
+    let all = [running("a", &json!({})), running("b", &needs((100, 100), (16, 16)))];
+    let change = change(&new, &all, inherited.as_ref());
+    assert_eq!(change.update.len(), 1);
+    let (limits, now) = stand(&new, &old);
+    assert_eq!(
+        told(&steps(&new, &change, &limits, &now, &host())),
+        [
+            "pod Memory(134217728)",
+            "a-id 512/50000 128Mi",
+            "pod CpuQuotaUs(Some(100000))",
+            "pod CpuShares(1024)",
+            "a-id 1024/100000 128Mi",
+        ]
+    );
+    assert!(super::change(&new, &all, new.spec.as_ref().and_then(|s| s.resources.as_ref())).is_empty());
 }

@@ -37,6 +37,8 @@ pub struct State {
     pub allocation: Allocation,
     /// By container id.
     in_force: BTreeMap<String, ResourceRequirements>,
+    /// The pod's own resources that its containers run with.
+    inherited: Option<ResourceRequirements>,
     /// The pod's cgroup, once it is not as it was made.
     pod_in_force: Option<PodLimits>,
     pub pending: Option<Pending>,
@@ -66,6 +68,7 @@ impl State {
         let spec = pod.spec.as_ref().unwrap_or(&empty);
         let mut state = Self {
             allocation: Allocation::of(spec),
+            inherited: spec.resources.clone(),
             ..Self::default()
         };
         let newest = seen.containers.values().filter_map(|list| list.first());
@@ -80,6 +83,7 @@ impl State {
         }
         if let Some(kept) = kept {
             state.allocation = kept.allocation;
+            state.inherited = kept.inherited;
             state.in_force.extend(kept.in_force);
             state.pod_in_force = Some(PodLimits::default());
             state.progress = kept.generation.map(|generation| Progress {
@@ -94,6 +98,7 @@ impl State {
         Kept {
             allocation: self.allocation.clone(),
             in_force: self.in_force.clone(),
+            inherited: self.inherited.clone(),
             generation: self.progress.as_ref().map(|p| p.generation),
         }
     }
@@ -185,7 +190,7 @@ impl State {
         let spec = granted.spec.as_ref()?;
         // Only a pod that is being resized can differ from what it was granted.
         self.progress.as_ref()?;
-        let change = plan::change(granted, &self.running(seen));
+        let change = plan::change(granted, &self.running(seen), self.inherited.as_ref());
         let limits = pod_limits(spec, host, pids_max);
         let same = change.is_empty() && self.pod_in_force.as_ref() == Some(&limits);
         (!same).then_some((change, limits))
@@ -211,6 +216,7 @@ impl State {
         let error = outcome.err();
         if error.is_none() {
             self.pod_in_force = Some(limits);
+            self.inherited = granted.spec.as_ref().and_then(|s| s.resources.clone());
         }
         let told = error
             .as_ref()
