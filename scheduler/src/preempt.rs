@@ -121,7 +121,7 @@ fn ineligible(state: &State, candidate: &Candidate, why: &Unschedulable) -> Opti
     if !why.resolvable.contains(&slot) {
         return None;
     }
-    let mut here = state.slots[slot as usize].pods.values();
+    let mut here = state.slots[slot as usize].pods.iter();
     let waiting = here.any(|pod| pod.priority < candidate.info.priority && pod.terminating && pod.preempted);
     waiting.then_some("not eligible due to a terminating pod on the nominated node.")
 }
@@ -216,7 +216,7 @@ fn room_on(round: &Round<'_>, slot: Slot, budgets: &[Allowance<'_>]) -> Result<R
     if node.lowest_priority.is_none_or(|lowest| lowest >= priority) {
         return Err(None);
     }
-    let lower = node.pods.values().filter(|pod| pod.priority < priority);
+    let lower = node.pods.iter().filter(|pod| pod.priority < priority);
     let mut lower: Vec<Arc<PodInfo>> = lower.cloned().collect();
     lower.sort_by(|a, b| importance(a).cmp(&importance(b)));
     let mut trial = round.trial(slot);

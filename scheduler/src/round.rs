@@ -247,7 +247,7 @@ impl Trial {
         if code != Code::Fits {
             return code;
         }
-        let here = round.state.slots[self.slot as usize].pods.values();
+        let here = round.state.slots[self.slot as usize].pods.iter();
         let stay = here.filter(|pod| !self.gone.iter().any(|gone| gone.key == pod.key));
         let pods = stay.chain(&self.come).map(|pod| &**pod);
         if fit::port_taken(&round.demand.ports, pods) {

@@ -128,7 +128,7 @@ impl Fits {
 
 pub fn look(state: &State, slot: Slot, demand: &Demand, profile: &Profile) -> Verdict {
     let account = Account::of(state, slot, &demand.requests);
-    let pods = state.slots[slot as usize].pods.values();
+    let pods = state.slots[slot as usize].pods.iter();
     Verdict {
         lacking: account.lacking(&demand.requests, profile),
         port_taken: port_taken(&demand.ports, pods.map(|pod| &**pod)),

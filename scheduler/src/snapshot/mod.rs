@@ -28,7 +28,9 @@ use crate::memo::Memo;
 use crate::selector::Labels;
 use k8s_openapi::api::core::v1::Node;
 use nodes::Reported;
+use std::borrow::Borrow;
 use std::collections::{BTreeMap, HashMap};
+use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
 /// A node's place in the columns. Used again when the node is gone.
@@ -53,6 +55,30 @@ pub struct ClaimState {
     pub waits_for_pod: bool,
 }
 
+/// A pod that is found by its key, without a second copy of it.
+#[derive(Debug, Clone)]
+struct Placed(Arc<PodInfo>);
+
+impl Borrow<PodKey> for Placed {
+    fn borrow(&self) -> &PodKey {
+        &self.0.key
+    }
+}
+
+impl PartialEq for Placed {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.key == other.0.key
+    }
+}
+
+impl Eq for Placed {}
+
+impl Hash for Placed {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.0.key.hash(state);
+    }
+}
+
 #[derive(Debug, Clone, Default)]
 pub struct State {
     names: BTreeMap<String, Slot>,
@@ -64,7 +90,7 @@ pub struct State {
     pub amounts: Amounts,
     pub images: Images,
     pub shapes: Shapes,
-    places: HashMap<PodKey, Slot>,
+    places: HashMap<Placed, Slot>,
     /// How many pods have each priority.
     priorities: BTreeMap<i32, usize>,
     pub namespaces: Namespaces,
@@ -143,7 +169,7 @@ impl Snapshot {
         state.shapes.add(slot, &pod);
         state.amounts.take(slot, &pod.requests, pod.scored, 1);
         *state.priorities.entry(pod.priority).or_default() += 1;
-        state.places.insert(pod.key.clone(), slot);
+        state.places.insert(Placed(pod.clone()), slot);
         state.slots[slot as usize].add(pod);
         state.dynamics.push(slot);
     }
@@ -177,18 +203,18 @@ impl Snapshot {
     pub fn pod(&self, key: &PodKey) -> Option<(&str, &Arc<PodInfo>)> {
         let slot = self.state.places.get(key)?;
         let at = &self.state.slots[*slot as usize];
-        Some((&at.name, at.pods.get(key)?))
+        Some((&at.name, at.pod(key)?))
     }
 
     pub fn pods_on(&self, node: &str) -> impl Iterator<Item = &Arc<PodInfo>> {
         let slot = self.state.names.get(node);
         let at = slot.map(|slot| &self.state.slots[*slot as usize]);
-        at.into_iter().flat_map(|at| at.pods.values())
+        at.into_iter().flat_map(|at| &at.pods)
     }
 
     /// Keys of all placed pods, in order.
     pub fn pod_keys(&self) -> Vec<PodKey> {
-        let mut keys: Vec<PodKey> = self.state.places.keys().cloned().collect();
+        let mut keys: Vec<PodKey> = self.state.places.keys().map(|pod| pod.0.key.clone()).collect();
         keys.sort();
         keys
     }

@@ -4,7 +4,6 @@ use crate::pod::{PodInfo, PodKey};
 use crate::resources::{self, Resources};
 use crate::selector::Labels;
 use k8s_openapi::api::core::v1::{Node, Taint};
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 #[derive(Debug, Clone, Default)]
@@ -15,7 +14,8 @@ pub struct NodeSlot {
     pub unschedulable: bool,
     pub allocatable: Resources,
     pub pods_max: i64,
-    pub pods: BTreeMap<PodKey, Arc<PodInfo>>,
+    /// By key.
+    pub pods: Vec<Arc<PodInfo>>,
     /// Of its pods.
     pub lowest_priority: Option<i32>,
 }
@@ -65,18 +65,30 @@ impl NodeSlot {
         self.pods_max = reported.pods_max;
     }
 
+    fn find(&self, key: &PodKey) -> Result<usize, usize> {
+        self.pods.binary_search_by(|pod| pod.key.cmp(key))
+    }
+
+    pub fn pod(&self, key: &PodKey) -> Option<&Arc<PodInfo>> {
+        self.pods.get(self.find(key).ok()?)
+    }
+
+    /// Not one that is there already.
     pub fn add(&mut self, pod: Arc<PodInfo>) {
         let lowest = self
             .lowest_priority
             .map_or(pod.priority, |lowest| lowest.min(pod.priority));
         self.lowest_priority = Some(lowest);
-        self.pods.insert(pod.key.clone(), pod);
+        if let Err(at) = self.find(&pod.key) {
+            self.pods.insert(at, pod);
+        }
     }
 
     pub fn remove(&mut self, key: &PodKey) -> Option<Arc<PodInfo>> {
-        let pod = self.pods.remove(key)?;
+        let at = self.find(key).ok()?;
+        let pod = self.pods.remove(at);
         if self.lowest_priority == Some(pod.priority) {
-            self.lowest_priority = self.pods.values().map(|pod| pod.priority).min();
+            self.lowest_priority = self.pods.iter().map(|pod| pod.priority).min();
         }
         Some(pod)
     }
