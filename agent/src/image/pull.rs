@@ -64,7 +64,11 @@ pub fn may_use(shared: &Shared, image: &Reference, present: &cri::Image, logins:
 pub async fn pull(shared: &Shared, image: &Reference, logins: &[Found], always: bool) -> Result<Pulled, String> {
     let images = &shared.images;
     let name = image.full();
-    let _alone = images.alone(&name).await;
+    // The next finds what this one has pulled. Who asks the registry anyway waits for nobody.
+    let _alone = match always {
+        true => None,
+        false => Some(images.alone(&name).await),
+    };
     let known = || async { shared.runtime.image(&name).await.map_err(|e| e.rpc()) };
     if !always
         && let Some(present) = known().await?

@@ -28,6 +28,7 @@ pub use variable_files::read as variable_files;
 use crate::config::Config;
 use crate::error::Error;
 use crate::pod::environment::{Facts, Lookup, quoted};
+use crate::pod::node::Shared;
 use crate::pod::spec;
 use k8s_openapi::api::core::v1::{Container, Pod, Volume, VolumeMount};
 use payload::TokenRequest;
@@ -122,12 +123,28 @@ fn make(
     }
 }
 
-/// The container's mounts of its volumes. `expand` resolves `subPathExpr`; its error,
+/// Whether mounts of the container are to be read-only with all that is mounted in them,
+/// and the runtime can do that.
+pub async fn recursive_read_only(shared: &Shared, container: &Container) -> bool {
+    let mut mounts = container.volume_mounts.iter().flatten();
+    if !mounts.any(|m| matches!(m.recursive_read_only.as_deref(), Some("Enabled" | "IfPossible"))) {
+        return false;
+    }
+    let (handlers, _) = shared.runtime.abilities().await.unwrap_or_default();
+    let default = handlers.iter().find(|h| h.name.is_empty());
+    default
+        .and_then(|h| h.features.as_ref())
+        .is_some_and(|f| f.recursive_read_only_mounts)
+}
+
+/// The container's mounts of its volumes. `able`: the runtime makes mounts read-only with
+/// all that is in them. `expand` resolves `subPathExpr`; its error,
 /// as all others here, is worded for the user.
 pub fn mounts(
     config: &Config,
     pod: &Pod,
     container: &Container,
+    able: bool,
     expand: impl Fn(&str) -> Result<String, String>,
 ) -> Result<Vec<cri::Mount>, Error> {
     let volumes: BTreeMap<&str, &Volume> = pod
@@ -148,14 +165,12 @@ pub fn mounts(
             .join(&wanted.name)
             .join(&container.name)
             .join(index.to_string());
-        result.push(one_mount(
-            config,
-            pod,
-            container,
-            (volume, wanted),
-            sub.as_deref(),
-            &slot,
-        )?);
+        let recursive = recursively(wanted, able)?;
+        let mount = one_mount(config, pod, container, (volume, wanted), sub.as_deref(), &slot)?;
+        result.push(cri::Mount {
+            recursive_read_only: recursive,
+            ..mount
+        });
     }
     Ok(result)
 }
@@ -170,6 +185,18 @@ fn sub_path_of(wanted: &VolumeMount, expand: impl Fn(&str) -> Result<String, Str
     Ok(Some(sub).filter(|s| !s.is_empty()))
 }
 
+/// `able`: what the runtime can do.
+fn recursively(wanted: &VolumeMount, able: bool) -> Result<bool, Error> {
+    match wanted.recursive_read_only.as_deref() {
+        Some("Enabled") if !able => Err(Error::Volume(format!(
+            "volume {} requested recursive read-only mode, but it is not supported by the runtime",
+            quoted(&wanted.name)
+        ))),
+        Some("Enabled" | "IfPossible") => Ok(able && wanted.read_only == Some(true)),
+        _ => Ok(false),
+    }
+}
+
 fn one_mount(
     config: &Config,
     pod: &Pod,
@@ -178,12 +205,6 @@ fn one_mount(
     sub: Option<&str>,
     slot: &Path,
 ) -> Result<cri::Mount, Error> {
-    if wanted.recursive_read_only.as_deref() == Some("Enabled") {
-        return Err(Error::Volume(format!(
-            "volume {} requested recursive read-only mode, but it is not supported by the runtime",
-            quoted(&wanted.name)
-        )));
-    }
     let propagation = match wanted.mount_propagation.as_deref() {
         Some("HostToContainer") => cri::MountPropagation::PropagationHostToContainer,
         Some("Bidirectional") => cri::MountPropagation::PropagationBidirectional,
@@ -219,5 +240,33 @@ fn absolute(path: &str) -> String {
         path.to_owned()
     } else {
         format!("/{path}")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn recursive_where_it_is_asked_and_can_be() {
+        let refusal = "volume \"v\" requested recursive read-only mode, but it is not supported by the runtime";
+        for (mode, read_only, able, expected) in [
+            (None, true, true, Ok(false)),
+            (Some("Disabled"), true, true, Ok(false)),
+            (Some("IfPossible"), true, true, Ok(true)),
+            (Some("IfPossible"), true, false, Ok(false)),
+            (Some("IfPossible"), false, true, Ok(false)),
+            (Some("Enabled"), true, true, Ok(true)),
+            (Some("Enabled"), true, false, Err(refusal.to_owned())),
+        ] {
+            let mount = json!({"name": "v", "mountPath": "/v", "readOnly": read_only, "recursiveReadOnly": mode});
+            let mount: VolumeMount = serde_json::from_value(mount).expect("valid");
+            assert_eq!(
+                recursively(&mount, able).map_err(|e| e.to_string()),
+                expected,
+                "{mode:?}"
+            );
+        }
     }
 }

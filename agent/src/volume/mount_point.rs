@@ -58,7 +58,11 @@ pub fn unmount_all(pod_dir: &Path) -> Result<(), Error> {
 
 /// Nothing is mounted below the directory any more, or the error says what is.
 pub fn unmount_below(pod_dir: &Path) -> Result<(), Error> {
-    for point in below(pod_dir) {
+    let points = below(pod_dir);
+    if points.is_empty() {
+        return Ok(());
+    }
+    for point in points {
         match detach(&point) {
             // One above it took it away already.
             Ok(()) | Err(nix::Error::EINVAL | nix::Error::ENOENT) => {}

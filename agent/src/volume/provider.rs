@@ -35,7 +35,8 @@ impl Provider for Absent {
                 volume.name
             ),
             (_, _, Some(csi)) => format!(
-                "driver name {} not found in the list of registered CSI drivers",
+                "kubernetes.io/csi: mounter.SetUpAt failed to get CSI client: driver name {} not found in the list \
+                 of registered CSI drivers",
                 csi.driver
             ),
             _ => "no volume plugin matched".to_owned(),

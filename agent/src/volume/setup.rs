@@ -116,23 +116,24 @@ fn tell(shared: &Shared, pod: &Pod, failed: &[Failed]) {
         return;
     }
     let warn = |message: String| shared.recorder.pod(pod, None, true, "FailedMount", message);
-    let foreign = |name: &str| {
+    // A claim is looked at before anything is mounted, so kubelet tells of it later.
+    let claimed = |name: &str| {
         let mut volumes = pod.spec.iter().flat_map(|s| s.volumes.iter().flatten());
-        volumes.any(|v| v.name == name && Kind::of(v) == Kind::Foreign)
+        volumes.any(|v| v.name == name && (v.persistent_volume_claim.is_some() || v.ephemeral.is_some()))
     };
-    for one in failed.iter().filter(|f| !foreign(&f.volume)) {
+    for one in failed.iter().filter(|f| !claimed(&f.volume)) {
         warn(one.message());
     }
     if shared.volumes.patience.ended(uid, Instant::now()) {
-        let text = waited(failed, foreign);
+        let text = waited(failed, claimed);
         warn(text);
     }
 }
 
 /// What kubelet says when its patience with a pod's volumes has ended.
-fn waited(failed: &[Failed], foreign: impl Fn(&str) -> bool) -> String {
+fn waited(failed: &[Failed], claimed: impl Fn(&str) -> bool) -> String {
     let names: Vec<&str> = failed.iter().map(|f| f.volume.as_str()).collect();
-    let unprocessed: Vec<&Failed> = failed.iter().filter(|f| foreign(&f.volume)).collect();
+    let unprocessed: Vec<&Failed> = failed.iter().filter(|f| claimed(&f.volume)).collect();
     let why = match unprocessed.first() {
         Some(first) => first.error.chain(),
         None => "context deadline exceeded".to_owned(),

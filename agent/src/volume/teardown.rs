@@ -1,7 +1,7 @@
 //! Takes a pod's volumes away, also those of a pod of which only the UID is left.
 
 use super::image;
-use super::mount_point::unmount_all;
+use super::mount_point::{unmount_all, unmount_below};
 use crate::error::Error;
 use crate::pod::node::Shared;
 use crate::pod::spec;
@@ -20,23 +20,21 @@ pub async fn tear_down(shared: &Shared, pod: &Pod) -> Result<(), Error> {
         shared.volumes.provider.unpublish(pod, &target).await?;
     }
     let images = names(&volumes.join("kubernetes.io~image"));
-    tokio::task::spawn_blocking(move || unmount_volumes(&pod_dir))
-        .await
-        .unwrap_or_else(|e| Err(Error::Volume(e.to_string())))?;
     if !images.is_empty() {
+        // The directories stay until the views are given back: they hold the names.
+        blocking({
+            let pod_dir = pod_dir.clone();
+            move || unmount_below(&pod_dir)
+        })
+        .await?;
         image::release(&shared.runtime, uid, &images).await?;
     }
-    tokio::task::spawn_blocking({
-        let pod_dir = shared.config.pod_dir(uid);
-        move || unmount_all(&pod_dir)
-    })
-    .await
-    .unwrap_or_else(|e| Err(Error::Volume(e.to_string())))
+    blocking(move || unmount_all(&pod_dir)).await
 }
 
-/// The directories stay until the views are given back: they hold the names.
-fn unmount_volumes(pod_dir: &Path) -> Result<(), Error> {
-    super::mount_point::unmount_below(pod_dir)
+async fn blocking(work: impl FnOnce() -> Result<(), Error> + Send + 'static) -> Result<(), Error> {
+    let done = tokio::task::spawn_blocking(work).await;
+    done.unwrap_or_else(|e| Err(Error::Volume(e.to_string())))
 }
 
 fn names(dir: &Path) -> Vec<String> {
