@@ -102,10 +102,13 @@ impl Runtime {
             runtime_handler: handler,
         };
         let _turn = self.turns.take().await;
-        Ok(self
-            .cri()
-            .run_pod_sandbox(timed(request))
-            .await
+        let mut outcome = self.cri().run_pod_sandbox(timed(request.clone())).await;
+        if let Some(id) = outcome.as_ref().err().and_then(|status| reserved_for(status.message())) {
+            let _ = self.stop_sandbox(id).await;
+            self.remove_sandbox(id).await?;
+            outcome = self.cri().run_pod_sandbox(timed(request)).await;
+        }
+        Ok(outcome
             .map_err(Error::runtime("run a pod sandbox"))?
             .into_inner()
             .pod_sandbox_id)
@@ -157,8 +160,12 @@ impl Runtime {
             sandbox_config: Some(sandbox_config),
         };
         // A container's description is large, and so is the future that carries it.
-        Ok(Box::pin(self.cri().create_container(timed(request)))
-            .await
+        let mut outcome = Box::pin(self.cri().create_container(timed(request.clone()))).await;
+        if let Some(id) = outcome.as_ref().err().and_then(|status| reserved_for(status.message())) {
+            self.remove_container(id).await?;
+            outcome = Box::pin(self.cri().create_container(timed(request))).await;
+        }
+        Ok(outcome
             .map_err(Error::runtime("create a container"))?
             .into_inner()
             .container_id)
@@ -275,10 +282,31 @@ fn timed<T>(message: T) -> tonic::Request<T> {
     request
 }
 
+/// Who has the name, when a call for the same was made before and its answer was lost,
+/// with the agent or with the runtime: nobody knows it, so it may go.
+fn reserved_for(message: &str) -> Option<&str> {
+    let (_, rest) = message.split_once("is reserved for \"")?;
+    rest.split_once('"').map(|(id, _)| id).filter(|id| !id.is_empty())
+}
+
 fn absent_is_done<T>(answer: Result<T, tonic::Status>, action: &'static str) -> Result<(), Error> {
     match answer {
         Ok(_) => Ok(()),
         Err(status) if status.code() == tonic::Code::NotFound => Ok(()),
         Err(status) => Err(Error::runtime(action)(status)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::reserved_for;
+
+    #[test]
+    fn a_lost_answer_leaves_a_name_behind() {
+        let told = "failed to reserve container name \"first_a_default_d0_0\": name \"first_a_default_d0_0\" is reserved for \"e6fb\"";
+        assert_eq!(reserved_for(told), Some("e6fb"));
+        for other in ["", "is reserved for \"", "is reserved for \"\"", "no such image"] {
+            assert_eq!(reserved_for(other), None, "{other}");
+        }
     }
 }
