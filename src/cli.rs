@@ -83,11 +83,18 @@ pub struct NodeArgs {
     #[arg(long, env = "SKIFF_NODE_IP")]
     pub node_ip: Option<IpAddr>,
     /// Labels of this node, key=value, separated by commas
-    #[arg(long, env = "SKIFF_NODE_LABELS", value_delimiter = ',', value_name = "KEY=VALUE")]
+    #[arg(
+        long,
+        alias = "node-label",
+        env = "SKIFF_NODE_LABELS",
+        value_delimiter = ',',
+        value_name = "KEY=VALUE"
+    )]
     pub node_labels: Vec<String>,
     /// Taints of this node, key=value:effect, separated by commas
     #[arg(
         long,
+        aliases = ["node-taint", "register-with-taints"],
         env = "SKIFF_NODE_TAINTS",
         value_delimiter = ',',
         value_name = "KEY=VALUE:EFFECT"

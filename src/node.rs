@@ -6,6 +6,7 @@ use anyhow::{Context, Result, bail};
 use ipnet::IpNet;
 use k8s_openapi::api::core::v1::Taint;
 use skiff_agent::{ImageSettings, ImageThresholds};
+use skiff_api::names;
 use std::path::{Path, PathBuf};
 
 pub fn name(args: &NodeArgs) -> Result<String> {
@@ -52,12 +53,7 @@ pub fn config(args: &NodeArgs, cluster: &ClusterArgs, data_dir: &Path) -> Result
         "direct" => skiff_network::Backend::Direct,
         _ => skiff_network::Backend::Auto,
     };
-    for label in &args.node_labels {
-        let Some((key, value)) = label.split_once('=') else {
-            bail!("--node-labels: {label:?} is not key=value")
-        };
-        config.labels.insert(key.to_string(), value.to_string());
-    }
+    config.labels = args.node_labels.iter().map(|text| label(text)).collect::<Result<_>>()?;
     for pattern in &args.allowed_unsafe_sysctls {
         if let Err(why) = skiff_agent::check_sysctl_pattern(pattern) {
             bail!("--allowed-unsafe-sysctls: {why}")
@@ -95,6 +91,48 @@ fn log_size(text: &str) -> Result<u64> {
     bytes.with_context(|| format!("--container-log-max-size: {text:?} is no size such as 10Mi"))
 }
 
+/// Of Kubernetes' own labels, namespaces in which a node may name anything.
+const LABEL_NAMESPACES: [&str; 2] = ["kubelet.kubernetes.io", "node.kubernetes.io"];
+/// And those that it may say of itself.
+const LABELS: [&str; 11] = [
+    "beta.kubernetes.io/arch",
+    "beta.kubernetes.io/instance-type",
+    "beta.kubernetes.io/os",
+    "failure-domain.beta.kubernetes.io/region",
+    "failure-domain.beta.kubernetes.io/zone",
+    "kubernetes.io/arch",
+    "kubernetes.io/hostname",
+    "kubernetes.io/os",
+    "node.kubernetes.io/instance-type",
+    "topology.kubernetes.io/region",
+    "topology.kubernetes.io/zone",
+];
+
+fn label(text: &str) -> Result<(String, String)> {
+    let (key, value) = text
+        .split_once('=')
+        .with_context(|| format!("--node-labels: {text:?} is not key=value"))?;
+    let wrong = [names::qualified_name(key), names::label_value(value)].concat();
+    if !wrong.is_empty() {
+        bail!("--node-labels: {text:?}: {}", wrong.join("; "));
+    }
+    let namespace = key.split_once('/').map_or("", |(namespace, _)| namespace);
+    let within = |domain: &str| {
+        let rest = namespace.strip_suffix(domain);
+        rest.is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
+    };
+    let reserved = within("kubernetes.io") || within("k8s.io");
+    if reserved && !LABEL_NAMESPACES.iter().any(|allowed| within(allowed)) && !LABELS.contains(&key) {
+        bail!(
+            "unknown 'kubernetes.io' or 'k8s.io' labels specified with --node-labels: [{key}]\n--node-labels in the \
+             'kubernetes.io' namespace must begin with an allowed prefix ({}) or be in the specifically allowed set ({})",
+            LABEL_NAMESPACES.join(", "),
+            LABELS.join(", ")
+        );
+    }
+    Ok((key.to_string(), value.to_string()))
+}
+
 fn taint(text: &str) -> Result<Taint> {
     let wrong = || format!("--node-taints: {text:?} is not key=value:effect or key:effect");
     let (left, effect) = text.rsplit_once(':').with_context(wrong)?;
@@ -104,6 +142,14 @@ fn taint(text: &str) -> Result<Taint> {
     let (key, value) = left
         .split_once('=')
         .map_or((left, None), |(key, value)| (key, Some(value)));
+    let wrong = [
+        names::qualified_name(key),
+        names::label_value(value.unwrap_or_default()),
+    ]
+    .concat();
+    if !wrong.is_empty() {
+        bail!("--node-taints: {text:?}: {}", wrong.join("; "));
+    }
     Ok(Taint {
         key: key.into(),
         value: value.map(str::to_string),
@@ -148,5 +194,49 @@ mod tests {
                 .to_string()
                 .contains("none of NoSchedule")
         );
+    }
+
+    #[test]
+    fn a_node_says_only_some_of_kubernetes_labels_of_itself() {
+        for good in [
+            "disk=ssd",
+            "empty=",
+            "example.com/rack=a-1",
+            "topology.kubernetes.io/zone=z1",
+            "node.kubernetes.io/pool=a",
+            "x.kubelet.kubernetes.io/y=1",
+        ] {
+            assert!(label(good).is_ok(), "{good}");
+        }
+        for (bad, why) in [
+            ("disk", "is not key=value"),
+            ("a b=c", "name part must consist of"),
+            ("disk=a b", "a valid label must be"),
+            (
+                "node-role.kubernetes.io/worker=",
+                "unknown 'kubernetes.io' or 'k8s.io' labels",
+            ),
+            ("xnode.kubernetes.io/a=b", "[xnode.kubernetes.io/a]"),
+            (
+                "k8s.io/a=b",
+                "allowed prefix (kubelet.kubernetes.io, node.kubernetes.io)",
+            ),
+        ] {
+            let told = label(bad).expect_err(bad).to_string();
+            assert!(told.contains(why), "{bad}: {told}");
+        }
+        assert!(taint("a b=c:NoSchedule").is_err());
+    }
+
+    #[test]
+    fn labels_and_taints_may_be_given_one_by_one() {
+        use clap::Parser;
+        let words = "skiff agent --node-label a=1 --node-label b=2 --node-labels c=3,d=4 --node-taint x:NoSchedule --register-with-taints y:NoExecute";
+        let parsed = crate::cli::Cli::parse_from(words.split(' '));
+        let crate::cli::Command::Agent(args) = parsed.command else {
+            panic!("an agent")
+        };
+        assert_eq!(args.node.node_labels, ["a=1", "b=2", "c=3", "d=4"]);
+        assert_eq!(args.node.node_taints, ["x:NoSchedule", "y:NoExecute"]);
     }
 }

@@ -48,7 +48,31 @@ pub enum Health {
     NotReady(String),
 }
 
-/// Creates the Node, or brings an existing one's labels up to date. Tries until it works.
+/// What an agent says of its node each time; other labels, and taints, only when the node is new.
+const OWN_LABELS: [&str; 12] = [
+    "kubernetes.io/hostname",
+    "kubernetes.io/os",
+    "kubernetes.io/arch",
+    "beta.kubernetes.io/os",
+    "beta.kubernetes.io/arch",
+    "node.kubernetes.io/instance-type",
+    "beta.kubernetes.io/instance-type",
+    "topology.kubernetes.io/zone",
+    "topology.kubernetes.io/region",
+    "failure-domain.beta.kubernetes.io/zone",
+    "failure-domain.beta.kubernetes.io/region",
+    "node.kubernetes.io/windows-build",
+];
+
+fn own_labels(wanted: &Value) -> Value {
+    let mut labels = wanted["metadata"]["labels"].clone();
+    if let Some(labels) = labels.as_object_mut() {
+        labels.retain(|name, _| OWN_LABELS.contains(&name.as_str()));
+    }
+    labels
+}
+
+/// Creates the Node, or brings an existing one's own labels up to date. Tries until it works.
 pub async fn register(client: &Client, config: &Config, shutdown: &CancellationToken) {
     let api: Api<Node> = Api::all(client.clone());
     let wanted = status::node(config);
@@ -57,7 +81,7 @@ pub async fn register(client: &Client, config: &Config, shutdown: &CancellationT
             let node: Node = serde_json::from_value(wanted.clone()).map_err(kube::Error::SerdeError)?;
             match api.create(&PostParams::default(), &node).await {
                 Err(kube::Error::Api(s)) if s.code == 409 => {
-                    let patch = json!({"metadata": {"labels": wanted["metadata"]["labels"]}});
+                    let patch = json!({"metadata": {"labels": own_labels(&wanted)}});
                     api.patch(&config.node_name, &PatchParams::default(), &Patch::Strategic(&patch))
                         .await
                 }
