@@ -63,7 +63,13 @@ struct ExternalValue {
     value: String,
 }
 
-async fn get<T: DeserializeOwned>(context: &Context, path: &str, query: &[(&str, &str)]) -> Result<T, String> {
+/// `what` is named where there is no such API, as `pods.metrics.k8s.io`.
+async fn get<T: DeserializeOwned>(
+    context: &Context,
+    path: &str,
+    query: &[(&str, &str)],
+    what: &str,
+) -> Result<T, String> {
     let given = query.iter().filter(|(_, value)| !value.is_empty());
     let query: String = url::form_urlencoded::Serializer::new(String::new())
         .extend_pairs(given)
@@ -72,6 +78,9 @@ async fn get<T: DeserializeOwned>(context: &Context, path: &str, query: &[(&str,
     let request = Request::get(uri.trim_end_matches('?'));
     let request = request.body(Vec::new()).map_err(|e| e.to_string())?;
     match tokio::time::timeout(ANSWER_MAX, context.client.request(request)).await {
+        Ok(Err(kube::Error::Api(status))) if status.code == 404 && status.message.contains("404 page not found") => {
+            Err(format!("the server could not find the requested resource (get {what})"))
+        }
         Ok(answer) => answer.map_err(said),
         Err(_) => Err("context deadline exceeded".into()),
     }
@@ -104,7 +113,7 @@ pub async fn resource(
     container: Option<&str>,
 ) -> Result<Samples, String> {
     let path = format!("/apis/metrics.k8s.io/v1beta1/namespaces/{namespace}/pods");
-    let found: List<PodMetrics> = get(context, &path, &[("labelSelector", selector)])
+    let found: List<PodMetrics> = get(context, &path, &[("labelSelector", selector)], "pods.metrics.k8s.io")
         .await
         .map_err(|e| format!("unable to fetch metrics from resource metrics API: {e}"))?;
     if found.items.is_empty() {
@@ -163,7 +172,9 @@ pub async fn of_pods(
     let base = custom(context).await.map_err(failed)?;
     let path = format!("{base}/namespaces/{namespace}/pods/*/{}", metric.name);
     let query = [("labelSelector", selector), ("metricLabelSelector", wanted.as_str())];
-    let found: List<CustomValue> = get(context, &path, &query).await.map_err(failed)?;
+    let found: List<CustomValue> = get(context, &path, &query, "pods.custom.metrics.k8s.io")
+        .await
+        .map_err(failed)?;
     if found.items.is_empty() {
         return Err("no metrics returned from custom metrics API".into());
     }
@@ -208,9 +219,14 @@ pub async fn of_object(
             object.name, metric.name
         )
     };
-    let found: List<CustomValue> = get(context, &path, &[("metricLabelSelector", &wanted)])
-        .await
-        .map_err(failed)?;
+    let found: List<CustomValue> = get(
+        context,
+        &path,
+        &[("metricLabelSelector", &wanted)],
+        "custom.metrics.k8s.io",
+    )
+    .await
+    .map_err(failed)?;
     let value = found.items.first().and_then(|value| quantity::milli(&value.value));
     value.ok_or_else(|| {
         failed(format!(
@@ -227,7 +243,8 @@ pub async fn external(context: &Context, namespace: &str, metric: &MetricIdentif
         "/apis/external.metrics.k8s.io/v1beta1/namespaces/{namespace}/{}",
         metric.name
     );
-    let found: List<ExternalValue> = get(context, &path, &[("labelSelector", &wanted)])
+    let what = format!("{}.external.metrics.k8s.io", metric.name);
+    let found: List<ExternalValue> = get(context, &path, &[("labelSelector", &wanted)], &what)
         .await
         .map_err(|e| format!("unable to fetch metrics from external metrics API: {e}"))?;
     if found.items.is_empty() {

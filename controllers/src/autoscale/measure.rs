@@ -12,6 +12,7 @@ use k8s_openapi::api::autoscaling::v2::{
 };
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 
 /// The target as it is now.
 pub struct Scaled<'a> {
@@ -193,11 +194,25 @@ fn measured(replicas: i32, name: String, status: MetricStatus) -> Measured {
 }
 
 fn shown(what: &str, metric: &MetricIdentifier) -> String {
-    let selector = match &metric.selector {
-        None => "nil".to_owned(),
-        Some(selector) => serde_json::to_string(selector).unwrap_or_default(),
+    format!("{what} {}({})", metric.name, selector_text(metric.selector.as_ref()))
+}
+
+/// A selector as Go prints it, which is what people find when they search for such a message.
+fn selector_text(selector: Option<&LabelSelector>) -> String {
+    let Some(selector) = selector else {
+        return "nil".to_owned();
     };
-    format!("{what} {}({selector})", metric.name)
+    let labels = selector.match_labels.iter().flatten();
+    let labels: String = labels.map(|(key, value)| format!("{key}: {value},")).collect();
+    let expressions = selector.match_expressions.iter().flatten().map(|r| {
+        let values = r.values.iter().flatten().cloned().collect::<Vec<_>>().join(" ");
+        let (key, operator) = (&r.key, &r.operator);
+        format!("LabelSelectorRequirement{{Key:{key},Operator:{operator},Values:[{values}],}},")
+    });
+    let expressions: String = expressions.collect();
+    format!(
+        "&LabelSelector{{MatchLabels:map[string]string{{{labels}}},MatchExpressions:[]LabelSelectorRequirement{{{expressions}}},}}"
+    )
 }
 
 async fn resource(
@@ -330,11 +345,9 @@ async fn external(
     let found = fetch::external(context, scaled.namespace, &source.metric)
         .await
         .map_err(|e| {
-            let whole = shown(&format!("{}/{name}/", scaled.namespace), &source.metric);
-            let selector = whole.rsplit_once('(').map_or("nil", |(_, s)| s.trim_end_matches(')'));
+            let (namespace, selector) = (scaled.namespace, selector_text(source.metric.selector.as_ref()));
             failed(format!(
-                "unable to get external metric {}/{name}/{selector}: {e}",
-                scaled.namespace
+                "unable to get external metric {namespace}/{name}/{selector}: {e}"
             ))
         })?;
     if let Some(average) = average {
@@ -351,4 +364,21 @@ async fn external(
         ..Default::default()
     };
     Ok((replicas, current))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn selectors_are_printed_as_upstream_prints_them() {
+        assert_eq!(selector_text(None), "nil");
+        let selector = serde_json::json!({"matchLabels": {"a": "b"},
+            "matchExpressions": [{"key": "c", "operator": "In", "values": ["d", "e"]}]});
+        let selector: LabelSelector = serde_json::from_value(selector).expect("a selector");
+        assert_eq!(
+            selector_text(Some(&selector)),
+            "&LabelSelector{MatchLabels:map[string]string{a: b,},MatchExpressions:[]LabelSelectorRequirement{LabelSelectorRequirement{Key:c,Operator:In,Values:[d e],},},}"
+        );
+    }
 }
