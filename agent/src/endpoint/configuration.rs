@@ -1,7 +1,8 @@
 //! `/configz`: what is in force on this node, in the shape of a KubeletConfiguration. Pure.
 
 use crate::config::Config;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
+use std::time::Duration;
 
 pub fn configuration(config: &Config) -> Value {
     let mut all = serving(config);
@@ -39,6 +40,7 @@ fn serving(config: &Config) -> Value {
 
 /// What the node is and how pods run on it.
 fn node(config: &Config) -> Value {
+    let images = &config.images.thresholds;
     json!({
         "registryPullQPS": 5,
         "registryBurst": 10,
@@ -53,10 +55,11 @@ fn node(config: &Config) -> Value {
         "nodeStatusUpdateFrequency": "10s",
         "nodeStatusReportFrequency": "5m0s",
         "nodeLeaseDurationSeconds": 40,
-        "imageMinimumGCAge": "2m0s",
-        "imageMaximumGCAge": "0s",
-        "imageGCHighThresholdPercent": 85,
-        "imageGCLowThresholdPercent": 80,
+        "imageMinimumGCAge": span(images.age_min),
+        "imageMaximumGCAge": span(images.age_max.unwrap_or_default()),
+        "imageGCHighThresholdPercent": images.high_percent,
+        "imageGCLowThresholdPercent": images.low_percent,
+        "maxParallelImagePulls": config.images.pulls_at_once_max,
         "volumeStatsAggPeriod": "1m0s",
         "cgroupRoot": format!("/{}", config.cgroup_root),
         "cgroupsPerQOS": true,
@@ -85,11 +88,13 @@ fn upkeep(config: &Config) -> Value {
     let size = format!("{}Mi", config.log_bytes_max >> 20);
     json!({
         "serializeImagePulls": false,
-        "evictionHard": {
-            "imagefs.available": "15%", "imagefs.inodesFree": "5%", "memory.available": "100Mi",
-            "nodefs.available": "10%", "nodefs.inodesFree": "5%",
-        },
-        "evictionPressureTransitionPeriod": "5m0s",
+        "evictionHard": thresholds(config, true),
+        "evictionSoft": thresholds(config, false),
+        "evictionPressureTransitionPeriod": span(config.eviction.transition.unsigned_abs()),
+        "evictionMaxPodGracePeriod": config.eviction.grace_s_max,
+        "systemReserved": config.system_reserved,
+        "kubeReserved": config.kube_reserved,
+        "allowedUnsafeSysctls": config.allowed_unsafe_sysctls,
         "enableControllerAttachDetach": true,
         "makeIPTablesUtilChains": true,
         "failSwapOn": false,
@@ -115,4 +120,41 @@ fn upkeep(config: &Config) -> Value {
         "containerRuntimeEndpoint": format!("unix://{}", config.data_dir.join("run/containerd.sock").display()),
         "failCgroupV1": false,
     })
+}
+
+fn thresholds(config: &Config, hard: bool) -> Value {
+    let wanted = config.eviction.thresholds.iter().filter(|t| t.grace.is_none() == hard);
+    let pairs = wanted.map(|t| (t.signal.name().to_owned(), t.value.text().into()));
+    Value::Object(pairs.collect::<Map<String, Value>>())
+}
+
+/// A span as Go writes it.
+fn span(of: Duration) -> String {
+    let (minutes, seconds) = (of.as_secs() / 60, of.as_secs() % 60);
+    match minutes {
+        0 => format!("{seconds}s"),
+        minutes if minutes >= 60 => format!("{}h{}m{seconds}s", minutes / 60, minutes % 60),
+        minutes => format!("{minutes}m{seconds}s"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::path::Path;
+
+    #[test]
+    fn says_what_is_in_force() {
+        let mut config = Config::new("node1", Path::new("/d"));
+        config.pods_max = 7;
+        let shown = configuration(&config);
+        assert_eq!(shown["kind"], "KubeletConfiguration");
+        assert_eq!(
+            (&shown["maxPods"], &shown["containerLogMaxSize"]),
+            (&json!(7), &json!("10Mi"))
+        );
+        assert_eq!(shown["evictionHard"]["memory.available"], "100Mi");
+        assert_eq!(shown["evictionPressureTransitionPeriod"], "5m0s");
+        assert_eq!(shown["imageMaximumGCAge"], "0s");
+    }
 }

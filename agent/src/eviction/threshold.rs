@@ -51,6 +51,11 @@ impl Signal {
             .ok_or_else(|| format!("unsupported eviction signal {name}"))
     }
 
+    pub fn name(self) -> &'static str {
+        let found = SIGNALS.iter().find(|(signal, _)| *signal == self);
+        found.map_or("", |(_, name)| name)
+    }
+
     pub fn pressure(self) -> Pressure {
         match self {
             Self::Memory => Pressure::Memory,
@@ -99,6 +104,14 @@ impl Amount {
         }
         let whole = quantity::milli(text).map(quantity::of_milli).filter(|v| *v >= 0);
         Ok(Self::Whole(whole.ok_or_else(wrong)?, text.to_owned()))
+    }
+
+    /// As it was given.
+    pub fn text(&self) -> String {
+        match self {
+            Self::Whole(_, text) => text.clone(),
+            Self::Share(percent) => format!("{percent}%"),
+        }
     }
 
     pub fn of(&self, capacity: i64) -> i64 {

@@ -194,11 +194,16 @@ fn pod_use(shared: &Shared, pod: &Pod, containers: Vec<cri::Container>, depth: D
     let mut containers: Vec<ContainerUse> = containers
         .into_iter()
         .filter_map(|container| {
+            let name = container.labels.get(LABEL_CONTAINER_NAME)?.clone();
+            // The runtime knows it by its digest.
+            let image = spec::any(pod_spec, &name)
+                .and_then(|(c, _)| c.image)
+                .unwrap_or_default();
             Some(ContainerUse {
-                name: container.labels.get(LABEL_CONTAINER_NAME)?.clone(),
+                name,
                 started: Timestamp::from_nanosecond(i128::from(container.created_at)).ok()?,
                 reading: cgroup::read(&format!("{path}/{}", container.id), depth)?,
-                image: container.image.map(|i| i.image).unwrap_or_default(),
+                image,
                 id: container.id,
                 logs: None,
                 written: None,
