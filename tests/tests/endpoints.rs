@@ -153,7 +153,7 @@ fn summary(cluster: &Cluster) -> Result<()> {
         .iter()
         .find(|p| p["podRef"]["name"] == "busy")
         .context("busy is missing")?;
-    ensure!(busy["cpu"]["usageNanoCores"].as_u64() > Some(20_000_000), "{busy}");
+    ensure!(busy["cpu"]["usageNanoCores"].as_u64() > Some(5_000_000), "{busy}");
     ensure!(busy["network"]["name"] == "eth0", "{busy}");
     let volumes = busy["volume"].as_array().context("volumes")?;
     let scratch = volumes.iter().find(|v| v["name"] == "scratch").context("scratch")?;
@@ -180,7 +180,7 @@ fn top(cluster: &Cluster) -> Result<()> {
         .nth(2)
         .and_then(|c| c.trim_end_matches('m').parse().ok())
         .context("no cpu")?;
-    ensure!((20..=400).contains(&cpu), "{pods}");
+    ensure!((5..=400).contains(&cpu), "{pods}");
     ensure!(cluster.kubectl(&["top", "pod", "-A", "--no-headers"])?.lines().count() >= 2);
     let missing = cluster.kubectl(&[
         "get",
