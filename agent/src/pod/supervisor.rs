@@ -46,7 +46,9 @@ pub async fn run(
     mut endings: mpsc::Receiver<eviction::Ending>,
     shutdown: CancellationToken,
 ) -> Result<(), Error> {
-    let orphans = observe(&shared).await?;
+    let Some(orphans) = observed_at_last(&shared, &shutdown).await else {
+        return Ok(());
+    };
     let mut supervisor = Supervisor {
         shared,
         workers: BTreeMap::new(),
@@ -90,6 +92,21 @@ pub async fn run(
                 supervisor.tell_all(|| Signal::Resync).await;
                 rotate_logs(supervisor.shared.clone()).await;
             }
+        }
+    }
+}
+
+/// A runtime that listens may still be reading what it ran before, and refuse to tell.
+async fn observed_at_last(shared: &Shared, shutdown: &CancellationToken) -> Option<BTreeMap<String, Observed>> {
+    const RETRY: Duration = Duration::from_millis(50);
+    loop {
+        match observe(shared).await {
+            Ok(all) => return Some(all),
+            Err(error) => tracing::debug!(error = error.chain(), "the runtime does not tell yet what runs"),
+        }
+        tokio::select! {
+            () = shutdown.cancelled() => return None,
+            () = tokio::time::sleep(RETRY) => {}
         }
     }
 }
