@@ -123,6 +123,11 @@ impl Cluster {
         self.start(at, &["agent", "--server", &server, "--token", token.trim()])
     }
 
+    /// Starts the agent of host `at` with what it keeps: nobody else need be there.
+    pub fn start_joined_agent(&self, at: usize) -> Result<()> {
+        self.start(at, &["agent"])
+    }
+
     fn start(&self, at: usize, arguments: &[&str]) -> Result<()> {
         let host = &self.hosts[at];
         let log = File::options()

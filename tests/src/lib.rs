@@ -7,6 +7,7 @@ pub mod cluster;
 pub mod host;
 pub mod init;
 pub mod network;
+pub mod node;
 pub mod registry;
 
 pub use cluster::{Cluster, Programs, until};
