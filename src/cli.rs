@@ -3,7 +3,7 @@
 //! or as a key of the configuration file; see `config.rs` for which one wins.
 
 use clap::{Args, Parser, Subcommand};
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -233,6 +233,9 @@ pub struct ServerArgs {
         value_name = "FIRST-LAST"
     )]
     pub service_node_port_range: String,
+    /// Serve the store behind etcd's API here, to clients with a certificate of <data-dir>/server/tls/etcd
+    #[arg(long, env = "SKIFF_ETCD_LISTEN", value_name = "ADDRESS:PORT")]
+    pub etcd_listen: Option<SocketAddr>,
     /// KubeSchedulerConfiguration with the scheduler's profiles
     #[arg(long, env = "SKIFF_SCHEDULER_CONFIG", value_name = "FILE")]
     pub scheduler_config: Option<PathBuf>,

@@ -8,6 +8,7 @@ mod cli;
 mod client;
 mod config;
 mod duration;
+mod etcd;
 mod files;
 mod join;
 mod logging;

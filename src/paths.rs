@@ -6,6 +6,8 @@ pub const ADMIN_KUBECONFIG: &str = "admin.kubeconfig";
 pub const SERVER_TLS: &str = "server/tls";
 /// The key that Secrets are encrypted with in the store.
 pub const STORE_KEY: &str = "server/tls/store-encryption.key";
+/// The authority and certificates of etcd's API.
+pub const ETCD_TLS: &str = "server/tls/etcd";
 /// The store, on servers.
 pub const SERVER_STORE: &str = "server/store";
 /// Certificates and keys of a joined node.

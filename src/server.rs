@@ -44,6 +44,7 @@ pub async fn run(args: ServerArgs) -> Result<()> {
     let settings = crate::scheduler::settings(args.scheduler_config.as_deref())?;
     files::private_directory(data_dir)?;
     let listener = listen(args.bind_address, args.https_listen_port)?;
+    let etcd = crate::etcd::listen(&args)?;
     let shutdown = CancellationToken::new();
     signals::watch(shutdown.clone())?;
 
@@ -56,6 +57,10 @@ pub async fn run(args: ServerArgs) -> Result<()> {
     let mut tasks: JoinSet<(&'static str, Result<()>)> = JoinSet::new();
     let serving = server.clone().serve(listener, tls, shutdown.clone());
     tasks.spawn(async move { ("API server", serving.await.map_err(Into::into)) });
+    if let Some(face) = etcd {
+        let serving = face.serve(store.clone(), cluster_number(&pki)?, shutdown.clone());
+        tasks.spawn(async move { ("etcd API", serving.await) });
+    }
     write_kubeconfig(&args, &pki)?;
     let _pid = PidFile::write(&data_dir.join(paths::PID))?;
     tracing::info!(
@@ -211,6 +216,12 @@ async fn api_server(args: &ServerArgs, pki: &Pki, store: Arc<RaftStore>, adverti
     };
     let store: Arc<dyn Store> = store;
     Ok(ApiServer::new(config, store, access).await?)
+}
+
+/// Tells this cluster from others: from the fingerprint of its CA.
+fn cluster_number(pki: &Pki) -> Result<u64> {
+    let fingerprint = pki.ca.spki_sha256()?;
+    Ok(u64::from_str_radix(fingerprint.get(..16).unwrap_or_default(), 16)?)
 }
 
 fn port_range(text: &str) -> Result<(u16, u16)> {

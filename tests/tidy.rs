@@ -64,6 +64,7 @@ const MAY_DEPEND_ON: &[(&str, &[&str])] = &[
             "skiff-controllers",
             "skiff-agent",
             "skiff-network",
+            "skiff-etcd",
         ],
     ),
 ];
