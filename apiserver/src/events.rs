@@ -3,7 +3,6 @@
 
 use crate::codec;
 use crate::metrics::Watching;
-use crate::registry::spliced;
 use crate::request::{Encoding, Form, Negotiated};
 use crate::respond::{self, View};
 use bytes::Bytes;
@@ -104,12 +103,11 @@ impl WatchFormat {
             negotiated: self.negotiated,
             include_object: &self.include_object,
         };
-        if view.is_stored_form(entry) {
-            let mut out = Vec::with_capacity(entry.record.body.len() + 80);
-            out.extend_from_slice(b"{\"type\":\"");
-            out.extend_from_slice(key.what.as_bytes());
-            out.extend_from_slice(b"\",\"object\":");
-            spliced(&mut out, entry, key.revision);
+        let mut out = Vec::with_capacity(entry.record.body.len() + 80);
+        out.extend_from_slice(b"{\"type\":\"");
+        out.extend_from_slice(key.what.as_bytes());
+        out.extend_from_slice(b"\",\"object\":");
+        if view.append_json(&mut out, entry, key.revision) {
             out.extend_from_slice(b"}\n");
             return Ok(Bytes::from(out));
         }

@@ -113,6 +113,21 @@ impl View<'_> {
         }
     }
 
+    /// Appends the entry as JSON where that can be made of its stored bytes; else false.
+    pub fn append_json(&self, out: &mut Vec<u8>, entry: &Entry, revision: Revision) -> bool {
+        if self.is_stored_form(entry) {
+            spliced(out, entry, revision);
+            return true;
+        }
+        match (self.shown(std::slice::from_ref(entry)), self.negotiated.encoding) {
+            (Some(Shown::Metadata(version)), Encoding::Json) => {
+                fast::metadata_json(out, version, entry, revision);
+                true
+            }
+            _ => false,
+        }
+    }
+
     /// The entry as a tree in the asked version and shape.
     pub fn shaped(&self, entry: &Entry, revision: Revision) -> Result<Value, ApiError> {
         let mut value = decode(entry, revision)?;

@@ -66,6 +66,11 @@ pub trait Objects: Send + Sync {
     fn get(&self, group: &str, resource: &str, namespace: &str, name: &str) -> Option<Arc<Value>>;
     /// All objects of a resource; an empty namespace means all namespaces.
     fn list(&self, group: &str, resource: &str, namespace: &str) -> Vec<Arc<Value>>;
+    /// A label of an object. A store that keeps labels beside its objects parses nothing for it.
+    fn label(&self, group: &str, resource: &str, namespace: &str, name: &str, key: &str) -> Option<String> {
+        let object = self.get(group, resource, namespace, name)?;
+        Some(object["metadata"]["labels"][key].as_str()?.to_string())
+    }
     /// Changes whenever an object of the resource changes: key for caches.
     fn generation(&self, group: &str, resource: &str) -> u64;
 }

@@ -98,6 +98,12 @@ impl Objects for StoreObjects<'_> {
         page.entries.iter().filter_map(|e| self.cache.get(e)).collect()
     }
 
+    fn label(&self, group: &str, resource: &str, namespace: &str, name: &str, key: &str) -> Option<String> {
+        let kind = self.catalog.resource(group, resource)?;
+        let entry = self.snapshot.get(&key_of(kind, namespace, name))?;
+        Some(entry.record.header.labels.get(key)?.to_string())
+    }
+
     fn generation(&self, group: &str, resource: &str) -> u64 {
         self.catalog
             .resource(group, resource)

@@ -105,12 +105,10 @@ pub fn topology_labels(r: &mut AdmissionRequest, objects: &dyn Objects) {
     if !binding || !matches!(text(r.object, "/target/kind"), "" | "Node") {
         return;
     }
-    let Some(node) = objects.get("", "nodes", "", text(r.object, "/target/name")) else {
-        return;
-    };
+    let node = text(r.object, "/target/name");
     let found: Vec<(&str, Value)> = ["topology.kubernetes.io/zone", "topology.kubernetes.io/region"]
         .into_iter()
-        .filter_map(|key| Some((key, node.pointer("/metadata/labels")?.get(key)?.clone())))
+        .filter_map(|key| Some((key, objects.label("", "nodes", "", node, key)?.into())))
         .collect();
     if found.is_empty() {
         return;
