@@ -133,12 +133,11 @@ async fn run_once(config: Config, client: kube::Client, shutdown: CancellationTo
     loop {
         let more = driver.decide();
         driver.tell_counts();
-        let due = match more {
-            true => Some(Instant::now()),
-            false => driver.queue.next_due(),
-        };
+        let due = driver.queue.next_due();
         let timer = async {
             match due {
+                // A timer of no length takes up to a millisecond.
+                _ if more => tokio::task::yield_now().await,
                 Some(at) => tokio::time::sleep_until(at.into()).await,
                 None => std::future::pending().await,
             }

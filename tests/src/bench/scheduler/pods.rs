@@ -12,7 +12,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::task::JoinHandle;
 
-const CLIENTS: usize = 16;
+/// Enough that creating is not paced by the disk: what is written at once shares a sync.
+const CLIENTS: usize = 64;
 const SERVICE_ACCOUNT_MAX: Duration = Duration::from_secs(20);
 /// As upstream's churn.
 const CHURN_EVERY: Duration = Duration::from_millis(250);
