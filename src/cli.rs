@@ -152,7 +152,12 @@ pub struct NodeArgs {
         value_parser = clap::value_parser!(u16).range(1..))]
     pub max_parallel_image_pulls: u16,
     /// Sysctls that pods may set although they are not safe, names or patterns ending in *, separated by commas
-    #[arg(long, env = "SKIFF_ALLOWED_UNSAFE_SYSCTLS", value_delimiter = ',', value_name = "NAME")]
+    #[arg(
+        long,
+        env = "SKIFF_ALLOWED_UNSAFE_SYSCTLS",
+        value_delimiter = ',',
+        value_name = "NAME"
+    )]
     pub allowed_unsafe_sysctls: Vec<String>,
     /// Folder of pods that this node runs of itself, a manifest a file [default: <data-dir>/agent/manifests]
     #[arg(long, env = "SKIFF_POD_MANIFEST_PATH", value_name = "DIR")]

@@ -30,11 +30,11 @@ mod start;
 mod stats;
 mod volume;
 
-pub use pod::admission::check_sysctl_pattern;
 pub use config::{Config, NodeCredentials};
 pub use error::Error;
 pub use eviction::Settings as EvictionSettings;
 pub use eviction::threshold::HARD as EVICTION_HARD;
 pub use image::{Settings as ImageSettings, collect::Thresholds as ImageThresholds};
+pub use pod::admission::check_sysctl_pattern;
 pub use reset::stop_everything;
 pub use start::run;

@@ -3,13 +3,13 @@
 use crate::cache::Cache;
 use crate::config::{Config, NodeCredentials};
 use crate::error::Error;
+use crate::image::{self, Images};
 use crate::node::status::Machine;
 use crate::pod::node::Shared;
 use crate::pod::{cgroup, supervisor};
 use crate::recorder::Recorder;
 use crate::runtime::config::Layout;
 use crate::runtime::{Runtime, events, images, supervise};
-use crate::image::{self, Images};
 use crate::{endpoint, eviction, manifest, node, reset};
 use ipnet::IpNet;
 use skiff_network::ClusterView;
@@ -83,7 +83,9 @@ pub async fn run(
         volumes: crate::volume::Volumes::default(),
         config: config.clone(),
     });
-    shared.ledger.set_allocatable(node::allocatable::allocatable(&config, &machine, None));
+    shared
+        .ledger
+        .set_allocatable(node::allocatable::allocatable(&config, &machine, None));
     cgroup::create(
         &format!("/{}", config.cgroup_root),
         &node::allocatable::of_all_pods(&config, &machine),

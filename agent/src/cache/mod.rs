@@ -411,7 +411,9 @@ impl Cache {
     }
 
     fn is_immutable<K: Kept>(&self, key: &Key) -> bool {
-        K::slot(&mut self.lock()).get(key).is_some_and(|object| object.immutable())
+        K::slot(&mut self.lock())
+            .get(key)
+            .is_some_and(|object| object.immutable())
     }
 
     fn apply<K: Kept>(&self, object: K) -> Vec<Key> {

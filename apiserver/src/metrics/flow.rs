@@ -1,7 +1,7 @@
 //! Figures of priority and fairness.
 
-use skiff_metrics::Page;
 use crate::flow::{Flow, Refusal};
+use skiff_metrics::Page;
 use std::sync::atomic::Ordering;
 
 impl Flow {

@@ -1,8 +1,8 @@
 //! Figures about requests by what they ask for. One look-up per request, in a map
 //! that is written only when a combination comes for the first time.
 
-use skiff_metrics::{Histogram, Page};
 use crate::request::RequestInfo;
+use skiff_metrics::{Histogram, Page};
 use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
