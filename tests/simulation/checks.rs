@@ -454,7 +454,7 @@ fn app_of(set: &ReplicaSet) -> String {
 }
 
 fn cpu(milli: usize) -> String {
-    if milli % 1000 == 0 {
+    if milli.is_multiple_of(1000) {
         (milli / 1000).to_string()
     } else {
         format!("{milli}m")

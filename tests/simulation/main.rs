@@ -5,6 +5,8 @@
 //! `SKIFF_SIM_SEED`, `SKIFF_SIM_NODES`, `SKIFF_SIM_SIZE` (times the usual workloads) and `SKIFF_SIM_SECONDS` (of
 //! disturbance) make other and larger runs. A failure names the seed; the order of tasks is not part of it.
 
+#![allow(clippy::unwrap_used)]
+
 mod chaos;
 mod checks;
 mod kubelet;
