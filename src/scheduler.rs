@@ -161,6 +161,7 @@ mod tests {
             refusal: None,
             held_back: None,
             explanation: Explanation {
+                blocked: None,
                 nodes: vec![fits("a", 7), fits("the-best", 90), refused],
             },
         }

@@ -165,12 +165,8 @@ fn cadvisors_series_have_its_labels() {
         &text,
         &[
             &format!("container_memory_working_set_bytes{{{container}}} 200 1767225600000"),
-            &format!(
-                "container_fs_usage_bytes{{container=\"c\",device=\"\",id=\"/kubepods/podu/id\",image=\"i:1\",name=\"id\",namespace=\"n\",pod=\"p\"}} 20 1767225600000"
-            ),
-            &format!(
-                "container_cpu_usage_seconds_total{{container=\"c\",cpu=\"total\",id=\"/kubepods/podu/id\",image=\"i:1\",name=\"id\",namespace=\"n\",pod=\"p\"}} 1.5 1767225600000"
-            ),
+            "container_fs_usage_bytes{container=\"c\",device=\"\",id=\"/kubepods/podu/id\",image=\"i:1\",name=\"id\",namespace=\"n\",pod=\"p\"} 20 1767225600000",
+            "container_cpu_usage_seconds_total{container=\"c\",cpu=\"total\",id=\"/kubepods/podu/id\",image=\"i:1\",name=\"id\",namespace=\"n\",pod=\"p\"} 1.5 1767225600000",
             &format!("container_spec_cpu_quota{{{container}}} 50000 1767225600000"),
             "container_network_receive_bytes_total{container=\"\",id=\"/kubepods/podu/sandbox\",image=\"pause:1\",interface=\"eth0\",name=\"sandbox\",namespace=\"n\",pod=\"p\"} 7 1767225600000",
             "container_memory_rss{container=\"\",id=\"/kubepods/podu\",image=\"\",name=\"\",namespace=\"n\",pod=\"p\"} 50 1767225600000",
