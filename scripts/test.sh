@@ -16,6 +16,8 @@ scripts/clients.sh
 if [[ ${1:-} == long ]]; then
     # Properties over many more cases, and clusters again and again.
     PROPTEST_CASES=5000 cargo test --locked --workspace --exclude skiff-tests --lib
+    # A simulated cluster: disturbed, then left alone.
+    cargo test --locked -p skiff --test simulation -- --ignored --nocapture
     # A node whose programs are killed for longer, at other moments, and 2,000 pods through it.
     SKIFF_TEST_SEED=$RANDOM SKIFF_TEST_ROUNDS=60 SKIFF_TEST_CHURN=2000 \
         cargo test --locked -p skiff-tests --test crash -- --nocapture

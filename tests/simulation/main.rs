@@ -94,6 +94,7 @@ fn start_components(server: &Arc<ApiServer>, shutdown: &CancellationToken) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+#[ignore = "takes minutes: make test-long runs it"]
 async fn a_disturbed_cluster_becomes_what_was_asked_for() {
     if let Ok(filter) = std::env::var("RUST_LOG") {
         let filter = tracing_subscriber::EnvFilter::new(filter);
