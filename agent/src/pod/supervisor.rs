@@ -1,15 +1,15 @@
 //! Starts a worker per pod and routes events to them; cleans up what belongs to no pod.
 
 use super::node::Shared;
-use super::plan::{Memory, Verdict};
 use super::observed::{self, LABEL_POD_UID, Observed, Sandbox};
+use super::plan::{Memory, Verdict};
 use super::spec;
 use super::worker::{self, INBOX, Signal};
 use super::{admission, api};
 use crate::cache::Change;
 use crate::error::Error;
-use crate::manifest;
 use crate::eviction;
+use crate::manifest;
 use crate::resize;
 use crate::runtime::events::RuntimeEvent;
 use crate::volume::payload;
@@ -140,8 +140,6 @@ impl Supervisor {
         let own = pod.as_deref().is_some_and(manifest::is_static);
         let uid = pod.as_ref().map(|p| spec::uid(p).to_owned());
         if let Some(old) = self.keys.get(key).filter(|old| uid.as_ref() != Some(*old)) {
-            // The cluster gives its room away already.
-            self.shared.ledger.release(old);
             // The cluster gives its room away already.
             self.shared.ledger.release(old);
             if let Some(inbox) = self.workers.get(old) {
