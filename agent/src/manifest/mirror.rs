@@ -73,6 +73,8 @@ pub fn shown(own: &Pod, held: Option<&Pod>) -> Pod {
 pub fn keep(shared: &Arc<Shared>, key: &Key) {
     /// The API may not be there.
     const RETRY: Duration = Duration::from_secs(5);
+    /// Clients that wait for the end of a pod must be able to see that it is gone.
+    const GONE: Duration = Duration::from_secs(1);
     let (own, held) = shared.cache.own_and_held(key);
     let node = shared
         .cache
@@ -92,6 +94,7 @@ pub fn keep(shared: &Arc<Shared>, key: &Key) {
         return;
     }
     let (shared, key) = (shared.clone(), key.clone());
+    let deletes = matches!(step, Some(Step::Delete(_)));
     tokio::spawn(async move {
         let outcome = match step {
             Some(step) => ask(&shared, &key, step).await,
@@ -100,8 +103,10 @@ pub fn keep(shared: &Arc<Shared>, key: &Key) {
         if let Err(error) = &outcome {
             tracing::debug!(error, pod = %format!("{}/{}", key.0, key.1), "a mirror pod is not as it should be");
             tokio::time::sleep(RETRY).await;
+        } else if deletes {
+            tokio::time::sleep(GONE).await;
         }
-        shared.cache.end_mirroring(&key, outcome.is_err());
+        shared.cache.end_mirroring(&key, deletes || outcome.is_err());
     });
 }
 
