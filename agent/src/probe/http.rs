@@ -177,17 +177,20 @@ async fn exchange(
     stream.write_all(request.as_bytes()).await.map_err(told)?;
     let (mut bytes, mut buffer) = (Vec::new(), [0; 4096]);
     let (status, location, begin) = loop {
+        match head(&bytes)? {
+            // Only the last of several answers is one.
+            Some((100..=199, _, begin)) => {
+                bytes.drain(..begin);
+                continue;
+            }
+            Some(found) => break found,
+            None if bytes.len() > HEAD_BYTES_MAX => return Err("the answer's head is too long".into()),
+            None => {}
+        }
         match stream.read(&mut buffer).await.map_err(told)? {
             0 if bytes.is_empty() => return Err("EOF".into()),
             0 => return Err("unexpected EOF".into()),
             count => bytes.extend_from_slice(&buffer[..count]),
-        }
-        match head(&bytes)? {
-            // Only the last of several answers is one.
-            Some((100..=199, _, begin)) => drop(bytes.drain(..begin)),
-            Some(found) => break found,
-            None if bytes.len() > HEAD_BYTES_MAX => return Err("the answer's head is too long".into()),
-            None => {}
         }
     };
     // A body that breaks off changes nothing about the answer's status.
@@ -205,7 +208,7 @@ async fn exchange(
 /// Follows redirects that stay on the host. The error is what Go's client says.
 pub async fn get(url: &Url, headers: &[HTTPHeader], agent: &str, deadline: Deadline) -> Result<Answer, String> {
     let mut at = url.clone();
-    for _ in 0..=REDIRECTS_MAX {
+    for _ in 0..REDIRECTS_MAX {
         let late =
             || format!("Get \"{at}\": context deadline exceeded (Client.Timeout exceeded while awaiting headers)");
         let once = async {
