@@ -10,7 +10,7 @@ use hyper::Method;
 use serde_json::{Value, json};
 use std::time::{Duration, Instant};
 
-const CLIENTS: usize = 16;
+const CLIENTS: usize = 64;
 /// Where the measured pods' node affinity and the like look.
 pub const ZONE: &str = "topology.kubernetes.io/zone";
 /// The controllers have seen all nodes and taken their taints away.
@@ -101,6 +101,11 @@ async fn create_nodes(endpoint: &Endpoint, nodes: usize, zones: usize) -> Result
                 connection
                     .send(Call::with_body(Method::POST, "/api/v1/nodes", body))
                     .await?;
+                // New nodes are tainted until the controllers have looked at each; that is not measured here.
+                let path = format!("/api/v1/nodes/{}", node_name(at));
+                let body = r#"{"spec":{"taints":null}}"#;
+                let untaint = Call::with_body(Method::PATCH, path, body).content_type("application/merge-patch+json");
+                connection.send(untaint).await?;
             }
             anyhow::Ok(())
         })
