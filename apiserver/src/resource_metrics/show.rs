@@ -146,7 +146,7 @@ mod tests {
                 "metadata": {"name": "p", "namespace": "n", "labels": {"app": "web"}, "creationTimestamp": "2026-01-01T00:00:05Z"},
                 "timestamp": "2026-01-01T00:00:00Z", "window": "15.021s",
                 "containers": [
-                    {"name": "c", "usage": {"cpu": "1234567n", "memory": "1000"}},
+                    {"name": "c", "usage": {"cpu": "1234567n", "memory": "1k"}},
                     {"name": "d", "usage": {"cpu": "0", "memory": "0"}},
                 ],
             })
