@@ -28,6 +28,9 @@ use tokio_util::sync::CancellationToken;
 /// Parts that have not stopped by then are left behind.
 const STOP_MAX: Duration = Duration::from_secs(10);
 
+/// How long a port may stay taken by a server that was killed.
+const PORT_MAX: Duration = Duration::from_secs(2);
+
 pub async fn run(args: ServerArgs) -> Result<()> {
     let begun = std::time::Instant::now();
     let data_dir = &args.common.data_dir;
@@ -43,7 +46,7 @@ pub async fn run(args: ServerArgs) -> Result<()> {
     }
     let settings = crate::scheduler::settings(args.scheduler_config.as_deref())?;
     files::private_directory(data_dir)?;
-    let listener = listen(args.bind_address, args.https_listen_port)?;
+    let listener = listen_patiently(args.bind_address, args.https_listen_port).await?;
     let etcd = crate::etcd::listen(&args)?;
     let shutdown = CancellationToken::new();
     signals::watch(shutdown.clone())?;
@@ -130,6 +133,24 @@ async fn supervise(mut tasks: JoinSet<(&'static str, Result<()>)>, shutdown: Can
         }
     }
     failure.map_or(Ok(()), Err)
+}
+
+/// One that was killed a moment ago may still be on its way out, with the port.
+async fn listen_patiently(address: IpAddr, port: u16) -> Result<TcpListener> {
+    let deadline = tokio::time::Instant::now() + PORT_MAX;
+    loop {
+        match listen(address, port) {
+            Err(error) if in_use(&error) && tokio::time::Instant::now() < deadline => {
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+            listened => return listened,
+        }
+    }
+}
+
+fn in_use(error: &anyhow::Error) -> bool {
+    let cause = error.root_cause().downcast_ref::<std::io::Error>();
+    cause.is_some_and(|cause| cause.kind() == std::io::ErrorKind::AddrInUse)
 }
 
 /// Both families where the kernel has IPv6.
