@@ -56,9 +56,6 @@ fn compare() -> impl Strategy<Value = Compare> {
     });
     prop_oneof![
         (bytes(), any::<u64>()).prop_map(|(k, n)| Compare::ModRevision(k, n)),
-        (bytes(), any::<u64>()).prop_map(|(k, n)| Compare::CreateRevision(k, n)),
-        (bytes(), any::<u64>()).prop_map(|(k, n)| Compare::Version(k, n)),
-        (bytes(), bytes()).prop_map(|(k, b)| Compare::Body(k, b)),
         test.prop_map(|t| Compare::Test(Box::new(t))),
     ]
 }
@@ -70,7 +67,6 @@ fn op() -> impl Strategy<Value = Op> {
         (bytes(), prop::option::of(record()), prop::option::of(lease_id()))
             .prop_map(|(key, record, lease)| Op::PutWith { key, record, lease }),
         bytes().prop_map(|key| Op::Delete { key }),
-        bytes().prop_map(|prefix| Op::DeletePrefix { prefix }),
         range().prop_map(Op::DeleteRange),
         bytes().prop_map(|key| Op::Get { key }),
         query.prop_map(|(range, limit, revision, count_only)| Op::Range(Query {
@@ -182,5 +178,22 @@ fn depth_is_bounded() {
     assert_eq!(
         read_command(deep.into(), &Plain),
         Err(CodecError::Invalid("the depth of the transaction"))
+    );
+}
+
+#[test]
+fn what_was_written_before_there_were_ranges_is_read() {
+    // then: delete the prefix "/a"; compare: version of "k" is 3.
+    let old = Bytes::from_static(&[1, 0, 1, 2, 1, b'k', 3, 1, 2, 2, b'/', b'a', 0]);
+    let Ok(Command::Txn(txn)) = read_command(old, &Plain) else {
+        panic!("it is a transaction")
+    };
+    assert_eq!(txn.then, [Op::DeleteRange(KeyRange::prefix("/a".into()))]);
+    let Compare::Test(test) = &txn.compare[0] else {
+        panic!("{:?}", txn.compare)
+    };
+    assert_eq!(
+        (&test.range, &test.target),
+        (&KeyRange::one("k".into()), &Target::Version(3))
     );
 }

@@ -43,7 +43,6 @@ fn put_op(out: &mut Vec<u8>, op: &Op, seal: &dyn Seal) {
             put_record(out, key, record, 0, seal);
         }
         Op::Delete { key } => keyed(1, key),
-        Op::DeletePrefix { prefix } => keyed(2, prefix),
         Op::Get { key } => keyed(3, key),
         Op::PutWith { key, record, lease } => {
             keyed(4, key);
@@ -82,9 +81,8 @@ fn read_op(r: &mut Reader, depth: usize, seal: &dyn Seal) -> Result<Op, CodecErr
             Op::Put { key, record }
         }
         1 => Op::Delete { key: r.bytes("key")? },
-        2 => Op::DeletePrefix {
-            prefix: r.bytes("key")?,
-        },
+        // A prefix's own tag, from before there were ranges.
+        2 => Op::DeleteRange(KeyRange::prefix(r.bytes("key")?)),
         3 => Op::Get { key: r.bytes("key")? },
         4 => {
             let key = r.bytes("key")?;
@@ -133,18 +131,6 @@ fn put_compare(out: &mut Vec<u8>, compare: &Compare, seal: &dyn Seal) {
             keyed(0, key);
             put_u64(out, *n);
         }
-        Compare::CreateRevision(key, n) => {
-            keyed(1, key);
-            put_u64(out, *n);
-        }
-        Compare::Version(key, n) => {
-            keyed(2, key);
-            put_u64(out, *n);
-        }
-        Compare::Body(key, body) => {
-            keyed(3, key);
-            put_bytes(out, &seal.seal(key, body));
-        }
         Compare::Test(test) => {
             out.push(4);
             put_range(out, &test.range);
@@ -168,12 +154,13 @@ fn put_compare(out: &mut Vec<u8>, compare: &Compare, seal: &dyn Seal) {
 fn read_compare(r: &mut Reader, seal: &dyn Seal) -> Result<Compare, CodecError> {
     Ok(match r.u8("comparison")? {
         0 => Compare::ModRevision(r.bytes("key")?, r.u64("mod revision")?),
-        1 => Compare::CreateRevision(r.bytes("key")?, r.u64("create revision")?),
-        2 => Compare::Version(r.bytes("key")?, r.u64("version")?),
+        // Equality of one key's number or body, from before there was the general form.
+        1 => equal(r.bytes("key")?, Target::CreateRevision(r.u64("create revision")?)),
+        2 => equal(r.bytes("key")?, Target::Version(r.u64("version")?)),
         3 => {
             let key = r.bytes("key")?;
             let body = seal.open(&key, r.bytes("body")?)?;
-            Compare::Body(key, body)
+            equal(key, Target::Body(body))
         }
         4 => Compare::Test(Box::new(read_test(r, seal)?)),
         tag => {
@@ -183,6 +170,14 @@ fn read_compare(r: &mut Reader, seal: &dyn Seal) -> Result<Compare, CodecError> 
             });
         }
     })
+}
+
+fn equal(key: Bytes, target: Target) -> Compare {
+    Compare::Test(Box::new(Test {
+        range: KeyRange::one(key),
+        relation: Relation::Equal,
+        target,
+    }))
 }
 
 fn read_test(r: &mut Reader, seal: &dyn Seal) -> Result<Test, CodecError> {

@@ -6,14 +6,9 @@ use std::sync::Arc;
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Compare {
-    /// Mod revision of the key equals this; 0 means that the key is absent.
+    /// Mod revision of the key equals this; 0 means that the key is absent. What the API
+    /// server asks with every write, so it has the shortest form.
     ModRevision(Bytes, Revision),
-    /// Create revision of the key equals this; 0 means absent.
-    CreateRevision(Bytes, Revision),
-    /// Version of the key equals this; 0 means absent.
-    Version(Bytes, u64),
-    /// Body of the key equals these bytes (false when absent).
-    Body(Bytes, Bytes),
     /// The general form.
     Test(Box<Test>),
 }
@@ -61,9 +56,6 @@ pub enum Op {
     /// Deleting an absent key is no error and makes no event.
     Delete {
         key: Bytes,
-    },
-    DeletePrefix {
-        prefix: Bytes,
     },
     DeleteRange(KeyRange),
     /// Reads the key as the transaction sees it.

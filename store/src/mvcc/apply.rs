@@ -134,7 +134,6 @@ impl State {
             Op::Delete { key } => OpResult::Deleted {
                 previous: self.delete(key, run.revision, &mut run.events).into_iter().collect(),
             },
-            Op::DeletePrefix { prefix } => self.delete_range(&KeyRange::prefix(prefix.clone()), run),
             Op::DeleteRange(range) => self.delete_range(range, run),
             Op::Get { key } => OpResult::Got(self.tree.get(key).cloned()),
             Op::Range(query) => OpResult::Range(self.query(query, run)),

@@ -7,9 +7,6 @@ impl State {
         let at = |key: &Bytes| self.tree.get(key);
         match compare {
             Compare::ModRevision(key, r) => at(key).map_or(0, |e| e.mod_revision) == *r,
-            Compare::CreateRevision(key, r) => at(key).map_or(0, |e| e.create_revision) == *r,
-            Compare::Version(key, v) => at(key).map_or(0, |e| e.version) == *v,
-            Compare::Body(key, body) => at(key).is_some_and(|e| e.record.body == *body),
             Compare::Test(test) => {
                 let found = self.find(&test.range, 0).entries;
                 match found.is_empty() {

@@ -27,8 +27,7 @@ fn weigh(txn: &Txn, depth: usize, weight: &mut Weight) {
     weight.bytes += 16 * here;
     for compare in &txn.compare {
         weight.bytes += match compare {
-            Compare::Body(key, body) => key.len() + body.len(),
-            Compare::ModRevision(key, _) | Compare::CreateRevision(key, _) | Compare::Version(key, _) => key.len(),
+            Compare::ModRevision(key, _) => key.len(),
             Compare::Test(test) => {
                 let body = match &test.target {
                     Target::Body(body) => body.len(),
@@ -43,7 +42,6 @@ fn weigh(txn: &Txn, depth: usize, weight: &mut Weight) {
             Op::Put { key, record } => key.len() + record_bytes(record),
             Op::PutWith { key, record, .. } => key.len() + record.as_ref().map_or(0, record_bytes),
             Op::Delete { key } | Op::Get { key } => key.len(),
-            Op::DeletePrefix { prefix } => prefix.len(),
             Op::DeleteRange(range) => range.bytes(),
             Op::Range(query) => query.range.bytes(),
             Op::Txn(inner) => {
@@ -58,15 +56,8 @@ fn weigh(txn: &Txn, depth: usize, weight: &mut Weight) {
     }
 }
 
-/// Bytes a transaction carries.
-pub fn txn_bytes(txn: &Txn) -> usize {
-    let mut weight = Weight::default();
-    weigh(txn, 1, &mut weight);
-    weight.bytes
-}
-
-/// Refuses what no server would take.
-pub fn check_limits(txn: &Txn) -> Result<(), StoreError> {
+/// Refuses what no server would take; returns the bytes that the transaction carries.
+pub fn check_limits(txn: &Txn) -> Result<usize, StoreError> {
     let mut weight = Weight::default();
     weigh(txn, 1, &mut weight);
     if weight.bytes > TXN_BYTES_MAX {
@@ -86,5 +77,5 @@ pub fn check_limits(txn: &Txn) -> Result<(), StoreError> {
             weight.operations
         )));
     }
-    Ok(())
+    Ok(weight.bytes)
 }

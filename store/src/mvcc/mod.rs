@@ -14,7 +14,7 @@ mod sessions;
 mod tree;
 
 pub use leases::Leases;
-pub use limits::{check_limits, txn_bytes};
+pub use limits::check_limits;
 pub use sessions::{Session, Sessions};
 pub use tree::Tree;
 

@@ -26,6 +26,14 @@ fn then(ops: Vec<Op>) -> Txn {
     }
 }
 
+fn equal(key: Bytes, target: Target) -> Compare {
+    Compare::Test(Box::new(Test {
+        range: KeyRange::one(key),
+        relation: Relation::Equal,
+        target,
+    }))
+}
+
 fn apply(state: &mut State, txn: Txn) -> Applied {
     state.apply(&txn).expect("nothing in it can be refused")
 }
@@ -69,13 +77,13 @@ fn compare_decides_the_branch() {
         (Compare::ModRevision("/a".into(), 2), true),
         (Compare::ModRevision("/a".into(), 1), false),
         (Compare::ModRevision("/x".into(), 0), true),
-        (Compare::CreateRevision("/a".into(), 2), true),
-        (Compare::Version("/a".into(), 1), true),
-        (Compare::Version("/x".into(), 0), true),
-        (Compare::Version("/x".into(), 1), false),
-        (Compare::Body("/a".into(), "1".into()), true),
-        (Compare::Body("/a".into(), "2".into()), false),
-        (Compare::Body("/x".into(), "".into()), false),
+        (equal("/a".into(), Target::CreateRevision(2)), true),
+        (equal("/a".into(), Target::Version(1)), true),
+        (equal("/x".into(), Target::Version(0)), true),
+        (equal("/x".into(), Target::Version(1)), false),
+        (equal("/a".into(), Target::Body("1".into())), true),
+        (equal("/a".into(), Target::Body("2".into())), false),
+        (equal("/x".into(), Target::Body("".into())), false),
     ];
     for (compare, expected) in cases {
         let txn = Txn {
@@ -212,7 +220,7 @@ fn arbitrary_op() -> impl Strategy<Value = Op> {
     prop_oneof![
         5 => (key.clone(), "[a-c]{0,3}").prop_map(|(k, v)| put(&k, &v)),
         3 => key.clone().prop_map(|k| delete(&k)),
-        1 => (0..4u8).prop_map(|d| Op::DeletePrefix { prefix: format!("/r/d{d}/").into() }),
+        1 => (0..4u8).prop_map(|d| Op::DeleteRange(KeyRange::prefix(format!("/r/d{d}/").into()))),
     ]
 }
 
@@ -237,8 +245,8 @@ impl Model {
                     let key = String::from_utf8_lossy(key).into_owned();
                     map.remove(&key).map(|_| key).into_iter().collect()
                 }
-                Op::DeletePrefix { prefix } => {
-                    let prefix = String::from_utf8_lossy(prefix).into_owned();
+                Op::DeleteRange(range) => {
+                    let prefix = String::from_utf8_lossy(&range.start).into_owned();
                     let hit: Vec<String> = map.keys().filter(|k| k.starts_with(&prefix)).cloned().collect();
                     hit.iter().for_each(|k| {
                         map.remove(k);

@@ -107,7 +107,11 @@ fn nested_branches_are_chosen_before_anything_is_written() {
     let mut s = State::new();
     done(&mut s, [put("a", "1")]);
     let inner = Txn {
-        compare: vec![Compare::Body(key("a"), "1".into())],
+        compare: vec![Compare::Test(Box::new(Test {
+            range: KeyRange::one(key("a")),
+            relation: Relation::Equal,
+            target: Target::Body("1".into()),
+        }))],
         then: vec![put("b", "old")],
         or_else: vec![put("b", "new")],
     };

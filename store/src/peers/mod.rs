@@ -14,7 +14,7 @@ pub(crate) mod wire;
 
 pub use service::PeerService;
 
-pub(crate) use ask::{Answer, Ask, ask};
+pub(crate) use ask::ask;
 pub(crate) use network::PeerNetwork;
 
 use bytes::Bytes;

@@ -1,14 +1,13 @@
 //! The receiving side: what other servers' messages do here.
 
 use super::Lane;
-use super::wire::{self, Question, Refusal, Reply, Route, SnapshotHead, SnapshotReply};
+use super::wire::{self, Refusal, Reply, Route, SnapshotHead, SnapshotReply};
 use crate::contract::StoreError;
 use crate::raft_store::RaftStore;
 use crate::raft_types::*;
 use crate::snapshot::{self, SnapshotFile};
 use bytes::Bytes;
 use futures::stream::{BoxStream, StreamExt};
-use openraft::errors::{ClientWriteError, RaftError};
 use openraft::storage::Snapshot;
 use std::fs::{File, OpenOptions};
 use std::io::Write;
@@ -22,14 +21,6 @@ pub struct PeerService(Arc<RaftStore>);
 
 /// Messages that could not be understood end a stream; its sender is told why.
 pub type Messages = BoxStream<'static, Bytes>;
-
-fn unavailable(why: impl ToString) -> Reply {
-    Reply::Refused(Refusal::Unavailable(why.to_string()))
-}
-
-fn failed(why: impl ToString) -> Reply {
-    Reply::Refused(Refusal::Failed(why.to_string()))
-}
 
 impl PeerService {
     pub fn new(store: Arc<RaftStore>) -> Self {
@@ -47,66 +38,12 @@ impl PeerService {
     pub async fn answer(&self, question: Bytes) -> Bytes {
         let reply = match wire::read_question(question) {
             Ok((route, question)) => match self.check(route) {
-                Ok(()) => self.reply(question).await,
-                Err(why) => unavailable(why),
+                Ok(()) => self.0.answer(question).await,
+                Err(why) => Reply::Refused(Refusal::Unavailable(why)),
             },
-            Err(error) => failed(format!("not understood: {error}")),
+            Err(error) => Reply::Refused(Refusal::Failed(format!("not understood: {error}"))),
         };
         wire::put_reply(&reply)
-    }
-
-    async fn reply(&self, question: Question) -> Reply {
-        let raft = self.0.raft();
-        match question {
-            Question::Vote(request) => raft.vote(request).await.map_or_else(unavailable, Reply::Vote),
-            Question::PreVote(request) => raft.pre_vote(request).await.map_or_else(unavailable, Reply::Vote),
-            Question::TransferLeader(request) => match raft.handle_transfer_leader(request).await {
-                Ok(Ok(())) => Reply::Done,
-                Ok(Err(error)) => unavailable(error),
-                Err(error) => unavailable(error),
-            },
-            Question::Propose(command) => self.propose(command).await,
-            Question::ReadIndex => match self.0.read_index_here().await {
-                Ok(id) => Reply::Index(id),
-                Err(refusal) => Reply::Refused(refusal),
-            },
-            Question::KeepAlive(id) => self.if_leading(|store| {
-                let kept = store.lessor().keep_alive(id, std::time::Instant::now());
-                Reply::Time(kept.map(|granted| (granted.as_millis() as u64, granted.as_millis() as u64)))
-            }),
-            Question::TimeToLive(id) => self.if_leading(|store| {
-                let time = store.lessor().time_to_live(id, std::time::Instant::now());
-                Reply::Time(time.map(|t| (t.granted.as_millis() as u64, t.left.as_millis() as u64)))
-            }),
-            Question::AddMember { id, address, voter } => {
-                self.changed(self.0.add_member_here(id, address, voter).await)
-            }
-            Question::RemoveMember(id) => self.changed(self.0.remove_member_here(id).await),
-        }
-    }
-
-    fn changed(&self, outcome: Result<(), Refusal>) -> Reply {
-        outcome.map_or_else(Reply::Refused, |()| Reply::Done)
-    }
-
-    fn if_leading(&self, answer: impl FnOnce(&RaftStore) -> Reply) -> Reply {
-        match self.0.leads() {
-            true => answer(&self.0),
-            false => Reply::Refused(Refusal::NotLeader(self.0.leader())),
-        }
-    }
-
-    async fn propose(&self, command: Command) -> Reply {
-        if let Err(error) = self.0.make_room().await {
-            return unavailable(error);
-        }
-        match self.0.raft().client_write(command).await {
-            Ok(_) => Reply::Done,
-            Err(RaftError::APIError(ClientWriteError::ForwardToLeader(to))) => {
-                Reply::Refused(Refusal::NotLeader(to.leader_id))
-            }
-            Err(error) => unavailable(error),
-        }
     }
 
     /// Takes a stream of messages, and gives one of answers.

@@ -2,9 +2,8 @@
 
 use super::RaftStore;
 use crate::contract::*;
-use crate::lessor::{Lessor, TimeToLive};
-use crate::peers::wire::Reply;
-use crate::peers::{Answer, Ask};
+use crate::lessor::TimeToLive;
+use crate::peers::wire::{Question, Reply};
 use crate::raft_types::Command;
 use bytes::Bytes;
 use ring::rand::{SecureRandom, SystemRandom};
@@ -17,9 +16,6 @@ const TTL_S_MIN: u32 = 2;
 
 /// How long asking for a lease's time may take.
 const ASK_MAX: Duration = Duration::from_secs(5);
-
-/// Between attempts while no leader is known.
-const PAUSE: Duration = Duration::from_millis(50);
 
 /// When a lease that could not be revoked is tried again.
 const RETRY: Duration = Duration::from_secs(1);
@@ -64,52 +60,25 @@ impl RaftStore {
 
     /// Gives a lease its whole time again; returns that time.
     pub async fn lease_keep_alive(&self, id: LeaseId) -> Result<Duration, StoreError> {
-        let time = self.ask_lessor(id, Ask::KeepAlive(id), |lessor, now| {
-            let granted = lessor.keep_alive(id, now)?;
-            Some(TimeToLive { granted, left: granted })
-        });
-        time.await.map(|time| time.granted)
+        let time = self.ask_lessor(id, Question::KeepAlive(id)).await?;
+        Ok(time.granted)
     }
 
     /// A lease's time, and its keys.
     pub async fn lease_time_to_live(&self, id: LeaseId) -> Result<(TimeToLive, Vec<Bytes>), StoreError> {
-        let time = self.ask_lessor(id, Ask::TimeToLive(id), |lessor, now| lessor.time_to_live(id, now));
-        let time = time.await?;
+        let time = self.ask_lessor(id, Question::TimeToLive(id)).await?;
         Ok((time, self.applied.current().leases().keys(id).cloned().collect()))
     }
 
     /// The leader's books say what time is left, so it is asked.
-    async fn ask_lessor(
-        &self,
-        id: LeaseId,
-        question: Ask,
-        here: impl Fn(&Lessor, Instant) -> Option<TimeToLive>,
-    ) -> Result<TimeToLive, StoreError> {
-        let deadline = Instant::now() + ASK_MAX;
-        let mut why = "no leader is known".to_owned();
-        while Instant::now() < deadline {
-            self.check_open()?;
-            let time = match (self.leads(), self.leader().and_then(|leader| self.peer(leader))) {
-                (true, _) => Some(here(&self.lessor, Instant::now())),
-                (false, None) => None,
-                (false, Some(peer)) => match self.ask(&peer, &question, ASK_MAX).await {
-                    Answer::Reply(Reply::Time(time)) => Some(time.map(|(granted, left)| TimeToLive {
-                        granted: Duration::from_millis(granted),
-                        left: Duration::from_millis(left),
-                    })),
-                    Answer::Unavailable(what) | Answer::Failed(what) => {
-                        why = what;
-                        None
-                    }
-                    _ => None,
-                },
-            };
-            match time {
-                Some(time) => return time.ok_or(StoreError::Refused(Refused::LeaseNotFound(id))),
-                None => tokio::time::sleep(PAUSE).await,
-            }
+    async fn ask_lessor(&self, id: LeaseId, question: Question) -> Result<TimeToLive, StoreError> {
+        match self.ask_leader(question, ASK_MAX).await? {
+            Reply::Time(Some((granted, left))) => Ok(TimeToLive {
+                granted: Duration::from_millis(granted),
+                left: Duration::from_millis(left),
+            }),
+            _ => Err(StoreError::Refused(Refused::LeaseNotFound(id))),
         }
-        Err(StoreError::Unavailable(why))
     }
 
     /// All leases, by number.

@@ -1,12 +1,12 @@
 //! Who is in the group. One server at a time joins (first it learns, then it votes) or
 //! leaves; the leader sees to it, wherever it was asked.
 
+use super::leader::refusal;
 use super::{Leadership, RaftStore};
 use crate::contract::StoreError;
-use crate::peers::wire::Refusal;
-use crate::peers::{Answer, Ask, Peer};
+use crate::peers::Peer;
+use crate::peers::wire::{Question, Refusal};
 use openraft::async_runtime::watch::WatchReceiver;
-use openraft::errors::{ClientWriteError, RaftError};
 use openraft::{BasicNode, ChangeMembers};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::Ordering;
@@ -14,9 +14,6 @@ use std::time::Duration;
 
 /// How long a change may take; a new server may need a snapshot first.
 const CHANGE_MAX: Duration = Duration::from_secs(120);
-
-/// Between attempts while no leader is known.
-const PAUSE: Duration = Duration::from_millis(100);
 
 /// How long a server that stops waits for another to lead.
 const HAND_OVER_MAX: Duration = Duration::from_secs(2);
@@ -94,53 +91,20 @@ impl RaftStore {
     pub async fn add_member(&self, id: u64, address: &str) -> Result<(), StoreError> {
         for voter in [false, true] {
             let address = address.to_owned();
-            self.change(&Ask::AddMember { id, address, voter }).await?;
+            let question = Question::AddMember { id, address, voter };
+            self.ask_leader(question, CHANGE_MAX).await?;
         }
         Ok(())
     }
 
     /// Takes a server out of the group. The last one stays.
     pub async fn remove_member(&self, id: u64) -> Result<(), StoreError> {
-        self.change(&Ask::RemoveMember(id)).await
+        self.ask_leader(Question::RemoveMember(id), CHANGE_MAX)
+            .await
+            .map(|_| ())
     }
 
-    async fn change(&self, question: &Ask) -> Result<(), StoreError> {
-        let deadline = tokio::time::Instant::now() + CHANGE_MAX;
-        loop {
-            self.check_open()?;
-            let answer = match (self.leads(), self.leader().and_then(|id| self.peer(id))) {
-                (true, _) => {
-                    let changed = match question {
-                        Ask::AddMember { id, address, voter } => {
-                            self.add_member_here(*id, address.clone(), *voter).await
-                        }
-                        Ask::RemoveMember(id) => self.remove_member_here(*id).await,
-                        other => Err(Refusal::Failed(format!("{other:?} is no change of members"))),
-                    };
-                    match changed {
-                        Ok(()) => return Ok(()),
-                        Err(Refusal::NotLeader(_)) => Answer::Elsewhere,
-                        Err(Refusal::Unavailable(why)) => Answer::Unavailable(why),
-                        Err(Refusal::Failed(why)) => Answer::Failed(why),
-                    }
-                }
-                (false, Some(peer)) => self.ask(&peer, question, CHANGE_MAX).await,
-                (false, None) => Answer::Elsewhere,
-            };
-            let why = match answer {
-                Answer::Reply(_) => return Ok(()),
-                Answer::Failed(why) => return Err(StoreError::Internal(why)),
-                Answer::Unavailable(why) => why,
-                Answer::Elsewhere => "no leader is known".into(),
-            };
-            if tokio::time::Instant::now() > deadline {
-                return Err(StoreError::Unavailable(why));
-            }
-            tokio::time::sleep(PAUSE).await;
-        }
-    }
-
-    pub(crate) async fn add_member_here(&self, id: u64, address: String, voter: bool) -> Result<(), Refusal> {
+    pub(super) async fn add_here(&self, id: u64, address: String, voter: bool) -> Result<(), Refusal> {
         let known = self.members();
         if let Some(taken) = known.iter().find(|m| m.address == address && m.id != id) {
             return Err(Refusal::Failed(format!(
@@ -170,7 +134,7 @@ impl RaftStore {
         changed.map(|_| ()).map_err(refusal)
     }
 
-    pub(crate) async fn remove_member_here(&self, id: u64) -> Result<(), Refusal> {
+    pub(super) async fn remove_here(&self, id: u64) -> Result<(), Refusal> {
         let members = self.members();
         let Some(member) = members.iter().find(|m| m.id == id) else {
             return Ok(());
@@ -223,13 +187,5 @@ impl RaftStore {
         if led.is_err() {
             tracing::warn!(next, "the server that was to lead does not; the others will elect one");
         }
-    }
-}
-
-fn refusal(error: RaftError<crate::raft_types::Types, ClientWriteError<crate::raft_types::Types>>) -> Refusal {
-    match error {
-        RaftError::APIError(ClientWriteError::ForwardToLeader(to)) => Refusal::NotLeader(to.leader_id),
-        RaftError::APIError(ClientWriteError::ChangeMembershipError(error)) => Refusal::Unavailable(error.to_string()),
-        error => Refusal::Unavailable(error.to_string()),
     }
 }

@@ -1,12 +1,13 @@
 //! The real store: one Raft group over our log, state machine and snapshots. Owns
 //! opening and closing; the rest by topics:
 //!
-//! `propose` brings commands through Raft, once each · `read` finds out what a read must
-//! see · `members` changes who is in the group · `leases` grants and ends them · `jobs`
+//! `propose` brings commands through Raft, once each · `leader` asks what only the leader
+//! knows, and answers as it · `read` finds out what a read must see · `members` changes who is in the group · `leases` grants and ends them · `jobs`
 //! compacts history, takes snapshots, follows who leads · `disk` is what opening finds.
 
 mod disk;
 mod jobs;
+mod leader;
 mod leases;
 mod members;
 mod propose;
@@ -20,7 +21,7 @@ use crate::contract::*;
 use crate::lessor::Lessor;
 use crate::log::Log;
 use crate::machine::{Machine, Snapshots};
-use crate::mvcc::{State, check_limits, txn_bytes};
+use crate::mvcc::{State, check_limits};
 use crate::once::Once;
 use crate::peers::{NoPeers, PeerNetwork, Transport};
 use crate::raft_types::*;
@@ -285,10 +286,6 @@ impl RaftStore {
         &self.raft
     }
 
-    pub(crate) fn lessor(&self) -> &Lessor {
-        &self.lessor
-    }
-
     pub(crate) fn snapshots_dir(&self) -> &Path {
         self.snapshots.dir()
     }
@@ -339,8 +336,7 @@ impl RaftStore {
 impl Store for RaftStore {
     async fn txn(&self, txn: Txn) -> Result<TxnResult, StoreError> {
         self.check_open()?;
-        check_limits(&txn)?;
-        let bytes = txn_bytes(&txn) + 64;
+        let bytes = check_limits(&txn)? + 64;
         let _permit = self
             .inflight
             .acquire_many(bytes as u32)

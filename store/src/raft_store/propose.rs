@@ -4,7 +4,7 @@
 
 use super::RaftStore;
 use crate::contract::*;
-use crate::peers::{Answer, Ask, Peer, ask};
+use crate::peers::wire::{Question, Refusal, Reply};
 use crate::raft_types::*;
 use openraft::errors::{ClientWriteError, RaftError};
 use std::sync::atomic::Ordering;
@@ -89,19 +89,14 @@ impl RaftStore {
             return Err(Failed::NotLeader);
         };
         *sent = true;
-        match self.ask(&peer, &Ask::Propose(command.clone()), ATTEMPT).await {
-            Answer::Reply(_) => Ok(()),
-            Answer::Failed(why) => Err(Failed::Other(StoreError::Internal(why))),
-            Answer::Elsewhere => Err(Failed::NotLeader),
-            Answer::Unavailable(why) => {
-                tracing::debug!(why, "the leader did not take a command; trying again");
+        match self.ask(&peer, &Question::Propose(command.clone()), ATTEMPT).await {
+            Reply::Refused(Refusal::Failed(why)) => Err(Failed::Other(StoreError::Internal(why))),
+            Reply::Refused(refusal) => {
+                tracing::debug!(?refusal, "the leader did not take a command; trying again");
                 Err(Failed::NotLeader)
             }
+            _ => Ok(()),
         }
-    }
-
-    pub(super) async fn ask(&self, peer: &Peer, question: &Ask, limit: Duration) -> Answer {
-        ask(&*self.config.transport, self.id(), peer, question, limit).await
     }
 
     async fn propose_here(&self, command: Command) -> Result<Response, Failed> {

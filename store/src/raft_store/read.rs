@@ -4,20 +4,13 @@
 
 use super::RaftStore;
 use crate::contract::StoreError;
-use crate::peers::wire::{Refusal, Reply};
-use crate::peers::{Answer, Ask};
-use crate::raft_types::*;
-use openraft::ReadPolicy;
-use openraft::errors::{LinearizableReadError, RaftError};
+use crate::peers::wire::{Question, Reply};
 use std::sync::Weak;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::sync::{mpsc, oneshot};
 
 /// How long a read may take to find out.
 const TIME_MAX: Duration = Duration::from_secs(5);
-
-/// Between attempts while no leader is known or it cannot be reached.
-const PAUSE: Duration = Duration::from_millis(50);
 
 type Told = Result<(), String>;
 
@@ -51,45 +44,12 @@ impl RaftStore {
     }
 
     async fn find_read_index(&self) -> Result<(), StoreError> {
-        let deadline = tokio::time::Instant::now() + TIME_MAX;
-        let mut why = "no leader is known".to_owned();
-        while tokio::time::Instant::now() < deadline {
-            self.check_open()?;
-            let answer = match (self.leads(), self.leader().and_then(|id| self.peer(id))) {
-                (true, _) => match self.read_index_here().await {
-                    Ok(id) => Answer::Reply(Reply::Index(id)),
-                    Err(refusal) => Answer::Unavailable(format!("{refusal:?}")),
-                },
-                (false, Some(peer)) => self.ask(&peer, &Ask::ReadIndex, TIME_MAX).await,
-                (false, None) => Answer::Elsewhere,
-            };
-            match answer {
-                Answer::Reply(Reply::Index(id)) => {
-                    let left = deadline.saturating_duration_since(tokio::time::Instant::now());
-                    let applied = self
-                        .raft
-                        .wait(Some(left))
-                        .applied_index_at_least(Some(id.index), "read")
-                        .await;
-                    return applied.map(|_| ()).map_err(|e| StoreError::Unavailable(e.to_string()));
-                }
-                Answer::Reply(other) => why = format!("an answer of another kind: {other:?}"),
-                Answer::Unavailable(what) | Answer::Failed(what) => why = what,
-                Answer::Elsewhere => {}
-            }
-            tokio::time::sleep(PAUSE).await;
-        }
-        Err(StoreError::Unavailable(why))
-    }
-
-    /// As the leader: makes sure that it leads, and says up to where is committed.
-    pub(crate) async fn read_index_here(&self) -> Result<LogId, Refusal> {
-        match self.raft.get_read_linearizer(ReadPolicy::ReadIndex).await {
-            Ok(linearizer) => Ok(*linearizer.read_log_id().log_id()),
-            Err(RaftError::APIError(LinearizableReadError::ForwardToLeader(to))) => {
-                Err(Refusal::NotLeader(to.leader_id))
-            }
-            Err(error) => Err(Refusal::Unavailable(error.to_string())),
-        }
+        let deadline = Instant::now() + TIME_MAX;
+        let Reply::Index(id) = self.ask_leader(Question::ReadIndex, TIME_MAX).await? else {
+            return Err(StoreError::Internal("the leader named no index".into()));
+        };
+        let wait = self.raft.wait(Some(deadline.saturating_duration_since(Instant::now())));
+        let applied = wait.applied_index_at_least(Some(id.index), "read").await;
+        applied.map(|_| ()).map_err(|e| StoreError::Unavailable(e.to_string()))
     }
 }

@@ -1,0 +1,110 @@
+//! What only the leader can answer: asked of it, wherever it is, and answered as it.
+
+use super::RaftStore;
+use crate::contract::StoreError;
+use crate::peers::wire::{Question, Refusal, Reply};
+use crate::peers::{Peer, ask};
+use crate::raft_types::*;
+use openraft::ReadPolicy;
+use openraft::errors::{ClientWriteError, LinearizableReadError, RaftError};
+use std::time::{Duration, Instant};
+
+/// Between attempts while no leader is known or it cannot be reached.
+const PAUSE: Duration = Duration::from_millis(50);
+
+type Refusable<T> = Result<T, Refusal>;
+
+fn unavailable(why: impl ToString) -> Refusal {
+    Refusal::Unavailable(why.to_string())
+}
+
+impl RaftStore {
+    /// Asks until there is an answer, or `limit` is over.
+    pub(super) async fn ask_leader(&self, question: Question, limit: Duration) -> Result<Reply, StoreError> {
+        let deadline = Instant::now() + limit;
+        loop {
+            self.check_open()?;
+            let reply = match (self.leads(), self.leader().and_then(|id| self.peer(id))) {
+                (true, _) => self.answer(question.clone()).await,
+                (false, Some(peer)) => self.ask(&peer, &question, limit).await,
+                (false, None) => Reply::Refused(Refusal::NotLeader(None)),
+            };
+            let why = match reply {
+                Reply::Refused(Refusal::Failed(why)) => return Err(StoreError::Internal(why)),
+                Reply::Refused(Refusal::Unavailable(why)) => why,
+                Reply::Refused(Refusal::NotLeader(_)) => "no leader is known".into(),
+                reply => return Ok(reply),
+            };
+            if Instant::now() >= deadline {
+                return Err(StoreError::Unavailable(why));
+            }
+            tokio::time::sleep(PAUSE).await;
+        }
+    }
+
+    /// Asks one server, once.
+    pub(super) async fn ask(&self, peer: &Peer, question: &Question, limit: Duration) -> Reply {
+        ask(&*self.config.transport, self.id(), peer, question, limit).await
+    }
+
+    /// Answers a question as this server, whoever leads.
+    pub(crate) async fn answer(&self, question: Question) -> Reply {
+        let answered = match question {
+            Question::Vote(request) => self.raft.vote(request).await.map(Reply::Vote).map_err(unavailable),
+            Question::PreVote(request) => self.raft.pre_vote(request).await.map(Reply::Vote).map_err(unavailable),
+            Question::TransferLeader(request) => match self.raft.handle_transfer_leader(request).await {
+                Ok(Ok(())) => Ok(Reply::Done),
+                Ok(Err(error)) => Err(unavailable(error)),
+                Err(error) => Err(unavailable(error)),
+            },
+            Question::Propose(command) => self.proposed(command).await,
+            Question::ReadIndex => self.read_index().await,
+            Question::KeepAlive(id) => self.if_leading(|| {
+                let kept = self.lessor.keep_alive(id, Instant::now());
+                Reply::Time(kept.map(|granted| (milliseconds(granted), milliseconds(granted))))
+            }),
+            Question::TimeToLive(id) => self.if_leading(|| {
+                let time = self.lessor.time_to_live(id, Instant::now());
+                Reply::Time(time.map(|t| (milliseconds(t.granted), milliseconds(t.left))))
+            }),
+            Question::AddMember { id, address, voter } => self.add_here(id, address, voter).await.map(|()| Reply::Done),
+            Question::RemoveMember(id) => self.remove_here(id).await.map(|()| Reply::Done),
+        };
+        answered.unwrap_or_else(Reply::Refused)
+    }
+
+    fn if_leading(&self, answer: impl FnOnce() -> Reply) -> Refusable<Reply> {
+        match self.leads() {
+            true => Ok(answer()),
+            false => Err(Refusal::NotLeader(self.leader())),
+        }
+    }
+
+    async fn proposed(&self, command: Command) -> Refusable<Reply> {
+        self.make_room().await.map_err(unavailable)?;
+        let written = self.raft.client_write(command).await;
+        written.map(|_| Reply::Done).map_err(refusal)
+    }
+
+    /// Makes sure that this server leads, and says up to where is committed.
+    async fn read_index(&self) -> Refusable<Reply> {
+        match self.raft.get_read_linearizer(ReadPolicy::ReadIndex).await {
+            Ok(linearizer) => Ok(Reply::Index(*linearizer.read_log_id().log_id())),
+            Err(RaftError::APIError(LinearizableReadError::ForwardToLeader(to))) => {
+                Err(Refusal::NotLeader(to.leader_id))
+            }
+            Err(error) => Err(unavailable(error)),
+        }
+    }
+}
+
+fn milliseconds(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
+}
+
+pub(super) fn refusal(error: RaftError<Types, ClientWriteError<Types>>) -> Refusal {
+    match error {
+        RaftError::APIError(ClientWriteError::ForwardToLeader(to)) => Refusal::NotLeader(to.leader_id),
+        error => unavailable(error),
+    }
+}
