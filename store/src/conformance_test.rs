@@ -2,6 +2,7 @@
 
 use crate::applied::AppliedState;
 use crate::codec::Plain;
+use crate::host::{Disk, OsDisk};
 use crate::log::Log;
 use crate::machine::{Machine, Snapshots};
 use crate::once::Once;
@@ -16,11 +17,12 @@ struct Builder;
 impl StoreBuilder<Types, Log, Machine, tempfile::TempDir> for Builder {
     async fn build(&self) -> Result<(tempfile::TempDir, Log, Machine), StorageError<Types>> {
         let dir = tempfile::tempdir().expect("temporary directory");
+        let disk: Arc<dyn Disk> = Arc::new(OsDisk);
         let point = Point::default();
-        let log = Log::open(dir.path(), Arc::new(Plain)).expect("log");
-        let snapshots = Snapshots::open(dir.path(), point.clone()).expect("snapshots");
+        let log = Log::open(&disk, dir.path(), 8 << 20, Arc::new(Plain)).expect("log");
+        let snapshots = Snapshots::open(&disk, dir.path(), point.clone()).expect("snapshots");
         let applied = Arc::new(AppliedState::new(point.state));
-        let once = Arc::new(Once::new(1, dir.path()));
+        let once = Arc::new(Once::new(1, disk, dir.path()));
         let machine = Machine::new(
             applied,
             log.clone(),

@@ -12,8 +12,9 @@
 //! is closed; it never makes a writer wait. Nobody is woken for other prefixes' events.
 
 use crate::contract::*;
+use crate::host;
 use bytes::Bytes;
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -53,7 +54,7 @@ struct Recent {
 }
 
 struct Feeds {
-    by_prefix: HashMap<Bytes, Arc<Feed>>,
+    by_prefix: BTreeMap<Bytes, Arc<Feed>>,
     /// Lengths of the watched prefixes with the number of feeds of each: an event's key
     /// is looked up once per distinct length, not once per feed.
     lengths: BTreeMap<usize, usize>,
@@ -72,9 +73,9 @@ impl Hub {
     pub fn new(revision: Revision) -> Arc<Hub> {
         Arc::new(Hub {
             feeds: Mutex::new(Feeds {
-                by_prefix: HashMap::new(),
+                by_prefix: BTreeMap::new(),
                 lengths: BTreeMap::new(),
-                progress_at: Instant::now(),
+                progress_at: host::now(),
             }),
             revision: AtomicU64::new(revision),
             closed: AtomicBool::new(false),
@@ -103,8 +104,8 @@ impl Hub {
             }
         }
         self.revision.store(revision, Ordering::Release);
-        if feeds.progress_at.elapsed() >= PROGRESS_EVERY {
-            feeds.progress_at = Instant::now();
+        if host::now().duration_since(feeds.progress_at) >= PROGRESS_EVERY {
+            feeds.progress_at = host::now();
             for feed in feeds.by_prefix.values() {
                 lock(&feed.recent).progress = revision;
                 feed.notify.notify_waiters();

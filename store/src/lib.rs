@@ -6,6 +6,7 @@
 //! ```
 
 pub mod contract;
+pub mod host;
 pub mod mvcc;
 
 mod applied;

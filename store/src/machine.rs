@@ -4,6 +4,7 @@
 use crate::applied::AppliedState;
 use crate::codec::Seal;
 use crate::contract::*;
+use crate::host::{self, Disk};
 use crate::lessor::Lessor;
 use crate::log::Log;
 use crate::mvcc::State;
@@ -19,7 +20,6 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
 
 /// Entries applied and published at once. Large enough that publishing costs nothing
 /// by the entry, small enough that the first of them need not wait long.
@@ -39,6 +39,7 @@ pub struct Machine {
 }
 
 pub struct Snapshots {
+    disk: Arc<dyn Disk>,
     dir: PathBuf,
     point: Mutex<Point>,
     current: Mutex<Option<(SnapshotMeta, PathBuf)>>,
@@ -51,17 +52,22 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Snapshots {
-    pub fn open(dir: &Path, point: Point) -> Result<Arc<Self>, StoreError> {
-        let current = match snapshot::newest(dir)? {
-            Some(path) => Some((snapshot::read_meta(&path)?, path)),
+    pub fn open(disk: &Arc<dyn Disk>, dir: &Path, point: Point) -> Result<Arc<Self>, StoreError> {
+        let current = match snapshot::newest(&**disk, dir)? {
+            Some(path) => Some((snapshot::read_meta(&**disk, &path)?, path)),
             None => None,
         };
         Ok(Arc::new(Snapshots {
+            disk: disk.clone(),
             dir: dir.into(),
             point: Mutex::new(point),
             current: Mutex::new(current),
             prepared: AtomicBool::new(false),
         }))
+    }
+
+    pub fn disk(&self) -> &Arc<dyn Disk> {
+        &self.disk
     }
 
     pub fn dir(&self) -> &Path {
@@ -93,14 +99,14 @@ impl Snapshots {
         {
             return Ok(0);
         }
-        let (path, bytes) = snapshot::write(&self.dir, &point, seal)?;
-        snapshot::verify(&path)?;
+        let (path, bytes) = snapshot::write(&*self.disk, &self.dir, &point, seal)?;
+        snapshot::verify(&*self.disk, &path)?;
         let meta = SnapshotMeta {
             last_log_id: point.last,
             last_membership: point.membership,
         };
         *lock(&self.current) = Some((meta, path.clone()));
-        snapshot::remove_others(&self.dir, &path);
+        snapshot::remove_others(&*self.disk, &self.dir, &path);
         Ok(bytes)
     }
 
@@ -152,7 +158,7 @@ impl Machine {
             Command::Grant(lease) => {
                 return match state.grant(lease) {
                     Ok(()) => {
-                        self.lessor.granted(lease, Instant::now());
+                        self.lessor.granted(lease, host::now());
                         Response::Done
                     }
                     Err(refused) => Response::Refused(refused),
@@ -211,6 +217,7 @@ impl Machine {
         });
         if let Some(last) = point.last {
             self.log.applied(last.index);
+            host::applied(last.index, &point.state);
         }
         *lock(&self.snapshots.point) = point.clone();
         if let Some(persister) = &self.persister {
@@ -233,7 +240,7 @@ impl RaftSnapshotBuilder<Types> for Machine {
         // nobody; only when openraft needs one by itself is it written here.
         if !self.snapshots.prepared.swap(false, Ordering::AcqRel) {
             let (snapshots, seal) = (self.snapshots.clone(), self.seal.clone());
-            let taken = tokio::task::spawn_blocking(move || snapshots.take(&*seal)).await;
+            let taken = host::blocking(move || snapshots.take(&*seal)).await;
             if let Err(error) = taken.map_err(io::Error::other)? {
                 // An error returned from here would end Raft; an older snapshot serves as well.
                 tracing::warn!(%error, "could not take a snapshot");
@@ -270,22 +277,24 @@ impl RaftStateMachine<Types> for Machine {
     }
 
     async fn install_snapshot(&mut self, meta: &SnapshotMeta, file: SnapshotFile) -> Result<(), io::Error> {
-        let (seal, dir) = (self.seal.clone(), self.snapshots.dir.clone());
-        let installed = tokio::task::spawn_blocking(move || -> Result<(Point, PathBuf), StoreError> {
-            let point = snapshot::read(&file.path, &*seal)?;
-            let path = match file.path.parent() == Some(&*dir) {
+        let (seal, snapshots) = (self.seal.clone(), self.snapshots.clone());
+        let installed = host::blocking(move || -> Result<(Point, PathBuf), StoreError> {
+            let (disk, dir) = (&*snapshots.disk, &*snapshots.dir);
+            let point = snapshot::read(disk, &file.path, &*seal)?;
+            let path = match file.path.parent() == Some(dir) {
                 true => file.path,
-                false => snapshot::write(&dir, &point, &*seal)?.0,
+                false => snapshot::write(disk, dir, &point, &*seal)?.0,
             };
             Ok((point, path))
         });
         let (point, path) = installed.await.map_err(io::Error::other)?.map_err(io::Error::other)?;
-        self.lessor.reset(point.state.leases().iter(), Instant::now());
+        self.lessor.reset(point.state.leases().iter(), host::now());
         self.applied.replace(point.state.clone());
         self.once.replaced(point.state.sessions());
+        host::applied(point.last.map_or(0, |l| l.index), &point.state);
         *lock(&self.snapshots.point) = point.clone();
         *lock(&self.snapshots.current) = Some((meta.clone(), path.clone()));
-        snapshot::remove_others(&self.snapshots.dir, &path);
+        snapshot::remove_others(&*self.snapshots.disk, &self.snapshots.dir, &path);
         if let Some(persister) = &self.persister {
             persister.replace(point);
         }

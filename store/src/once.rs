@@ -2,15 +2,13 @@
 //! applied once however often it is sent, and answered when this server applies it.
 
 use crate::contract::StoreError;
+use crate::host::{self, Disk, Open};
 use crate::mvcc::Sessions;
 use crate::raft_types::{Response, Tag};
 use std::collections::BTreeMap;
-use std::fs::{File, OpenOptions};
-use std::io::Write;
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::{OnceCell, oneshot};
 
 /// `None`: it was applied, but what came of it is not known here.
@@ -22,9 +20,9 @@ struct Waiting {
     senders: BTreeMap<u64, oneshot::Sender<Outcome>>,
 }
 
-#[derive(Debug)]
 pub struct Once {
     origin: u64,
+    disk: Arc<dyn Disk>,
     dir: PathBuf,
     /// Counts this server's starts; 0 until it is needed.
     boot: AtomicU64,
@@ -46,9 +44,10 @@ impl Drop for Pending<'_> {
 }
 
 impl Once {
-    pub fn new(origin: u64, dir: &Path) -> Self {
+    pub fn new(origin: u64, disk: Arc<dyn Disk>, dir: &Path) -> Self {
         Once {
             origin,
+            disk,
             dir: dir.into(),
             boot: AtomicU64::new(0),
             counted: OnceCell::new(),
@@ -63,8 +62,8 @@ impl Once {
     pub async fn begin(&self) -> Result<Pending<'_>, StoreError> {
         self.counted
             .get_or_try_init(|| async {
-                let dir = self.dir.clone();
-                let counted = tokio::task::spawn_blocking(move || count_boot(&dir)).await;
+                let (disk, dir) = (self.disk.clone(), self.dir.clone());
+                let counted = host::blocking(move || count_boot(&*disk, &dir)).await;
                 let counted = counted.map_err(|e| StoreError::Internal(format!("counting starts: {e}")))?;
                 let boot = counted.map_err(|source| StoreError::Io {
                     action: format!("counting starts in {}", self.dir.display()),
@@ -132,35 +131,34 @@ impl Once {
 }
 
 /// One more start: on the disk before it is used, so that no two have the same number.
-fn count_boot(dir: &Path) -> std::io::Result<u64> {
+fn count_boot(disk: &dyn Disk, dir: &Path) -> std::io::Result<u64> {
     let (path, beside) = (dir.join("boot"), dir.join("boot.new"));
-    let before = match std::fs::read_to_string(&path) {
-        Ok(text) => text.trim().parse::<u64>().map_err(std::io::Error::other)?,
+    let before = match disk.open(&path, Open::Read).and_then(|file| file.read_all()) {
+        Ok(text) => String::from_utf8_lossy(&text)
+            .trim()
+            .parse::<u64>()
+            .map_err(std::io::Error::other)?,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => 0,
         Err(error) => return Err(error),
     };
     let boot = before + 1;
-    let mut file = OpenOptions::new()
-        .write(true)
-        .create(true)
-        .truncate(true)
-        .mode(0o600)
-        .open(&beside)?;
-    writeln!(file, "{boot}")?;
-    file.sync_all()?;
-    std::fs::rename(&beside, &path)?;
-    File::open(dir)?.sync_all()?;
+    let file = disk.open(&beside, Open::Empty)?;
+    file.write_all_at(format!("{boot}\n").as_bytes(), 0)?;
+    file.sync()?;
+    disk.rename(&beside, &path)?;
+    disk.sync_dir(dir)?;
     Ok(boot)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::host::OsDisk;
 
     #[tokio::test]
     async fn numbers_settle_in_order_and_starts_are_counted() {
         let dir = tempfile::tempdir().expect("directory");
-        let once = Once::new(3, dir.path());
+        let once = Once::new(3, Arc::new(OsDisk), dir.path());
         let first = once.begin().await.expect("begun");
         let mut second = once.begin().await.expect("begun");
         assert_eq!((first.tag.number, first.tag.settled), (0, 0));
@@ -171,14 +169,14 @@ mod tests {
         drop(second);
         drop(first);
         assert_eq!(once.begin().await.expect("begun").tag.settled, 2);
-        let again = Once::new(3, dir.path());
+        let again = Once::new(3, Arc::new(OsDisk), dir.path());
         assert_eq!(again.begin().await.expect("begun").tag.boot, 2);
     }
 
     #[tokio::test]
     async fn what_a_snapshot_has_done_is_over() {
         let dir = tempfile::tempdir().expect("directory");
-        let once = Once::new(3, dir.path());
+        let once = Once::new(3, Arc::new(OsDisk), dir.path());
         let mut first = once.begin().await.expect("begun");
         let mut second = once.begin().await.expect("begun");
         let mut sessions = Sessions::default();

@@ -58,6 +58,7 @@ openraft::declare_raft_types!(
         R = Response,
         NodeId = u64,
         Node = openraft::BasicNode,
+        AsyncRuntime = crate::host::Runtime,
 );
 
 pub type LeaderId = openraft::impls::leader_id_adv::LeaderId<u64, u64>;

@@ -3,12 +3,11 @@
 
 use crate::codec::{self, CodecError, Reader, Seal};
 use crate::contract::*;
+use crate::host::{Disk, Open, Stream};
 use crate::mvcc::{Session, State};
 use crate::raft_types::*;
 use bytes::Bytes;
-use std::fs::{self, File, OpenOptions};
 use std::io::{self, BufReader, BufWriter, Read, Write};
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -87,30 +86,25 @@ fn io_error(action: &str, path: &Path) -> impl FnOnce(io::Error) -> StoreError {
 }
 
 /// Writes a snapshot and makes it durable; returns its path and size.
-pub fn write(dir: &Path, point: &Point, seal: &dyn Seal) -> Result<(PathBuf, u64), StoreError> {
+pub fn write(disk: &dyn Disk, dir: &Path, point: &Point, seal: &dyn Seal) -> Result<(PathBuf, u64), StoreError> {
     let path = dir.join(file_name(&point.last));
     let partial = path.with_extension("partial");
-    let result = write_file(&partial, point, seal)
-        .and_then(|bytes| fs::rename(&partial, &path).map(|()| bytes))
-        .and_then(|bytes| File::open(dir)?.sync_all().map(|()| bytes));
+    let result = write_file(disk, &partial, point, seal)
+        .and_then(|bytes| disk.rename(&partial, &path).map(|()| bytes))
+        .and_then(|bytes| disk.sync_dir(dir).map(|()| bytes));
     match result {
         Ok(bytes) => Ok((path, bytes)),
         Err(source) => {
-            let _ = fs::remove_file(&partial);
+            let _ = disk.remove(&partial);
             Err(io_error("writing snapshot", &path)(source))
         }
     }
 }
 
-fn write_file(path: &Path, point: &Point, seal: &dyn Seal) -> io::Result<u64> {
-    let file = OpenOptions::new()
-        .write(true)
-        .create(true)
-        .truncate(true)
-        .mode(0o600)
-        .open(path)?;
+fn write_file(disk: &dyn Disk, path: &Path, point: &Point, seal: &dyn Seal) -> io::Result<u64> {
+    let file = disk.open(path, Open::Empty)?;
     let mut out = BlockWriter {
-        out: BufWriter::with_capacity(256 << 10, file),
+        out: BufWriter::with_capacity(256 << 10, Stream { file, at: 0 }),
         blocks: 0,
         bytes: 16,
     };
@@ -144,23 +138,24 @@ fn write_file(path: &Path, point: &Point, seal: &dyn Seal) -> io::Result<u64> {
     codec::put_u64(&mut end, state.history().len() as u64);
     out.block(&end)?;
     out.out.flush()?;
-    out.out.get_ref().sync_all()?;
+    out.out.get_ref().file.sync()?;
     Ok(out.bytes)
 }
 
 struct BlockReader {
     path: PathBuf,
-    input: BufReader<File>,
+    input: BufReader<Stream>,
     offset: u64,
     blocks: u64,
 }
 
 impl BlockReader {
-    fn open(path: &Path) -> Result<Self, StoreError> {
-        let file = File::open(path).map_err(io_error("opening snapshot", path))?;
+    fn open(disk: &dyn Disk, path: &Path) -> Result<Self, StoreError> {
+        let file = disk.open(path, Open::Read);
+        let file = file.map_err(io_error("opening snapshot", path))?;
         let mut reader = BlockReader {
             path: path.into(),
-            input: BufReader::with_capacity(256 << 10, file),
+            input: BufReader::with_capacity(256 << 10, Stream { file, at: 0 }),
             offset: 16,
             blocks: 0,
         };
@@ -236,8 +231,8 @@ fn decode_meta(block: Bytes) -> Result<Meta, CodecError> {
 }
 
 /// Only what the snapshot stands for.
-pub fn read_meta(path: &Path) -> Result<SnapshotMeta, StoreError> {
-    let mut reader = BlockReader::open(path)?;
+pub fn read_meta(disk: &dyn Disk, path: &Path) -> Result<SnapshotMeta, StoreError> {
+    let mut reader = BlockReader::open(disk, path)?;
     let block = reader.block()?;
     let meta = decode_meta(block).map_err(|e| reader.corrupt(e.to_string()))?;
     Ok(SnapshotMeta {
@@ -301,8 +296,8 @@ fn decode_block(block: Bytes, before: u64, content: &mut Content, seal: &dyn Sea
 }
 
 /// Reads a whole snapshot, checking everything.
-pub fn read(path: &Path, seal: &dyn Seal) -> Result<Point, StoreError> {
-    let mut reader = BlockReader::open(path)?;
+pub fn read(disk: &dyn Disk, path: &Path, seal: &dyn Seal) -> Result<Point, StoreError> {
+    let mut reader = BlockReader::open(disk, path)?;
     let block = reader.block()?;
     let meta = decode_meta(block).map_err(|e| reader.corrupt(e.to_string()))?;
     let mut content = Content::default();
@@ -330,21 +325,20 @@ pub fn read(path: &Path, seal: &dyn Seal) -> Result<Point, StoreError> {
 }
 
 /// Reads a snapshot back only to see that all of it is there.
-pub fn verify(path: &Path) -> Result<(), StoreError> {
-    let mut reader = BlockReader::open(path)?;
+pub fn verify(disk: &dyn Disk, path: &Path) -> Result<(), StoreError> {
+    let mut reader = BlockReader::open(disk, path)?;
     while reader.block()?.first() != Some(&END) {}
     Ok(())
 }
 
 /// The newest snapshot in a directory; leftovers of interrupted ones are removed.
-pub fn newest(dir: &Path) -> Result<Option<PathBuf>, StoreError> {
+pub fn newest(disk: &dyn Disk, dir: &Path) -> Result<Option<PathBuf>, StoreError> {
     let mut newest = None;
-    for entry in fs::read_dir(dir).map_err(io_error("reading", dir))? {
-        let path = entry.map_err(io_error("reading", dir))?.path();
+    for path in disk.list(dir).map_err(io_error("reading", dir))? {
         match path.extension().and_then(|e| e.to_str()) {
             Some("snap") => newest = newest.max(Some(path)),
             Some("partial") => {
-                let _ = fs::remove_file(path);
+                let _ = disk.remove(&path);
             }
             _ => {}
         }
@@ -353,12 +347,11 @@ pub fn newest(dir: &Path) -> Result<Option<PathBuf>, StoreError> {
 }
 
 /// Removes all snapshots but `keep`.
-pub fn remove_others(dir: &Path, keep: &Path) {
-    let Ok(entries) = fs::read_dir(dir) else { return };
-    for path in entries.flatten().map(|e| e.path()) {
+pub fn remove_others(disk: &dyn Disk, dir: &Path, keep: &Path) {
+    for path in disk.list(dir).unwrap_or_default() {
         if path.extension().is_some_and(|e| e == "snap")
             && path != keep
-            && let Err(error) = fs::remove_file(&path)
+            && let Err(error) = disk.remove(&path)
         {
             tracing::warn!(%error, path = %path.display(), "could not remove an old snapshot");
         }

@@ -6,11 +6,12 @@
 //! from it is checked against the counts and the sum of checksums that lie in the same
 //! batch, and is thrown away if they do not match. Nothing is purged on its account.
 //!
-//! A thread of its own writes what has changed, at most once a second, and sleeps when
+//! A thread of its own (simulated: a task) writes what has changed, at most once a second, and sleeps when
 //! nothing does. A key written often in that second costs one write.
 
 use crate::codec::{self, CodecError, Plain, Reader, Seal};
 use crate::contract::*;
+use crate::host::{self, Disk, Table, TableWrite};
 use crate::mvcc::State;
 use crate::snapshot::Point;
 use bytes::Bytes;
@@ -19,9 +20,7 @@ use std::path::Path;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
-
-/// sled only writes here after it was loaded: a small cache does.
-const CACHE_BYTES: u64 = 4 << 20;
+use tokio::sync::Notify;
 
 /// How long changes gather. A crash loses none of them: the log has them.
 const GATHER: Duration = Duration::from_secs(1);
@@ -94,7 +93,7 @@ struct Sums {
 
 /// The database open, with what it holds.
 pub struct StateDb {
-    db: sled::Db,
+    db: Box<dyn Table>,
     held: Point,
     sums: Sums,
     seal: Arc<dyn Seal>,
@@ -128,18 +127,18 @@ fn put_meta(point: &Point, sums: &Sums) -> Vec<u8> {
 #[derive(Debug, thiserror::Error)]
 enum Broken {
     #[error("sled: {0}")]
-    Sled(#[from] sled::Error),
+    Sled(#[from] std::io::Error),
     #[error("{0}")]
     Codec(#[from] CodecError),
     #[error("{0}")]
     Content(&'static str),
 }
 
-fn load(db: &sled::Db, seal: &dyn Seal) -> Result<(Point, Sums), Broken> {
+fn load(db: &dyn Table, seal: &dyn Seal) -> Result<(Point, Sums), Broken> {
     let Some(meta) = db.get(META)? else {
-        return match db.iter().next() {
-            None => Ok((Point::default(), Sums::default())),
-            Some(_) => Err(Broken::Content("it was not written to the end")),
+        return match db.is_empty() {
+            true => Ok((Point::default(), Sums::default())),
+            false => Err(Broken::Content("it was not written to the end")),
         };
     };
     let (body, crc) = meta.split_at(meta.len().saturating_sub(4));
@@ -179,20 +178,17 @@ fn load(db: &sled::Db, seal: &dyn Seal) -> Result<(Point, Sums), Broken> {
             .collect::<Result<_, _>>()?,
     };
     let (mut entries, mut changes) = (Vec::new(), Vec::new());
-    for item in db.scan_prefix(b"e") {
+    for item in db.scan(b"e") {
         let (key, value) = item?;
-        let mut r = Reader::new(Bytes::copy_from_slice(&value));
+        let mut r = Reader::new(Bytes::from(value));
         entries.push(Arc::new(codec::read_entry(
             &mut r,
             Bytes::copy_from_slice(&key[1..]),
             seal,
         )?));
     }
-    for item in db.scan_prefix(b"h") {
-        changes.push(codec::read_change(
-            &mut Reader::new(Bytes::copy_from_slice(&item?.1)),
-            seal,
-        )?);
+    for item in db.scan(b"h") {
+        changes.push(codec::read_change(&mut Reader::new(Bytes::from(item?.1)), seal)?);
     }
     let state = State::restore(revision, compacted, entries, changes, marks, leases, sessions);
     let found = sums_of(&state);
@@ -222,23 +218,43 @@ fn sums_of(state: &State) -> Sums {
     sums
 }
 
-fn open_sled(dir: &Path) -> Result<sled::Db, sled::Error> {
-    sled::Config::new()
-        .path(dir)
-        .cache_capacity(CACHE_BYTES)
-        // Our thread flushes; sled's own would wake twice a second, also when idle.
-        .flush_every_ms(None)
-        .open()
+fn live(entry: &Entry, seal: &dyn Seal) -> TableWrite {
+    let mut value = Vec::with_capacity(entry.record.body.len() + 64);
+    codec::put_entry(&mut value, entry, seal);
+    (live_key(&entry.key), Some(value))
+}
+
+fn past(event: &Event, seal: &dyn Seal) -> TableWrite {
+    let mut value = Vec::new();
+    codec::put_change(&mut value, event, seal);
+    (history_key(event), Some(value))
+}
+
+/// Writes items, and the description in the last batch. When they do not fit one
+/// batch, the description is absent meanwhile: a crash then leaves a database that
+/// says of itself that it is not whole.
+fn write(db: &mut dyn Table, items: impl Iterator<Item = TableWrite>, meta: Vec<u8>) -> std::io::Result<()> {
+    let mut batch = Vec::new();
+    for item in items {
+        if batch.len() == BATCH_ITEMS {
+            batch.push((META.to_vec(), None));
+            db.write(std::mem::take(&mut batch))?;
+        }
+        batch.push(item);
+    }
+    batch.push((META.to_vec(), Some(meta)));
+    db.write(batch)?;
+    db.flush()
 }
 
 impl StateDb {
     /// Opens the database and loads and verifies what it holds. One that is broken is
     /// made anew, empty: the caller has the snapshot and the log.
-    pub fn open(dir: &Path, seal: Arc<dyn Seal>) -> Result<StateDb, StoreError> {
+    pub fn open(disk: &dyn Disk, dir: &Path, seal: Arc<dyn Seal>) -> Result<StateDb, StoreError> {
         // sled panics on some kinds of damage.
         let opened = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| -> Result<_, Broken> {
-            let db = open_sled(dir)?;
-            let (held, sums) = load(&db, &*seal)?;
+            let db = disk.table(dir)?;
+            let (held, sums) = load(&*db, &*seal)?;
             Ok((db, held, sums))
         }));
         let why = match opened {
@@ -251,8 +267,8 @@ impl StateDb {
             action: format!("rebuilding {}", dir.display()),
             source,
         };
-        std::fs::remove_dir_all(dir).map_err(io)?;
-        let db = open_sled(dir).map_err(|e| io(std::io::Error::other(e)))?;
+        disk.remove_table(dir).map_err(io)?;
+        let db = disk.table(dir).map_err(io)?;
         Ok(StateDb {
             db,
             held: Point::default(),
@@ -265,43 +281,9 @@ impl StateDb {
         &self.held
     }
 
-    fn live(&self, entry: &Entry) -> (Vec<u8>, Option<Vec<u8>>) {
-        let mut value = Vec::with_capacity(entry.record.body.len() + 64);
-        codec::put_entry(&mut value, entry, &*self.seal);
-        (live_key(&entry.key), Some(value))
-    }
-
-    fn past(&self, event: &Event) -> (Vec<u8>, Option<Vec<u8>>) {
-        let mut value = Vec::new();
-        codec::put_change(&mut value, event, &*self.seal);
-        (history_key(event), Some(value))
-    }
-
-    /// Writes items, and the description in the last batch. When they do not fit one
-    /// batch, the description is absent meanwhile: a crash then leaves a database that
-    /// says of itself that it is not whole.
-    fn write(&self, items: impl Iterator<Item = (Vec<u8>, Option<Vec<u8>>)>, meta: Vec<u8>) -> Result<(), sled::Error> {
-        let (mut batch, mut gathered) = (sled::Batch::default(), 0);
-        for (key, value) in items {
-            if gathered == BATCH_ITEMS {
-                batch.remove(META);
-                self.db.apply_batch(std::mem::take(&mut batch))?;
-                gathered = 0;
-            }
-            match value {
-                Some(value) => batch.insert(key, value),
-                None => batch.remove(key),
-            }
-            gathered += 1;
-        }
-        batch.insert(META, meta);
-        self.db.apply_batch(batch)?;
-        self.db.flush().map(|_| ())
-    }
-
     /// Makes the database hold `point`, given the keys that may differ.
-    fn advance(&mut self, keys: BTreeSet<Bytes>, point: Point) -> Result<(), sled::Error> {
-        let (old, new) = (&self.held.state, &point.state);
+    fn advance(&mut self, keys: BTreeSet<Bytes>, point: Point) -> std::io::Result<()> {
+        let (old, new, seal) = (&self.held.state, &point.state, &*self.seal);
         let (mut sums, mut scratch) = (self.sums, Vec::new());
         for key in &keys {
             old.tree()
@@ -316,30 +298,31 @@ impl StateDb {
         let known = old.revision().max(new.compacted());
         let added = || new.history().iter().rev().take_while(move |e| e.revision > known);
         added().for_each(|e| sums.history.add(event_hash(e, &mut scratch)));
-        let live = keys.iter().filter_map(|key| match new.tree().get(key) {
-            Some(entry) => Some(self.live(entry)),
+        let current = keys.iter().filter_map(|key| match new.tree().get(key) {
+            Some(entry) => Some(live(entry, seal)),
             None => old.tree().get(key).map(|_| (live_key(key), None)),
         });
-        let past = gone()
+        let earlier = gone()
             .map(|e| (history_key(e), None))
-            .chain(added().map(|e| self.past(e)));
-        self.write(live.chain(past), put_meta(&point, &sums))?;
+            .chain(added().map(|e| past(e, seal)));
+        write(&mut *self.db, current.chain(earlier), put_meta(&point, &sums))?;
         (self.held, self.sums) = (point, sums);
         Ok(())
     }
 
     /// Writes all of `point` into the emptied database.
-    fn rewrite(&mut self, point: Point) -> Result<(), sled::Error> {
+    fn rewrite(&mut self, point: Point) -> std::io::Result<()> {
         self.db.clear()?;
-        let sums = sums_of(&point.state);
-        let live = point.state.tree().iter_from(b"").map(|e| self.live(e));
-        let past = point.state.history().iter().map(|e| self.past(e));
-        self.write(live.chain(past), put_meta(&point, &sums))?;
+        let (sums, seal) = (sums_of(&point.state), &*self.seal);
+        let current = point.state.tree().iter_from(b"").map(|e| live(e, seal));
+        let earlier = point.state.history().iter().map(|e| past(e, seal));
+        write(&mut *self.db, current.chain(earlier), put_meta(&point, &sums))?;
         (self.held, self.sums) = (point, sums);
         Ok(())
     }
 }
 
+/// What is to be written.
 #[derive(Default)]
 struct Pending {
     keys: BTreeSet<Bytes>,
@@ -349,9 +332,24 @@ struct Pending {
     closing: bool,
 }
 
+#[derive(Default)]
+struct Shared {
+    pending: Mutex<Pending>,
+    condvar: Condvar,
+    /// Instead of the condition where there are no threads.
+    notify: Notify,
+}
+
+impl Shared {
+    fn wake(&self) {
+        self.condvar.notify_all();
+        self.notify.notify_one();
+    }
+}
+
 /// Writes behind, on its own thread.
 pub struct Persister {
-    shared: Arc<(Mutex<Pending>, Condvar)>,
+    shared: Arc<Shared>,
     thread: Mutex<Option<JoinHandle<()>>>,
 }
 
@@ -361,8 +359,13 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 impl Persister {
     pub fn spawn(db: StateDb) -> Result<Arc<Persister>, StoreError> {
-        let shared = Arc::new((Mutex::new(Pending::default()), Condvar::new()));
+        let shared = Arc::new(Shared::default());
         let theirs = shared.clone();
+        if host::simulated() {
+            host::spawn(run_as_task(db, theirs));
+            let thread = Mutex::new(None);
+            return Ok(Arc::new(Persister { shared, thread }));
+        }
         let thread = std::thread::Builder::new()
             .name("state-db".into())
             .spawn(move || run(db, &theirs))
@@ -377,7 +380,7 @@ impl Persister {
     }
 
     pub fn push(&self, events: Vec<Arc<Event>>, point: Point) {
-        let mut pending = lock(&self.shared.0);
+        let mut pending = lock(&self.shared.pending);
         let wake = pending.point.is_none();
         if pending.keys.len() + events.len() > EVENTS_MAX {
             pending.rewrite = true;
@@ -389,23 +392,23 @@ impl Persister {
         pending.point = Some(point);
         drop(pending);
         if wake {
-            self.shared.1.notify_all();
+            self.shared.wake();
         }
     }
 
     /// The state was replaced as a whole.
     pub fn replace(&self, point: Point) {
-        let mut pending = lock(&self.shared.0);
+        let mut pending = lock(&self.shared.pending);
         (pending.rewrite, pending.point) = (true, Some(point));
         pending.keys.clear();
         drop(pending);
-        self.shared.1.notify_all();
+        self.shared.wake();
     }
 
     /// Writes what is pending, and ends. Blocking.
     pub fn close(&self) {
-        lock(&self.shared.0).closing = true;
-        self.shared.1.notify_all();
+        lock(&self.shared.pending).closing = true;
+        self.shared.wake();
         let Some(thread) = lock(&self.thread).take() else {
             return;
         };
@@ -423,8 +426,8 @@ impl Persister {
     }
 }
 
-fn run(mut db: StateDb, shared: &(Mutex<Pending>, Condvar)) {
-    let (mutex, condvar) = shared;
+fn run(mut db: StateDb, shared: &Shared) {
+    let (mutex, condvar) = (&shared.pending, &shared.condvar);
     let mut failing = false;
     loop {
         let mut pending = lock(mutex);
@@ -435,25 +438,47 @@ fn run(mut db: StateDb, shared: &(Mutex<Pending>, Condvar)) {
             let gathered = condvar.wait_timeout_while(pending, GATHER, |p| !p.closing);
             pending = gathered.unwrap_or_else(PoisonError::into_inner).0;
         }
-        let work = std::mem::take(&mut *pending);
-        pending.closing = work.closing;
+        let work = take(&mut pending);
         drop(pending);
-        if let Some(point) = work.point {
-            let result = match work.rewrite || failing {
-                true => db.rewrite(point),
-                false => db.advance(work.keys, point),
-            };
-            match result {
-                Ok(()) => failing = false,
-                Err(error) => {
-                    // The log and the snapshots have it all; the next change tries again.
-                    tracing::warn!(%error, "the state database could not be written; it is rebuilt with the next change");
-                    failing = true;
-                }
-            }
-        }
-        if work.closing {
+        if !done(&mut db, work, &mut failing) {
             return;
         }
     }
+}
+
+/// Like `run`, where there are no threads.
+async fn run_as_task(mut db: StateDb, shared: Arc<Shared>) {
+    let mut failing = false;
+    loop {
+        shared.notify.notified().await;
+        if !lock(&shared.pending).closing {
+            tokio::time::sleep(GATHER).await;
+        }
+        let work = take(&mut lock(&shared.pending));
+        if !done(&mut db, work, &mut failing) {
+            return;
+        }
+    }
+}
+
+fn take(pending: &mut Pending) -> Pending {
+    let work = std::mem::take(pending);
+    pending.closing = work.closing;
+    work
+}
+
+/// Does the work; false when it was the last.
+fn done(db: &mut StateDb, work: Pending, failing: &mut bool) -> bool {
+    if let Some(point) = work.point {
+        let result = match work.rewrite || *failing {
+            true => db.rewrite(point),
+            false => db.advance(work.keys, point),
+        };
+        *failing = result.is_err();
+        if let Err(error) = result {
+            // The log and the snapshots have it all; the next change tries again.
+            tracing::warn!(%error, "the state database could not be written; it is rebuilt with the next change");
+        }
+    }
+    !work.closing
 }

@@ -120,8 +120,11 @@ async fn losing_the_leader_loses_nothing() {
     group.network.mend(old);
     tokio::time::sleep(Duration::from_millis(300)).await;
     stop.store(true, Ordering::Release);
-    for client in clients {
-        for (key, revision) in client.await.expect("client") {
+    let written = futures::future::join_all(clients).await;
+    // Whoever led a moment ago may have to catch up by now.
+    group.agree().await;
+    for written in written {
+        for (key, revision) in written.expect("client") {
             let entry = group
                 .store(new)
                 .snapshot()

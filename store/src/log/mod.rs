@@ -15,10 +15,9 @@ mod frame;
 mod segments;
 mod writer;
 
-pub use writer::SEGMENT_BYTES;
-
 use crate::codec::{self, CodecError, Seal};
 use crate::contract::StoreError;
+use crate::host::{self, Disk, DiskFile};
 use crate::raft_types::*;
 use bytes::Bytes;
 use frame::Kind;
@@ -28,18 +27,13 @@ use openraft::storage::{IOFlushed, LogState, RaftLogStorage};
 use openraft::{OptionalSend, RaftLogReader};
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt::Debug;
-use std::fs::File;
 use std::io;
 use std::ops::{Bound, RangeBounds};
-use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, mpsc};
-use tokio::sync::{Notify, oneshot};
-use writer::{Done, Effect, Job, Writer};
-
-/// Bytes of entries kept for readers after they were written; applied ones go first.
-const CACHE_BYTES: usize = 2 << 20;
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use tokio::sync::{Notify, mpsc, oneshot};
+use writer::{Done, Effect, Job, Place, Writer};
 
 /// Entries in one step of a stream, so that replaying a long log stays small.
 const STREAM_ENTRIES: u64 = 256;
@@ -70,7 +64,9 @@ struct Index {
     last: Option<LogId>,
     purged: Option<LogId>,
     vote: Option<Vote>,
-    segments: BTreeMap<u64, Arc<File>>,
+    segments: BTreeMap<u64, Arc<dyn DiskFile>>,
+    /// Bytes of entries kept for readers after they were written; applied ones go first.
+    cache_bytes_max: usize,
 }
 
 pub(crate) struct Shared {
@@ -89,7 +85,7 @@ pub(crate) struct Shared {
 #[derive(Clone)]
 pub struct Log {
     shared: Arc<Shared>,
-    jobs: mpsc::Sender<Job>,
+    jobs: mpsc::UnboundedSender<Job>,
 }
 
 impl Shared {
@@ -118,7 +114,7 @@ impl Index {
     /// Forgets entries that can be read from their segments.
     fn evict(&mut self) {
         while self.cached_from < self.written {
-            let spent = self.cached_from < self.applied || self.cached_bytes > CACHE_BYTES;
+            let spent = self.cached_from < self.applied || self.cached_bytes > self.cache_bytes_max;
             if !spent {
                 break;
             }
@@ -140,8 +136,9 @@ fn damaged(error: CodecError) -> io::Error {
 
 impl Log {
     /// Reads what is there, cuts a torn tail, and starts the writer.
-    pub fn open(dir: &Path, seal: Arc<dyn Seal>) -> Result<Log, StoreError> {
-        let loaded = segments::load(dir)?;
+    pub fn open(disk: &Arc<dyn Disk>, dir: &Path, segment_bytes: u64, seal: Arc<dyn Seal>) -> Result<Log, StoreError> {
+        let mut loaded = segments::load(&**disk, dir)?;
+        loaded.index.cache_bytes_max = segment_bytes as usize / 4;
         let shared = Arc::new(Shared {
             index: Mutex::new(loaded.index),
             seal,
@@ -150,8 +147,17 @@ impl Log {
             grown: Notify::new(),
             failed: OnceLock::new(),
         });
-        let (jobs, queue) = mpsc::channel();
-        let writer = Writer::open(dir, shared.clone(), loaded.sealed, loaded.tail)?;
+        let (jobs, queue) = mpsc::unbounded_channel();
+        let place = Place {
+            disk: disk.clone(),
+            dir: dir.into(),
+            segment_bytes,
+        };
+        let writer = Writer::open(place, shared.clone(), loaded.sealed, loaded.tail)?;
+        if host::simulated() {
+            host::spawn(writer.run_as_task(queue));
+            return Ok(Log { shared, jobs });
+        }
         std::thread::Builder::new()
             .name("raft-log".into())
             .spawn(move || writer.run(queue))

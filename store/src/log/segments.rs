@@ -5,9 +5,8 @@ use super::frame::{self, End, Kind};
 use super::{Index, Slot};
 use crate::codec::{self, CodecError, Reader};
 use crate::contract::StoreError;
+use crate::host::{Disk, DiskFile, Open};
 use bytes::Bytes;
-use std::fs::{self, File, OpenOptions};
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -25,7 +24,7 @@ pub struct Sealed {
 pub struct Tail {
     pub sequence: u64,
     pub last_index: Option<u64>,
-    pub file: Arc<File>,
+    pub file: Arc<dyn DiskFile>,
     pub end: u64,
 }
 
@@ -55,15 +54,11 @@ pub fn corrupt(path: &Path, offset: u64, why: String) -> StoreError {
     }
 }
 
-pub fn open_segment(path: &Path) -> std::io::Result<File> {
-    OpenOptions::new().read(true).write(true).mode(0o600).open(path)
-}
-
-fn sequences(dir: &Path) -> Result<Vec<u64>, StoreError> {
+fn sequences(disk: &dyn Disk, dir: &Path) -> Result<Vec<u64>, StoreError> {
     let mut found = Vec::new();
-    for entry in fs::read_dir(dir).map_err(io("reading", dir))? {
-        let name = entry.map_err(io("reading", dir))?.file_name();
-        let Some(stem) = name.to_str().and_then(|n| n.strip_suffix(".log")) else {
+    for path in disk.list(dir).map_err(io("reading", dir))? {
+        let name = path.file_name().and_then(|n| n.to_str());
+        let Some(stem) = name.and_then(|n| n.strip_suffix(".log")) else {
             continue;
         };
         if let Ok(sequence) = u64::from_str_radix(stem, 16) {
@@ -74,8 +69,8 @@ fn sequences(dir: &Path) -> Result<Vec<u64>, StoreError> {
     Ok(found)
 }
 
-pub fn load(dir: &Path) -> Result<Loaded, StoreError> {
-    let sequences = sequences(dir)?;
+pub fn load(disk: &dyn Disk, dir: &Path) -> Result<Loaded, StoreError> {
+    let sequences = sequences(disk, dir)?;
     let mut loaded = Loaded {
         index: Index::default(),
         sealed: Vec::new(),
@@ -91,7 +86,7 @@ pub fn load(dir: &Path) -> Result<Loaded, StoreError> {
                 format!("segment {} before it is missing", sequence - 1),
             ));
         }
-        load_segment(&path, sequence, i + 1 == sequences.len(), &mut loaded)?;
+        load_segment(disk, &path, sequence, i + 1 == sequences.len(), &mut loaded)?;
     }
     let index = &mut loaded.index;
     index.written = index.base + index.slots.len() as u64;
@@ -99,14 +94,20 @@ pub fn load(dir: &Path) -> Result<Loaded, StoreError> {
     Ok(loaded)
 }
 
-fn load_segment(path: &Path, sequence: u64, last: bool, loaded: &mut Loaded) -> Result<(), StoreError> {
-    let file = open_segment(path).map_err(io("opening", path))?;
-    let bytes = Bytes::from(fs::read(path).map_err(io("reading", path))?);
+fn load_segment(
+    disk: &dyn Disk,
+    path: &Path,
+    sequence: u64,
+    last: bool,
+    loaded: &mut Loaded,
+) -> Result<(), StoreError> {
+    let file = disk.open(path, Open::Write).map_err(io("opening", path))?;
+    let bytes = Bytes::from(file.read_all().map_err(io("reading", path))?);
     let header = &bytes[..bytes.len().min(frame::SEGMENT_HEADER)];
     if last && header.iter().all(|b| *b == 0) {
         // A crash between making the file and its first write: nothing was ever in it.
         tracing::warn!(file = %path.display(), "removing a log segment that was never written");
-        return fs::remove_file(path).map_err(io("removing", path));
+        return disk.remove(path).map_err(io("removing", path));
     }
     frame::check_segment_header(&bytes, sequence).map_err(|why| corrupt(path, 0, why))?;
     let scan = frame::scan(&bytes);
@@ -116,7 +117,7 @@ fn load_segment(path: &Path, sequence: u64, last: bool, loaded: &mut Loaded) -> 
         End::Torn if last => {
             tracing::warn!(file = %path.display(), offset = at, "cutting a write that a crash interrupted; it was never acknowledged");
             file.set_len(at)
-                .and_then(|()| file.sync_all())
+                .and_then(|()| file.sync())
                 .map_err(io("cutting", path))?;
         }
         End::Torn | End::Rotten => return Err(corrupt(path, at, "a record that was acknowledged is damaged".into())),
@@ -134,7 +135,6 @@ fn load_segment(path: &Path, sequence: u64, last: bool, loaded: &mut Loaded) -> 
         last_index = last_index.max(index);
     }
     loaded.bytes += at;
-    let file = Arc::new(file);
     loaded.index.segments.insert(sequence, file.clone());
     match last {
         true => {

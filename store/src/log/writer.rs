@@ -1,34 +1,28 @@
-//! The log's writer thread: the only one that writes segments. Takes queued jobs as a
+//! The log's writer, on a thread of its own: the only one that writes segments. Takes queued jobs as a
 //! group, writes them with one sync, then tells everybody who waited.
 
 use super::frame::{self, Kind};
-use super::segments::{SPARE, Sealed, Tail, io as io_error, open_segment, path_of};
+use super::segments::{SPARE, Sealed, Tail, io as io_error, path_of};
 use super::{Shared, Slot};
 use crate::codec;
 use crate::contract::StoreError;
+use crate::host::{self, Disk, Open};
 use crate::raft_types::*;
 use openraft::storage::IOFlushed;
-use std::fs::{self, File, OpenOptions};
 use std::io;
-use std::os::fd::AsFd;
-use std::os::unix::fs::{FileExt, OpenOptionsExt};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::sync::mpsc::Receiver;
 use std::time::Duration;
+use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::sync::oneshot;
-
-/// Size of a segment, reserved when it is made, so that a full disk is noticed before
-/// a transaction is proposed and not while it is written. There is always a spare one.
-pub const SEGMENT_BYTES: u64 = 8 << 20;
 
 /// Bytes written with one sync.
 const GROUP_BYTES_MAX: usize = 4 << 20;
 
-/// A purge starts a new segment when the current one holds more than this, so that the
-/// purged entries in it can go with the next purge.
-const PURGE_ROTATE_BYTES: u64 = 1 << 20;
+/// A purge starts a new segment when the current one holds more than this part of what it
+/// may, so that the purged entries in it can go with the next purge.
+const PURGE_ROTATE_PART: u64 = 8;
 
 /// How long to wait for space when the disk is full in spite of the reservation.
 const FULL_RETRY: Duration = Duration::from_secs(1);
@@ -68,8 +62,17 @@ pub enum Job {
     Close(oneshot::Sender<()>),
 }
 
+/// Where the log lies.
+pub struct Place {
+    pub disk: Arc<dyn Disk>,
+    pub dir: PathBuf,
+    /// Size of a segment, reserved when it is made, so that a full disk is noticed before
+    /// a transaction is proposed and not while it is written. There is always a spare one.
+    pub segment_bytes: u64,
+}
+
 pub struct Writer {
-    dir: PathBuf,
+    place: Place,
     shared: Arc<Shared>,
     sealed: Vec<Sealed>,
     tail: Tail,
@@ -86,24 +89,9 @@ fn is_full(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
 }
 
-fn sync_dir(dir: &Path) -> io::Result<()> {
-    File::open(dir)?.sync_all()
-}
-
-/// Reserves a segment's space; false if the file system cannot.
-fn reserve(file: &File) -> io::Result<bool> {
-    use nix::errno::Errno;
-    use nix::fcntl::{FallocateFlags, fallocate};
-    match fallocate(file.as_fd(), FallocateFlags::empty(), 0, SEGMENT_BYTES as i64) {
-        Ok(()) => Ok(true),
-        Err(Errno::EOPNOTSUPP | Errno::ENOSYS | Errno::EINVAL) => Ok(false),
-        Err(errno) => Err(errno.into()),
-    }
-}
-
 impl Writer {
     pub fn open(
-        dir: &Path,
+        place: Place,
         shared: Arc<Shared>,
         sealed: Vec<Sealed>,
         tail: Option<Tail>,
@@ -113,14 +101,9 @@ impl Writer {
         let tail = match tail {
             Some(tail) => tail,
             None => {
-                let path = path_of(dir, next);
-                let file = OpenOptions::new()
-                    .read(true)
-                    .write(true)
-                    .create_new(true)
-                    .mode(0o600)
-                    .open(&path);
-                let file = Arc::new(file.map_err(io_error("making", &path))?);
+                let path = path_of(&place.dir, next);
+                let file = place.disk.open(&path, Open::New);
+                let file = file.map_err(io_error("making", &path))?;
                 Tail {
                     sequence: next,
                     last_index: None,
@@ -129,10 +112,13 @@ impl Writer {
                 }
             }
         };
-        let reserved = reserve(&tail.file);
-        let spare = fs::metadata(dir.join(SPARE)).is_ok_and(|m| m.len() == SEGMENT_BYTES);
+        let reserved = tail.file.reserve(place.segment_bytes);
+        let spare = place.disk.open(&place.dir.join(SPARE), Open::Read);
+        let spare = spare
+            .and_then(|file| file.len())
+            .is_ok_and(|len| len == place.segment_bytes);
         let mut writer = Writer {
-            dir: dir.to_path_buf(),
+            place,
             shared,
             sealed,
             synced: tail.end,
@@ -142,35 +128,38 @@ impl Writer {
             reserves: !matches!(reserved, Ok(false)),
         };
         if fresh {
-            let path = path_of(dir, next);
+            let path = path_of(&writer.place.dir, next);
             writer.shared.index().segments.insert(next, writer.tail.file.clone());
             writer.begin_segment();
             writer
                 .flush()
-                .and_then(|()| sync_dir(dir))
+                .and_then(|()| writer.sync_dir())
                 .map_err(io_error("writing", &path))?;
         }
         writer.note_room();
         Ok(writer)
     }
 
-    pub fn run(mut self, queue: Receiver<Job>) {
+    fn sync_dir(&self) -> io::Result<()> {
+        self.place.disk.sync_dir(&self.place.dir)
+    }
+
+    pub fn run(mut self, mut queue: UnboundedReceiver<Job>) {
         // The spare is made off the way of opening the store.
         self.refill();
-        while let Ok(job) = queue.recv() {
-            let mut group = vec![job];
-            let mut bytes = 0;
-            while bytes < GROUP_BYTES_MAX {
-                match queue.try_recv() {
-                    Ok(job) => {
-                        if let Job::Write { frames, .. } = &job {
-                            bytes += frames.len();
-                        }
-                        group.push(job);
-                    }
-                    Err(_) => break,
-                }
+        while let Some(job) = queue.blocking_recv() {
+            if !self.work(gather(job, &mut queue)) {
+                return;
             }
+        }
+    }
+
+    /// Like `run`, where there are no threads.
+    pub async fn run_as_task(mut self, mut queue: UnboundedReceiver<Job>) {
+        self.refill();
+        while let Some(job) = queue.recv().await {
+            let group = gather(job, &mut queue);
+            host::blocks().await;
             if !self.work(group) {
                 return;
             }
@@ -206,7 +195,7 @@ impl Writer {
             let why = format!(
                 "the Raft log could not be written ({error}); after a failed write or sync its state on disk is unknown: check the disk, then restart"
             );
-            tracing::error!(%error, dir = %self.dir.display(), "the Raft log could not be written; no write is acknowledged any more");
+            tracing::error!(%error, dir = %self.place.dir.display(), "the Raft log could not be written; no write is acknowledged any more");
             let _ = self.shared.failed.set(why);
         }
         for done in waiting {
@@ -250,7 +239,8 @@ impl Writer {
         while at < frames.len() {
             let length = frame::length(&frames[at..]);
             let end = self.tail.end + (self.buffer.len() + length) as u64;
-            if end > SEGMENT_BYTES && self.tail.end + self.buffer.len() as u64 > frame::SEGMENT_HEADER as u64 {
+            if end > self.place.segment_bytes && self.tail.end + self.buffer.len() as u64 > frame::SEGMENT_HEADER as u64
+            {
                 self.rotate()?;
             }
             let offset = self.tail.end + self.buffer.len() as u64;
@@ -295,7 +285,7 @@ impl Writer {
                 return Err(error);
             }
             if !told {
-                tracing::error!(dir = %self.dir.display(), "the disk is full; writes wait until there is space");
+                tracing::error!(dir = %self.place.dir.display(), "the disk is full; writes wait until there is space");
                 told = true;
             }
             self.shared.room.store(0, Ordering::Release);
@@ -342,30 +332,30 @@ impl Writer {
     fn rotate(&mut self) -> io::Result<()> {
         self.flush()?;
         self.tail.file.set_len(self.tail.end)?;
-        self.tail.file.sync_all()?;
+        self.tail.file.sync()?;
         let sequence = self.tail.sequence + 1;
-        let path = path_of(&self.dir, sequence);
+        let Place {
+            disk,
+            dir,
+            segment_bytes,
+        } = &self.place;
+        let path = path_of(dir, sequence);
         let file = match self.spare {
             true => {
-                fs::rename(self.dir.join(SPARE), &path)?;
+                disk.rename(&dir.join(SPARE), &path)?;
                 self.spare = false;
-                open_segment(&path)?
+                disk.open(&path, Open::Write)?
             }
             false => {
-                let file = OpenOptions::new()
-                    .read(true)
-                    .write(true)
-                    .create_new(true)
-                    .mode(0o600)
-                    .open(&path)?;
-                let _ = reserve(&file);
+                let file = disk.open(&path, Open::New)?;
+                let _ = file.reserve(*segment_bytes);
                 file
             }
         };
         let tail = Tail {
             sequence,
             last_index: None,
-            file: Arc::new(file),
+            file,
             end: 0,
         };
         self.shared.index().segments.insert(sequence, tail.file.clone());
@@ -378,14 +368,14 @@ impl Writer {
         self.synced = 0;
         self.begin_segment();
         self.flush()?;
-        sync_dir(&self.dir)?;
+        self.sync_dir()?;
         self.shared.grown.notify_one();
         Ok(())
     }
 
     /// Removes segments, oldest first, whose entries are all purged.
     fn drop_segments(&mut self, upto: LogId) {
-        if self.tail.end > PURGE_ROTATE_BYTES
+        if self.tail.end > self.place.segment_bytes / PURGE_ROTATE_PART
             && let Err(error) = self.rotate()
         {
             tracing::warn!(%error, "could not start a new log segment; the log shrinks later");
@@ -399,29 +389,25 @@ impl Writer {
         for segment in self.sealed.drain(..spent) {
             self.shared.index().segments.remove(&segment.sequence);
             self.shared.bytes.fetch_sub(segment.bytes, Ordering::Relaxed);
-            if let Err(error) = fs::remove_file(path_of(&self.dir, segment.sequence)) {
+            let path = path_of(&self.place.dir, segment.sequence);
+            if let Err(error) = self.place.disk.remove(&path) {
                 tracing::warn!(%error, segment = segment.sequence, "could not remove a purged log segment");
             }
         }
     }
 
     fn make_spare(&mut self) -> io::Result<()> {
-        let path = self.dir.join(SPARE);
+        let (disk, path) = (&self.place.disk, self.place.dir.join(SPARE));
         // A leftover has unknown content; segments start out as zeros.
-        let file = OpenOptions::new()
-            .write(true)
-            .create(true)
-            .truncate(true)
-            .mode(0o600)
-            .open(&path)?;
-        match reserve(&file) {
+        let file = disk.open(&path, Open::Empty)?;
+        match file.reserve(self.place.segment_bytes) {
             Ok(true) => {
-                file.sync_all()?;
+                file.sync()?;
                 self.spare = true;
             }
             Ok(false) => self.reserves = false,
             Err(error) => {
-                let _ = fs::remove_file(&path);
+                let _ = disk.remove(&path);
                 return Err(error);
             }
         }
@@ -433,7 +419,7 @@ impl Writer {
             && !self.spare
             && let Err(error) = self.make_spare()
         {
-            tracing::warn!(%error, dir = %self.dir.display(), "could not reserve space for the log");
+            tracing::warn!(%error, dir = %self.place.dir.display(), "could not reserve space for the log");
         }
         self.note_room();
     }
@@ -442,11 +428,25 @@ impl Writer {
         let room = match (self.reserves, self.spare) {
             (false, _) => u64::MAX,
             // The rest of the current one is not counted: a record that does not fit skips it.
-            (true, true) => SEGMENT_BYTES - frame::SEGMENT_HEADER as u64,
+            (true, true) => self.place.segment_bytes - frame::SEGMENT_HEADER as u64,
             (true, false) => 0,
         };
         self.shared.room.store(room, Ordering::Release);
     }
+}
+
+/// What has queued up.
+fn gather(first: Job, queue: &mut UnboundedReceiver<Job>) -> Vec<Job> {
+    let mut group = vec![first];
+    let mut bytes = 0;
+    while bytes < GROUP_BYTES_MAX {
+        let Ok(job) = queue.try_recv() else { break };
+        if let Job::Write { frames, .. } = &job {
+            bytes += frames.len();
+        }
+        group.push(job);
+    }
+    group
 }
 
 impl Drop for Writer {

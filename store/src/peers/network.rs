@@ -2,6 +2,7 @@
 
 use super::wire::{self, Question, Refusal, Reply, Route, SnapshotHead, SnapshotReply};
 use super::{Answers, Lane, Peer, Transport, Unreachable};
+use crate::host::{self, Disk, Open};
 use crate::raft_types::*;
 use crate::snapshot::SnapshotFile;
 use bytes::Bytes;
@@ -17,7 +18,8 @@ use openraft::raft::{
 use openraft::storage::Snapshot;
 use openraft::{BasicNode, OptionalSend, RaftNetworkFactory, RaftNetworkV2};
 use std::future::Future;
-use std::io::{self, Read, Seek, SeekFrom};
+use std::io;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -25,7 +27,7 @@ use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 
 /// Bytes of a snapshot in one message.
-const CHUNK_BYTES: usize = 256 << 10;
+const CHUNK_BYTES: u64 = 256 << 10;
 
 /// Messages of a snapshot on their way: the receiver's pace is the sender's.
 const CHUNKS_AHEAD: usize = 4;
@@ -39,11 +41,13 @@ const SNAPSHOT_SILENCE: Duration = Duration::from_secs(60);
 #[derive(Clone)]
 pub struct PeerNetwork {
     pub me: u64,
+    pub disk: Arc<dyn Disk>,
     pub transport: Arc<dyn Transport>,
 }
 
 pub struct PeerClient {
     me: u64,
+    disk: Arc<dyn Disk>,
     peer: Peer,
     transport: Arc<dyn Transport>,
 }
@@ -71,6 +75,7 @@ impl RaftNetworkFactory<Types> for PeerNetwork {
     async fn new_client(&mut self, target: u64, node: &BasicNode) -> PeerClient {
         PeerClient {
             me: self.me,
+            disk: self.disk.clone(),
             peer: Peer {
                 id: target,
                 address: node.addr.clone(),
@@ -163,8 +168,8 @@ impl PeerClient {
         loop {
             match self.snapshot_answer(&mut answers).await? {
                 SnapshotReply::From(offset) if sending.is_none() && offset <= head.bytes => {
-                    let (sender, file) = (sender.clone(), file.clone());
-                    sending = Some(tokio::task::spawn_blocking(move || send_file(&file, offset, &sender)));
+                    let (disk, path, sender) = (self.disk.clone(), file.path.clone(), sender.clone());
+                    sending = Some(host::spawn(send_file(disk, path, offset, sender)));
                 }
                 SnapshotReply::From(_) => return Err(gone(&"asked for the snapshot in a way that makes no sense")),
                 SnapshotReply::Installed(vote) => return Ok(vote),
@@ -184,16 +189,25 @@ impl PeerClient {
     }
 }
 
-fn send_file(file: &SnapshotFile, offset: u64, sender: &mpsc::Sender<Bytes>) -> io::Result<()> {
-    let mut input = std::fs::File::open(&file.path)?;
-    input.seek(SeekFrom::Start(offset))?;
-    loop {
-        let mut chunk = Vec::with_capacity(CHUNK_BYTES);
-        let read = input.by_ref().take(CHUNK_BYTES as u64).read_to_end(&mut chunk)?;
-        if read == 0 || sender.blocking_send(chunk.into()).is_err() {
-            return Ok(());
+/// Sends until the end, or until nobody listens any more.
+async fn send_file(disk: Arc<dyn Disk>, path: PathBuf, from: u64, sender: mpsc::Sender<Bytes>) -> io::Result<()> {
+    let file = host::blocking(move || disk.open(&path, Open::Read));
+    let file = file.await.map_err(io::Error::other)??;
+    let bytes = file.len()?;
+    let mut at = from;
+    while at < bytes {
+        let file = file.clone();
+        let chunk = host::blocking(move || {
+            let mut chunk = vec![0; (bytes - at).min(CHUNK_BYTES) as usize];
+            file.read_exact_at(&mut chunk, at).map(|()| chunk)
+        });
+        let chunk = chunk.await.map_err(io::Error::other)??;
+        at += chunk.len() as u64;
+        if sender.send(chunk.into()).await.is_err() {
+            break;
         }
     }
+    Ok(())
 }
 
 impl RaftNetworkV2<Types> for PeerClient {
@@ -250,15 +264,17 @@ impl RaftNetworkV2<Types> for PeerClient {
         _option: RPCOption,
     ) -> Result<SnapshotResponse<Types>, StreamingError<Types>> {
         let file = snapshot.snapshot;
-        let size = std::fs::metadata(&file.path).map_err(|e| StreamingError::Network(network(e)))?;
+        let size = self.disk.open(&file.path, Open::Read).and_then(|file| file.len());
+        let bytes = size.map_err(|e| StreamingError::Network(network(e)))?;
         let name = file.path.file_name().unwrap_or_default().to_string_lossy().into_owned();
         let head = SnapshotHead {
             vote,
             meta: snapshot.meta,
             name,
-            bytes: size.len(),
+            bytes,
         };
         tokio::select! {
+            biased;
             sent = self.send_snapshot(head, file) => match sent {
                 Ok(vote) => Ok(SnapshotResponse::new(vote)),
                 Err(error) => Err(StreamingError::Unreachable(unreachable(&error))),

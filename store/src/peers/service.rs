@@ -3,15 +3,14 @@
 use super::Lane;
 use super::wire::{self, Refusal, Reply, Route, SnapshotHead, SnapshotReply};
 use crate::contract::StoreError;
+use crate::host::{self, Disk, DiskFile, Open};
+use crate::machine::Snapshots;
 use crate::raft_store::RaftStore;
 use crate::raft_types::*;
 use crate::snapshot::{self, SnapshotFile};
 use bytes::Bytes;
 use futures::stream::{BoxStream, StreamExt};
 use openraft::storage::Snapshot;
-use std::fs::{File, OpenOptions};
-use std::io::Write;
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -76,7 +75,7 @@ impl PeerService {
     fn snapshot(&self, messages: Messages) -> Messages {
         let (sender, receiver) = tokio::sync::mpsc::channel(2);
         let service = self.clone();
-        tokio::spawn(async move {
+        host::spawn(async move {
             let reply = match service.receive(messages, &sender).await {
                 Ok(vote) => SnapshotReply::Installed(vote),
                 Err(why) => {
@@ -97,7 +96,7 @@ impl PeerService {
         let first = messages.next().await.ok_or("the stream ended before it began")?;
         let (route, head) = wire::read_snapshot_head(first).map_err(|e| e.to_string())?;
         self.check(route)?;
-        let incoming = Incoming::begin(self.0.snapshots_dir(), route.from, &head).map_err(|e| e.to_string())?;
+        let incoming = Incoming::begin(self.0.snapshots(), route.from, &head).map_err(|e| e.to_string())?;
         let from = wire::put_snapshot_reply(&SnapshotReply::From(incoming.have));
         answers.send(from).await.map_err(|e| e.to_string())?;
         let path = incoming.fill(&head, &mut messages).await?;
@@ -112,14 +111,16 @@ impl PeerService {
 
 /// A snapshot that is being received, into a file that a broken stream is resumed from.
 struct Incoming {
-    file: File,
+    disk: Arc<dyn Disk>,
+    file: Arc<dyn DiskFile>,
     partial: PathBuf,
     path: PathBuf,
     have: u64,
 }
 
 impl Incoming {
-    fn begin(dir: &Path, from: u64, head: &SnapshotHead) -> Result<Self, StoreError> {
+    fn begin(snapshots: &Snapshots, from: u64, head: &SnapshotHead) -> Result<Self, StoreError> {
+        let (disk, dir) = (snapshots.disk(), snapshots.dir());
         let name = head.name.strip_suffix(".snap").unwrap_or_default();
         if name.is_empty() || !name.bytes().all(|b| b.is_ascii_hexdigit() || b == b'-') {
             return Err(StoreError::Internal(format!("{:?} is no snapshot's name", head.name)));
@@ -129,16 +130,16 @@ impl Incoming {
             action: format!("receiving a snapshot into {}", partial.display()),
             source,
         };
-        remove_other_incoming(dir, &partial);
-        let file = OpenOptions::new().append(true).create(true).mode(0o600).open(&partial);
-        let file = file.map_err(io)?;
-        let mut have = file.metadata().map_err(io)?.len();
+        remove_other_incoming(&**disk, dir, &partial);
+        let file = disk.open(&partial, Open::Keep).map_err(io)?;
+        let mut have = file.len().map_err(io)?;
         if have > head.bytes {
             file.set_len(0).map_err(io)?;
             have = 0;
         }
         let path = dir.join(&head.name);
         Ok(Incoming {
+            disk: disk.clone(),
             file,
             partial,
             path,
@@ -150,19 +151,21 @@ impl Incoming {
     async fn fill(mut self, head: &SnapshotHead, messages: &mut Messages) -> Result<PathBuf, String> {
         while self.have < head.bytes {
             let chunk = messages.next().await.ok_or("the stream ended early")?;
+            let (file, at) = (self.file.clone(), self.have);
             self.have += chunk.len() as u64;
-            let written = tokio::task::spawn_blocking(move || self.file.write_all(&chunk).map(|()| self)).await;
-            self = written.map_err(|e| e.to_string())?.map_err(|e| e.to_string())?;
+            let written = host::blocking(move || file.write_all_at(&chunk, at)).await;
+            written.map_err(|e| e.to_string())?.map_err(|e| e.to_string())?;
         }
-        let checked = tokio::task::spawn_blocking(move || {
-            self.file.sync_all().map_err(|e| e.to_string())?;
-            if let Err(error) = snapshot::verify(&self.partial) {
-                let _ = std::fs::remove_file(&self.partial);
+        let checked = host::blocking(move || {
+            self.file.sync().map_err(|e| e.to_string())?;
+            if let Err(error) = snapshot::verify(&*self.disk, &self.partial) {
+                let _ = self.disk.remove(&self.partial);
                 return Err(error.to_string());
             }
-            std::fs::rename(&self.partial, &self.path).map_err(|e| e.to_string())?;
-            let dir = self.path.parent().map(File::open).transpose();
-            dir.and_then(|dir| dir.map_or(Ok(()), |dir| dir.sync_all()))
+            let dir = self.path.parent().unwrap_or(Path::new("."));
+            let renamed = self.disk.rename(&self.partial, &self.path);
+            renamed
+                .and_then(|()| self.disk.sync_dir(dir))
                 .map_err(|e| e.to_string())?;
             Ok(self.path)
         });
@@ -171,10 +174,10 @@ impl Incoming {
 }
 
 /// Only one snapshot is received at a time; what is left of others is of no use.
-fn remove_other_incoming(dir: &Path, keep: &Path) {
-    for path in std::fs::read_dir(dir).into_iter().flatten().flatten().map(|e| e.path()) {
+fn remove_other_incoming(disk: &dyn Disk, dir: &Path, keep: &Path) {
+    for path in disk.list(dir).unwrap_or_default() {
         if path.extension().is_some_and(|e| e == "incoming") && path != keep {
-            let _ = std::fs::remove_file(path);
+            let _ = disk.remove(&path);
         }
     }
 }

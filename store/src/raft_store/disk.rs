@@ -4,12 +4,11 @@ use super::{Seal, StoreConfig};
 use crate::applied::AppliedState;
 use crate::codec::Plain;
 use crate::contract::*;
+use crate::host::{self, Disk, Lock};
 use crate::log::Log;
 use crate::machine::Snapshots;
 use crate::seal::Encrypted;
 use crate::state_db::{Persister, StateDb};
-use std::fs::{self, DirBuilder, File, OpenOptions};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -18,35 +17,18 @@ fn io(action: &str, path: &Path) -> impl FnOnce(std::io::Error) -> StoreError {
     move |source| StoreError::Io { action, source }
 }
 
-fn make_dir(path: &Path) -> Result<(), StoreError> {
-    DirBuilder::new()
-        .recursive(true)
-        .mode(0o700)
-        .create(path)
-        .map_err(io("making", path))?;
-    fs::set_permissions(path, fs::Permissions::from_mode(0o700)).map_err(io("protecting", path))
-}
-
-fn lock_dir(dir: &Path) -> Result<File, StoreError> {
+fn lock_dir(disk: &dyn Disk, dir: &Path) -> Result<Lock, StoreError> {
     let path = dir.join("lock");
-    let file = OpenOptions::new()
-        .write(true)
-        .create(true)
-        .truncate(false)
-        .mode(0o600)
-        .open(&path);
-    let file = file.map_err(io("opening", &path))?;
-    match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(fs::TryLockError::Error(source)) => Err(io("locking", &path)(source)),
-        Err(fs::TryLockError::WouldBlock) => Err(StoreError::Io {
+    disk.lock(&path).map_err(|source| match source.kind() {
+        std::io::ErrorKind::WouldBlock => StoreError::Io {
             action: format!(
                 "locking {}: another process uses this data directory; stop it first. Locking",
                 path.display()
             ),
-            source: std::io::ErrorKind::WouldBlock.into(),
-        }),
-    }
+            source,
+        },
+        _ => io("locking", &path)(source),
+    })
 }
 
 /// What was read from the disk, before Raft starts.
@@ -56,27 +38,28 @@ pub(super) struct Parts {
     pub snapshots: Arc<Snapshots>,
     pub persister: Arc<Persister>,
     pub seal: Arc<dyn Seal>,
-    pub lock: File,
+    pub lock: Lock,
 }
 
 pub(super) fn load(config: &StoreConfig) -> Result<Parts, StoreError> {
     let [log_dir, state_dir, snapshot_dir] = ["log", "state", "snapshots"].map(|d| config.dir.join(d));
+    let disk = &config.disk;
     for dir in [&config.dir, &log_dir, &state_dir, &snapshot_dir] {
-        make_dir(dir)?;
+        disk.make_dir(dir).map_err(io("making", dir))?;
     }
-    let lock = lock_dir(&config.dir)?;
+    let lock = lock_dir(&**disk, &config.dir)?;
     let seal: Arc<dyn Seal> = match &config.encryption {
         Some(encryption) => Arc::new(Encrypted::open(&config.dir, encryption)?),
         None => Arc::new(Plain),
     };
-    let (log, db) = std::thread::scope(|scope| {
-        let db = scope.spawn(|| StateDb::open(&state_dir, seal.clone()));
-        (Log::open(&log_dir, seal.clone()), db.join())
-    });
+    let (log, db) = host::both(
+        || Log::open(disk, &log_dir, config.segment_bytes, seal.clone()),
+        || StateDb::open(&**disk, &state_dir, seal.clone()),
+    );
     let log = log?;
-    let db = db.map_err(|_| StoreError::Internal("opening the state database failed unexpectedly".into()))??;
+    let db = db.ok_or_else(|| StoreError::Internal("opening the state database failed unexpectedly".into()))??;
     let point = db.point().clone();
-    let snapshots = Snapshots::open(&snapshot_dir, point.clone())?;
+    let snapshots = Snapshots::open(disk, &snapshot_dir, point.clone())?;
     let covered = point.last.max(snapshots.last());
     if log.purged() > covered {
         return Err(StoreError::Corrupt {

@@ -4,7 +4,7 @@
 use super::{RaftStore, leases, read};
 use crate::codec::Seal;
 use crate::contract::{Snapshot, Store, StoreError};
-use crate::log::SEGMENT_BYTES;
+use crate::host;
 use crate::raft_types::LogId;
 use openraft::async_runtime::watch::WatchReceiver;
 use std::sync::atomic::Ordering;
@@ -12,8 +12,8 @@ use std::sync::{Arc, PoisonError, Weak};
 use std::time::Duration;
 use tokio::sync::mpsc;
 
-/// Log on disk before a snapshot is thought of.
-const SNAPSHOT_LOG_BYTES: u64 = 3 * SEGMENT_BYTES;
+/// Segments of log on disk before a snapshot is thought of.
+const SNAPSHOT_SEGMENTS: u64 = 3;
 
 /// A snapshot that failed (disk full, say) is tried again after this.
 const SNAPSHOT_RETRY: Duration = Duration::from_secs(30);
@@ -27,10 +27,10 @@ impl RaftStore {
     ) {
         let weak = || Arc::downgrade(self);
         let jobs = [
-            tokio::spawn(compact(weak(), history)),
-            tokio::spawn(take_snapshots(weak(), seal)),
-            tokio::spawn(follow(weak())),
-            tokio::spawn(read::serve(weak(), asked)),
+            host::spawn(compact(weak(), history)),
+            host::spawn(take_snapshots(weak(), seal)),
+            host::spawn(follow(weak())),
+            host::spawn(read::serve(weak(), asked)),
             leases::expire(self),
         ];
         self.jobs.lock().unwrap_or_else(PoisonError::into_inner).extend(jobs);
@@ -40,7 +40,7 @@ impl RaftStore {
     async fn snapshot_and_purge(&self, seal: &Arc<dyn Seal>) -> Result<u64, StoreError> {
         let before: Option<LogId> = self.snapshots.last();
         let (snapshots, seal) = (self.snapshots.clone(), seal.clone());
-        let taken = tokio::task::spawn_blocking(move || snapshots.prepare(&*seal)).await;
+        let taken = host::blocking(move || snapshots.prepare(&*seal)).await;
         let bytes = taken.map_err(|e| StoreError::Internal(format!("taking a snapshot: {e}")))??;
         let fatal = |e| StoreError::Internal(format!("taking a snapshot: {e}"));
         self.raft.trigger().snapshot().await.map_err(fatal)?;
@@ -94,10 +94,11 @@ async fn compact(store: Weak<RaftStore>, history: Duration) {
 }
 
 async fn take_snapshots(store: Weak<RaftStore>, seal: Arc<dyn Seal>) {
-    let Some(log) = store.upgrade().map(|s| s.log.clone()) else {
+    let of = |s: Arc<RaftStore>| (s.log.clone(), SNAPSHOT_SEGMENTS * s.config.segment_bytes);
+    let Some((log, least)) = store.upgrade().map(of) else {
         return;
     };
-    let mut threshold = SNAPSHOT_LOG_BYTES;
+    let mut threshold = least;
     loop {
         if log.bytes() < threshold {
             log.grown().await;
@@ -106,7 +107,7 @@ async fn take_snapshots(store: Weak<RaftStore>, seal: Arc<dyn Seal>) {
         let Some(store) = store.upgrade() else { return };
         match store.snapshot_and_purge(&seal).await {
             // A large state is not rewritten for a little log.
-            Ok(bytes) => threshold = log.bytes() + SNAPSHOT_LOG_BYTES.max(bytes),
+            Ok(bytes) => threshold = log.bytes() + least.max(bytes),
             Err(error) => {
                 tracing::warn!(%error, "could not take a snapshot; the log grows until the next attempt");
                 drop(store);

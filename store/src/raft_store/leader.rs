@@ -2,12 +2,13 @@
 
 use super::RaftStore;
 use crate::contract::StoreError;
+use crate::host;
 use crate::peers::wire::{Question, Refusal, Reply};
 use crate::peers::{Peer, ask};
 use crate::raft_types::*;
 use openraft::ReadPolicy;
 use openraft::errors::{ClientWriteError, LinearizableReadError, RaftError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// Between attempts while no leader is known or it cannot be reached.
 const PAUSE: Duration = Duration::from_millis(50);
@@ -21,7 +22,7 @@ fn unavailable(why: impl ToString) -> Refusal {
 impl RaftStore {
     /// Asks until there is an answer, or `limit` is over.
     pub(super) async fn ask_leader(&self, question: Question, limit: Duration) -> Result<Reply, StoreError> {
-        let deadline = Instant::now() + limit;
+        let deadline = host::now() + limit;
         loop {
             self.check_open()?;
             let reply = match (self.leads(), self.leader().and_then(|id| self.peer(id))) {
@@ -35,7 +36,7 @@ impl RaftStore {
                 Reply::Refused(Refusal::NotLeader(_)) => "no leader is known".into(),
                 reply => return Ok(reply),
             };
-            if Instant::now() >= deadline {
+            if host::now() >= deadline {
                 return Err(StoreError::Unavailable(why));
             }
             tokio::time::sleep(PAUSE).await;
@@ -60,11 +61,11 @@ impl RaftStore {
             Question::Propose(command) => self.proposed(command).await,
             Question::ReadIndex => self.read_index().await,
             Question::KeepAlive(id) => self.if_leading(|| {
-                let kept = self.lessor.keep_alive(id, Instant::now());
+                let kept = self.lessor.keep_alive(id, host::now());
                 Reply::Time(kept.map(|granted| (milliseconds(granted), milliseconds(granted))))
             }),
             Question::TimeToLive(id) => self.if_leading(|| {
-                let time = self.lessor.time_to_live(id, Instant::now());
+                let time = self.lessor.time_to_live(id, host::now());
                 Reply::Time(time.map(|t| (milliseconds(t.granted), milliseconds(t.left))))
             }),
             Question::AddMember { id, address, voter } => self.add_here(id, address, voter).await.map(|()| Reply::Done),

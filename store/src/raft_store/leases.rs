@@ -2,13 +2,13 @@
 
 use super::RaftStore;
 use crate::contract::*;
+use crate::host;
 use crate::lessor::TimeToLive;
 use crate::peers::wire::{Question, Reply};
 use crate::raft_types::Command;
 use bytes::Bytes;
-use ring::rand::{SecureRandom, SystemRandom};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use tokio::task::JoinHandle;
 
 /// A shorter life than this cannot be kept up through a change of leader.
@@ -39,11 +39,11 @@ impl RaftStore {
     }
 
     fn free_lease_id(&self) -> Result<LeaseId, StoreError> {
-        let random = SystemRandom::new();
         loop {
             let mut bytes = [0; 8];
-            let drawn = random.fill(&mut bytes);
-            drawn.map_err(|_| StoreError::Internal("the system gives no random numbers".into()))?;
+            if !host::random(&mut bytes) {
+                return Err(StoreError::Internal("the system gives no random numbers".into()));
+            }
             let id = LeaseId::from_be_bytes(bytes) & LeaseId::MAX;
             if id != 0 && !self.applied.current().leases().contains(id) {
                 return Ok(id);
@@ -94,12 +94,12 @@ pub(super) fn expire(store: &Arc<RaftStore>) -> JoinHandle<()> {
         store.lessor.clone(),
         store.leadership.subscribe(),
     );
-    tokio::spawn(async move {
+    host::spawn(async move {
         loop {
             if leadership.wait_for(|l| l.here).await.is_err() {
                 return;
             }
-            let (due, next) = lessor.due(Instant::now(), RETRY);
+            let (due, next) = lessor.due(host::now(), RETRY);
             for id in due {
                 let Some(store) = weak.upgrade() else { return };
                 match store.lease_revoke(id).await {
@@ -109,11 +109,12 @@ pub(super) fn expire(store: &Arc<RaftStore>) -> JoinHandle<()> {
             }
             let next_is_due = async {
                 match next {
-                    Some(at) => tokio::time::sleep_until(at.into()).await,
+                    Some(at) => tokio::time::sleep(at.saturating_duration_since(host::now())).await,
                     None => std::future::pending().await,
                 }
             };
             tokio::select! {
+                biased;
                 () = next_is_due => {}
                 () = lessor.earlier.notified() => {}
                 changed = leadership.changed() => if changed.is_err() { return },

@@ -80,7 +80,7 @@ impl RaftStore {
             let gained = now.here && !was.here;
             if gained {
                 let leases = self.applied.current();
-                self.lessor.reset(leases.leases().iter(), std::time::Instant::now());
+                self.lessor.reset(leases.leases().iter(), crate::host::now());
             }
             std::mem::replace(was, now) != now
         });

@@ -18,6 +18,7 @@ pub use members::Member;
 use crate::applied::AppliedState;
 use crate::codec::Seal;
 use crate::contract::*;
+use crate::host::{self, Disk, Lock, OsDisk};
 use crate::lessor::Lessor;
 use crate::log::Log;
 use crate::machine::{Machine, Snapshots};
@@ -32,16 +33,15 @@ use openraft::async_runtime::watch::WatchReceiver;
 use openraft::{Config, Raft, SnapshotPolicy};
 use std::collections::BTreeMap;
 use std::fmt;
-use std::fs::File;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::task::JoinHandle;
 
-/// Bytes of transactions under way at once. They must fit the spare segment.
-const INFLIGHT_BYTES: usize = 6 << 20;
+/// Size of a segment of the log, unless said otherwise.
+const SEGMENT_BYTES: u64 = 8 << 20;
 
 /// How long opening waits to become leader; with one voter it takes two syncs.
 const LEADER_TIMEOUT: Duration = Duration::from_secs(10);
@@ -73,6 +73,10 @@ pub struct StoreConfig {
     pub encryption: Option<Encryption>,
     /// Carries what is said to other servers.
     pub transport: Arc<dyn Transport>,
+    /// Where everything lies.
+    pub disk: Arc<dyn Disk>,
+    /// Size of a segment of the log. Snapshots are taken by it.
+    pub segment_bytes: u64,
 }
 
 impl fmt::Debug for StoreConfig {
@@ -96,7 +100,16 @@ impl StoreConfig {
             history: Duration::from_secs(300),
             encryption: None,
             transport: Arc::new(NoPeers),
+            disk: Arc::new(OsDisk),
+            segment_bytes: SEGMENT_BYTES,
         }
+    }
+}
+
+impl StoreConfig {
+    /// Bytes of transactions under way at once. They fit the spare segment.
+    fn inflight_bytes(&self) -> u64 {
+        self.segment_bytes / 4 * 3
     }
 }
 
@@ -134,7 +147,7 @@ pub struct RaftStore {
     closed: AtomicBool,
     jobs: Mutex<Vec<JoinHandle<()>>>,
     /// Held as long as the store lives; its lock keeps other processes out.
-    lock: File,
+    lock: Mutex<Option<Lock>>,
 }
 
 fn raft_config() -> Result<Arc<Config>, StoreError> {
@@ -166,7 +179,7 @@ impl RaftStore {
     /// leader; one among others does not wait for them.
     pub async fn open(config: StoreConfig) -> Result<Arc<RaftStore>, StoreError> {
         let for_load = config.clone();
-        let parts = tokio::task::spawn_blocking(move || disk::load(&for_load)).await;
+        let parts = host::blocking(move || disk::load(&for_load)).await;
         let parts = parts.map_err(|e| StoreError::Internal(format!("opening the store: {e}")))??;
         let disk::Parts {
             log,
@@ -178,9 +191,9 @@ impl RaftStore {
         } = parts;
         let (lessor, once) = (
             Arc::new(Lessor::default()),
-            Arc::new(Once::new(config.node_id, &config.dir)),
+            Arc::new(Once::new(config.node_id, config.disk.clone(), &config.dir)),
         );
-        lessor.reset(applied.current().leases().iter(), Instant::now());
+        lessor.reset(applied.current().leases().iter(), host::now());
         let machine = Machine::new(
             applied.clone(),
             log.clone(),
@@ -190,11 +203,11 @@ impl RaftStore {
             lessor.clone(),
             once.clone(),
         );
-        let (me, transport) = (config.node_id, config.transport.clone());
-        let network = PeerNetwork { me, transport };
+        let (me, disk, transport) = (config.node_id, config.disk.clone(), config.transport.clone());
+        let network = PeerNetwork { me, disk, transport };
         let raft = Raft::new(me, raft_config()?, network, log.clone(), machine).await;
         let raft = raft.map_err(|e| StoreError::Internal(format!("starting Raft: {e}")))?;
-        let history = config.history;
+        let (history, inflight_bytes) = (config.history, config.inflight_bytes() as usize);
         let (reads, asked) = mpsc::unbounded_channel();
         let store = Arc::new(RaftStore {
             config,
@@ -208,10 +221,10 @@ impl RaftStore {
             leadership: watch::Sender::default(),
             alone: AtomicBool::new(false),
             reads,
-            inflight: Semaphore::new(INFLIGHT_BYTES),
+            inflight: Semaphore::new(inflight_bytes),
             closed: AtomicBool::new(false),
             jobs: Mutex::default(),
-            lock,
+            lock: Mutex::new(Some(lock)),
         });
         if let Err(error) = store.begin().await {
             store.shutdown().await;
@@ -265,9 +278,9 @@ impl RaftStore {
             tracing::warn!(%error, "Raft did not end cleanly");
         }
         let persister = self.persister.clone();
-        let _ = tokio::task::spawn_blocking(move || persister.close()).await;
+        let _ = host::blocking(move || persister.close()).await;
         self.log.close().await;
-        let _ = self.lock.unlock();
+        self.lock.lock().unwrap_or_else(PoisonError::into_inner).take();
     }
 
     pub(crate) fn check_open(&self) -> Result<(), StoreError> {
@@ -286,8 +299,8 @@ impl RaftStore {
         &self.raft
     }
 
-    pub(crate) fn snapshots_dir(&self) -> &Path {
-        self.snapshots.dir()
+    pub(crate) fn snapshots(&self) -> &Snapshots {
+        &self.snapshots
     }
 
     pub(crate) fn leads(&self) -> bool {
@@ -328,7 +341,7 @@ impl RaftStore {
 
     /// Waits until the log has room for what is about to be proposed.
     pub(crate) async fn make_room(&self) -> Result<(), StoreError> {
-        self.log.reserve(INFLIGHT_BYTES as u64).await
+        self.log.reserve(self.config.inflight_bytes()).await
     }
 }
 

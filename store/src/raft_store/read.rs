@@ -4,9 +4,10 @@
 
 use super::RaftStore;
 use crate::contract::StoreError;
+use crate::host;
 use crate::peers::wire::{Question, Reply};
 use std::sync::Weak;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
 
 /// How long a read may take to find out.
@@ -44,11 +45,11 @@ impl RaftStore {
     }
 
     async fn find_read_index(&self) -> Result<(), StoreError> {
-        let deadline = Instant::now() + TIME_MAX;
+        let deadline = host::now() + TIME_MAX;
         let Reply::Index(id) = self.ask_leader(Question::ReadIndex, TIME_MAX).await? else {
             return Err(StoreError::Internal("the leader named no index".into()));
         };
-        let wait = self.raft.wait(Some(deadline.saturating_duration_since(Instant::now())));
+        let wait = self.raft.wait(Some(deadline.saturating_duration_since(host::now())));
         let applied = wait.applied_index_at_least(Some(id.index), "read").await;
         applied.map(|_| ()).map_err(|e| StoreError::Unavailable(e.to_string()))
     }
