@@ -28,7 +28,7 @@ pub trait Disk: Send + Sync + 'static {
     fn open(&self, path: &Path, how: Open) -> io::Result<Arc<dyn DiskFile>>;
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
     fn remove(&self, path: &Path) -> io::Result<()>;
-    /// Makes a directory and those above it.
+    /// Makes a directory and those above it; their names are on stable storage afterwards.
     fn make_dir(&self, path: &Path) -> io::Result<()>;
     /// What lies in a directory, sorted.
     fn list(&self, dir: &Path) -> io::Result<Vec<PathBuf>>;

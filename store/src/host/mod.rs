@@ -31,11 +31,14 @@ use tokio::task::{AbortHandle, JoinError, JoinHandle};
 
 /// A simulated server.
 pub trait Host: Send + Sync + 'static {
+    /// A number for something that will run as part of this server.
+    fn begins(&self) -> u64;
+
+    /// May it run now? Whoever says `Pending` wakes it later.
+    fn may_run(&self, number: u64, cx: &mut Context<'_>) -> Poll<()>;
+
     /// A task belongs to this server: it ends when the server does.
     fn spawned(&self, task: AbortHandle);
-
-    /// May a task of this server run now? Whoever says `Pending` wakes it later.
-    fn may_run(&self, cx: &mut Context<'_>) -> Poll<()>;
 
     fn random(&self) -> u64;
 
@@ -60,6 +63,7 @@ fn current() -> Option<Arc<dyn Host>> {
 /// A future that runs as part of a simulated server.
 pub struct On<F> {
     host: Arc<dyn Host>,
+    number: u64,
     future: Pin<Box<F>>,
 }
 
@@ -67,7 +71,7 @@ impl<F: Future> Future for On<F> {
     type Output = F::Output;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<F::Output> {
-        ready!(self.host.may_run(cx));
+        ready!(self.host.may_run(self.number, cx));
         let host = self.host.clone();
         HOST.sync_scope(host, || self.future.as_mut().poll(cx))
     }
@@ -75,8 +79,11 @@ impl<F: Future> Future for On<F> {
 
 /// Runs a future, and all that it spawns, as part of a simulated server.
 pub fn on<F: Future>(host: Arc<dyn Host>, future: F) -> On<F> {
-    let future = Box::pin(future);
-    On { host, future }
+    On {
+        number: host.begins(),
+        host,
+        future: Box::pin(future),
+    }
 }
 
 /// Spawns a task of this server.

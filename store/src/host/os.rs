@@ -39,7 +39,15 @@ impl Disk for OsDisk {
     }
 
     fn make_dir(&self, path: &Path) -> io::Result<()> {
+        let missing: Vec<&Path> = path.ancestors().take_while(|p| !p.exists()).collect();
         DirBuilder::new().recursive(true).mode(0o700).create(path)?;
+        for made in missing {
+            // What is synced below is lost with the name of its directory.
+            match made.parent() {
+                Some(above) if above != Path::new("") => self.sync_dir(above)?,
+                _ => self.sync_dir(Path::new("."))?,
+            }
+        }
         fs::set_permissions(path, fs::Permissions::from_mode(0o700))
     }
 

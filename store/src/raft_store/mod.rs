@@ -158,6 +158,9 @@ fn raft_config() -> Result<Arc<Config>, StoreError> {
         election_timeout_max: ELECTION_MS.1,
         quorum_loss_probe_interval: Some(PROBE_MS),
         enable_pre_vote: Some(true),
+        // What a leader had not synced, others may have committed. After a power loss it would
+        // give the same places in the log, in the same term, to something else.
+        enable_leader_restore: Some(false),
         // One voter has nobody to send heartbeats to and nobody to hear them from: it
         // is made leader by hand, and no timer runs. `jobs` turns them on for others.
         enable_tick: false,
