@@ -8,7 +8,7 @@ use crate::filter::Candidate;
 use crate::plugin::Plugin;
 use crate::queue::Plugins;
 use crate::selector;
-use crate::snapshot::PodInfo;
+use crate::snapshot::{PodInfo, PodKey};
 use k8s_openapi::api::core::v1::{Node, Pod, PodAffinityTerm};
 use std::hash::{DefaultHasher, Hash, Hasher};
 
@@ -29,6 +29,10 @@ pub enum Change<'a> {
     /// A placed pod is gone.
     Gone(&'a PodInfo),
     NamespaceRelabelled,
+    /// A claim is new or another than it was.
+    Claim(&'a PodKey),
+    /// A volume or a class of storage is.
+    Storage,
 }
 
 /// What of a node is not as it was.
@@ -101,6 +105,8 @@ impl Change<'_> {
             Self::Ending(_) => "AssignedPodUpdate",
             Self::Gone(_) => "AssignedPodDelete",
             Self::NamespaceRelabelled => "NamespaceUpdate",
+            Self::Claim(_) => "PersistentVolumeClaimUpdate",
+            Self::Storage => "PersistentVolumeUpdate",
         }
     }
 
@@ -135,6 +141,8 @@ impl Change<'_> {
             Self::Placed(_) | Self::Relabelled(..) | Self::NamespaceRelabelled => {
                 [PodTopologySpread, InterPodAffinity].into_iter().collect()
             }
+            Self::Claim(_) => [VolumeRestrictions, VolumeBinding].into_iter().collect(),
+            Self::Storage => Plugins::NONE.with(VolumeBinding),
             Self::Shrunk => Plugins::NONE.with(NodeResourcesFit),
             Self::Ending(_) => Plugins::NONE.with(PodTopologySpread),
             Self::Gone(_) => [
@@ -163,6 +171,10 @@ impl Change<'_> {
             Self::Gone(pod) => {
                 let ports = refused_by.contains(Plugin::NodePorts) && shares_port(candidate, pod);
                 ports || others(&[&by_pods[..], &[Plugin::NodePorts]].concat()) || counts(candidate, pod)
+            }
+            Self::Claim((namespace, name)) => {
+                let mut claims = candidate.claims.iter();
+                candidate.info.namespace == *namespace && claims.any(|claim| claim.name == *name)
             }
             Self::Relabelled(old, new) => counts(candidate, old) || counts(candidate, new),
             _ => others(&[]),

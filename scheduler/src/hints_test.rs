@@ -72,11 +72,17 @@ fn who_is_woken_by_what() {
         json!({"topologySpreadConstraints": [{"maxSkew": 1, "topologyKey": "zone", "whenUnsatisfiable": "DoNotSchedule",
             "labelSelector": {"matchLabels": {"app": "a"}}}]}),
     );
+    let claims = json!({"volumes": [{"name": "v", "persistentVolumeClaim": {"claimName": "data"}}]});
+    let claims = pod("claims", json!({}), claims);
+    let (own, other) = (
+        ("d".to_string(), "data".to_string()),
+        ("e".to_string(), "data".to_string()),
+    );
     let taints = NodeAspects {
         taints: true,
         ..NodeAspects::default()
     };
-    use Plugin::{InterPodAffinity, NodePorts, NodeResourcesFit, PodTopologySpread, TaintToleration};
+    use Plugin::{InterPodAffinity, NodePorts, NodeResourcesFit, PodTopologySpread, TaintToleration, VolumeBinding};
     for (what, change, refused, by_plugins, woken) in [
         (
             "a new node helps all",
@@ -98,6 +104,22 @@ fn who_is_woken_by_what() {
             &plain,
             by(&[TaintToleration]),
             true,
+        ),
+        ("its claim", Change::Claim(&own), &claims, by(&[VolumeBinding]), true),
+        (
+            "another claim",
+            Change::Claim(&other),
+            &claims,
+            by(&[VolumeBinding]),
+            false,
+        ),
+        ("a volume", Change::Storage, &claims, by(&[VolumeBinding]), true),
+        (
+            "a volume is no room",
+            Change::Storage,
+            &claims,
+            by(&[NodeResourcesFit]),
+            false,
         ),
         (
             "room is freed",

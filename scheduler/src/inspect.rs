@@ -7,10 +7,13 @@ use crate::hints::gated;
 use crate::kin::{Kin, Source};
 use crate::profile::Settings;
 use crate::schedule::schedule;
-use crate::snapshot::{PodInfo, Snapshot, key_of};
+use crate::snapshot::{ClaimState, ClassState, PodInfo, Snapshot, VolumeState, key_of};
 use crate::wire::{Selecting, WatchedPod};
 use k8s_openapi::api::apps::v1::{ReplicaSet, StatefulSet};
-use k8s_openapi::api::core::v1::{Namespace, Node, Pod, ReplicationController, Service};
+use k8s_openapi::api::core::v1::{
+    Namespace, Node, PersistentVolume, PersistentVolumeClaim, Pod, ReplicationController, Service,
+};
+use k8s_openapi::api::storage::v1::StorageClass;
 use kube::api::{Api, ListParams};
 use kube::{Client, Resource};
 use serde::de::DeserializeOwned;
@@ -61,6 +64,7 @@ pub async fn inspect(
         });
     };
     let mut snapshot = cluster(client, &pod).await?;
+    storage(client, &pod, &mut snapshot).await?;
     let kin = kin(client, namespace).await?;
     let spec = pod.spec.get_or_insert_default();
     let node = spec.node_name.take();
@@ -121,6 +125,28 @@ async fn cluster(client: &Client, but: &Pod) -> Result<Snapshot, InspectError> {
         }
     }
     Ok(snapshot)
+}
+
+/// What its claims are looked up in, if it has any.
+async fn storage(client: &Client, pod: &Pod, snapshot: &mut Snapshot) -> Result<(), InspectError> {
+    if Candidate::new(Arc::new(pod.clone())).claims.is_empty() {
+        return Ok(());
+    }
+    let (namespace, _) = key_of(pod);
+    let storage = snapshot.storage();
+    for claim in list::<PersistentVolumeClaim>(Api::namespaced(client.clone(), &namespace), "").await? {
+        let name = claim.metadata.name.clone().unwrap_or_default();
+        storage.claims.insert((namespace.clone(), name), ClaimState::of(&claim));
+    }
+    for volume in list::<PersistentVolume>(Api::all(client.clone()), "").await? {
+        let name = volume.metadata.name.clone().unwrap_or_default();
+        storage.volumes.insert(name, VolumeState::of(&volume));
+    }
+    for class in list::<StorageClass>(Api::all(client.clone()), "").await? {
+        let name = class.metadata.name.clone().unwrap_or_default();
+        storage.classes.insert(name, ClassState::of(&class));
+    }
+    Ok(())
 }
 
 async fn kin(client: &Client, namespace: &str) -> Result<Kin, InspectError> {

@@ -40,7 +40,7 @@ pub use plugin::{Plugin, Refusal};
 pub use preempt::{Budget, NoPreemption, Preemption, Victim, preempt};
 pub use profile::{ConfigError, Profile, Settings};
 pub use schedule::{Placement, Unschedulable, schedule};
-pub use snapshot::{ClaimState, PodInfo, PodKey, Snapshot};
+pub use snapshot::{ClaimState, ClassState, PodInfo, PodKey, Snapshot, Storage, VolumeState};
 
 use skiff_metrics::Families;
 use std::sync::Arc;

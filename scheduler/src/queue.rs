@@ -318,6 +318,15 @@ impl Queue {
         }
     }
 
+    /// It was waiting for something that could not be done: try again after back-off.
+    pub fn held_in_vain(&mut self, key: &PodKey, now: Instant) {
+        let entry = self.entries.get(key).filter(|entry| entry.place == Place::MakingRoom);
+        if let Some(attempts) = entry.map(|entry| entry.attempts) {
+            let until = now + self.backoff.after(attempts);
+            self.enter(key, Place::Backoff { until, failed: true });
+        }
+    }
+
     /// Something else went wrong (binding failed): try again after back-off.
     pub fn failed(&mut self, key: &PodKey, now: Instant) {
         let backoff = self.backoff;

@@ -21,7 +21,7 @@ pub struct Round<'a> {
     pub candidate: &'a Candidate,
     pub demand: fit::Demand,
     columns: Option<Columns>,
-    claims: Claims,
+    claims: Claims<'a>,
     hard: Hard,
     between: Between,
     /// Nodes with room made for pods that this one has to leave it to.
@@ -105,7 +105,7 @@ impl<'a> Round<'a> {
             return fitting;
         };
         // The same, in few passes over narrow columns.
-        let near_only = self.claims != Claims::ToBind && self.hard.is_empty() && self.between.is_empty();
+        let near_only = !matches!(self.claims, Claims::Nodes(_)) && self.hard.is_empty() && self.between.is_empty();
         let pairs = columns.selection.open().iter().zip(columns.fits.ready());
         for (slot, (open, ready)) in (0..).zip(pairs) {
             let code = match open & ready {
@@ -170,8 +170,11 @@ impl<'a> Round<'a> {
 
     /// The rules that look further than the node.
     fn beyond(&self, slot: Slot, spread: &[i64], between: Option<&between::Delta>) -> Code {
-        if self.claims == Claims::ToBind {
-            return Code::NoVolume;
+        if let Claims::Nodes(needs) = &self.claims {
+            let code = volume::check(self.state, needs, slot);
+            if code != Code::Fits {
+                return code;
+            }
         }
         match self.hard.check(slot, spread) {
             Code::Fits => self.between.check(self.state, slot, between),

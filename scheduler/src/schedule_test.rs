@@ -223,60 +223,6 @@ fn pods_that_name_their_nodes_are_told_of_the_others() {
 }
 
 #[test]
-fn pods_wait_for_their_claims() {
-    use crate::snapshot::ClaimState;
-    let with = |volume: Value| pod("p", json!({"volumes": [volume]}));
-    let claim = with(json!({"name": "v", "persistentVolumeClaim": {"claimName": "data"}}));
-    let mut snapshot = cluster(&[node("a", json!({}))]);
-    assert!(decide(&mut snapshot, claim.clone()).is_ok(), "nobody follows claims");
-    snapshot.follow_claims();
-    let waits = |text: &str| Err(format!("0/1 nodes are available: {text}."));
-    assert_eq!(
-        decide(&mut snapshot, claim.clone()),
-        waits("persistentvolumeclaim \"data\" not found")
-    );
-    let ephemeral = with(json!({"name": "v", "ephemeral": {}}));
-    let text = "waiting for ephemeral volume controller to create the persistentvolumeclaim \"p-v\"";
-    assert_eq!(decide(&mut snapshot, ephemeral), waits(text));
-    let unbound = ClaimState::default();
-    let bound = ClaimState {
-        volume: "pv".into(),
-        ..unbound.clone()
-    };
-    for (state, expected) in [
-        (
-            unbound.clone(),
-            waits("pod has unbound immediate PersistentVolumeClaims"),
-        ),
-        (
-            ClaimState {
-                waits_for_pod: true,
-                ..unbound
-            },
-            waits("1 node(s) didn't find available persistent volumes to bind"),
-        ),
-        (
-            ClaimState {
-                deleting: true,
-                ..bound.clone()
-            },
-            waits("persistentvolumeclaim \"data\" is being deleted"),
-        ),
-        (
-            ClaimState {
-                lost: true,
-                ..bound.clone()
-            },
-            waits("persistentvolumeclaim \"data\" bound to non-existent persistentvolume \"pv\""),
-        ),
-        (bound, Ok("a".into())),
-    ] {
-        snapshot.set_claim(("default".into(), "data".into()), Some(state.clone()));
-        assert_eq!(decide(&mut snapshot, claim.clone()), expected, "{state:?}");
-    }
-}
-
-#[test]
 fn a_profile_may_add_affinity() {
     let mut profile = crate::profile::Profile::default();
     let term = json!({"matchExpressions": [{"key": "zone", "operator": "In", "values": ["west"]}]});

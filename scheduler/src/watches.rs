@@ -5,8 +5,11 @@ use crate::kin::Source;
 use crate::wire::{Selecting, WatchedPod};
 use futures::{StreamExt, TryStreamExt};
 use k8s_openapi::api::apps::v1::{ReplicaSet, StatefulSet};
-use k8s_openapi::api::core::v1::{Namespace, Node, ReplicationController, Service};
+use k8s_openapi::api::core::v1::{
+    Namespace, Node, PersistentVolume, PersistentVolumeClaim, ReplicationController, Service,
+};
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
+use k8s_openapi::api::storage::v1::StorageClass;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use kube::api::Api;
 use kube::runtime::watcher::{self, Event};
@@ -29,6 +32,9 @@ pub enum Observed {
     Namespace(Box<Event<Namespace>>),
     Selector(Source, Event<Selected>),
     Budget(Box<Event<PodDisruptionBudget>>),
+    Claim(Box<Event<PersistentVolumeClaim>>),
+    Volume(Box<Event<PersistentVolume>>),
+    StorageClass(Box<Event<StorageClass>>),
 }
 
 /// What an object selects pods by.
@@ -46,7 +52,7 @@ pub struct Watches {
 }
 
 impl Watches {
-    /// All but that of budgets, which few need.
+    /// All but those of budgets and of storage, which few need.
     pub fn start(client: Client, shutdown: CancellationToken) -> (Self, mpsc::Receiver<Observed>) {
         let (told, heard) = mpsc::channel(WAITING_MAX);
         let this = Self { client, told, shutdown };
@@ -64,6 +70,13 @@ impl Watches {
 
     pub fn start_budgets(&self) {
         self.follow(watcher::Config::default(), |event| Observed::Budget(Box::new(event)));
+    }
+
+    pub fn start_storage(&self) {
+        let config = watcher::Config::default;
+        self.follow(config(), |event| Observed::Claim(Box::new(event)));
+        self.follow(config(), |event| Observed::Volume(Box::new(event)));
+        self.follow(config(), |event| Observed::StorageClass(Box::new(event)));
     }
 
     fn follow_selectors<K: Debug + Clone + Send + Sync + 'static>(&self, source: Source)

@@ -12,6 +12,7 @@
 mod bind;
 mod evict;
 mod observe;
+mod storage;
 
 use crate::filter::Candidate;
 use crate::hints::NodeMarks;
@@ -27,6 +28,7 @@ use crate::watches::Watches;
 use crate::{Config, Error};
 use bind::Bound;
 use evict::{Evicted, Rooms};
+use storage::{Following, Prepared};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -47,6 +49,7 @@ const RESTART_MAX: Duration = Duration::from_secs(60);
 enum Done {
     Bound(Bound),
     Evicted(Evicted),
+    Prepared(Prepared),
 }
 
 struct Driver {
@@ -62,6 +65,7 @@ struct Driver {
     assumed: BTreeMap<PodKey, String>,
     nodes: BTreeMap<String, NodeMarks>,
     budgets: Budgets,
+    storage: Following,
     rooms: Rooms,
     bindings: Arc<Semaphore>,
     done: mpsc::UnboundedSender<Done>,
@@ -122,6 +126,7 @@ async fn run_once(config: Config, client: kube::Client, shutdown: CancellationTo
         assumed: BTreeMap::new(),
         nodes: BTreeMap::new(),
         budgets: Budgets::default(),
+        storage: Following::default(),
         rooms: Rooms::default(),
         bindings: Arc::new(Semaphore::new(BINDINGS_MAX)),
         done: sender,
@@ -167,6 +172,7 @@ impl Driver {
         match what {
             Done::Bound(bound) => self.bound(bound),
             Done::Evicted(evicted) => self.evicted(&evicted),
+            Done::Prepared(prepared) => self.prepared(&prepared),
         }
     }
 
@@ -185,6 +191,9 @@ impl Driver {
                 return false;
             };
             let candidate = &mut popped.candidate;
+            if !candidate.claims.is_empty() && !self.knows_storage(&candidate.info.key) {
+                continue;
+            }
             if spreads_by_default(candidate) {
                 candidate.kin = self.kin.of(&candidate.pod);
             }
@@ -192,6 +201,7 @@ impl Driver {
             let decision = schedule(&mut self.snapshot, candidate, self.seed);
             self.metrics.decided(now.elapsed());
             match decision {
+                Ok(placement) if self.waits_for_volumes(&popped.candidate, &placement.node, now) => {}
                 Ok(placement) => self.bind(popped, placement.node, now),
                 Err(why) => self.refused(&popped, why, now),
             }

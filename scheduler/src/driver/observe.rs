@@ -26,24 +26,24 @@ pub(super) struct Sync {
 }
 
 #[derive(Default)]
-struct Listing<K> {
+pub(super) struct Listing<K> {
     /// Seen by the list that is being read.
     seen: Option<BTreeSet<K>>,
-    once: bool,
+    pub(super) once: bool,
 }
 
 impl<K: Ord> Listing<K> {
-    fn begin(&mut self) {
+    pub(super) fn begin(&mut self) {
         self.seen = Some(BTreeSet::new());
     }
 
-    fn saw(&mut self, key: impl FnOnce() -> K) {
+    pub(super) fn saw(&mut self, key: impl FnOnce() -> K) {
         if let Some(seen) = &mut self.seen {
             seen.insert(key());
         }
     }
 
-    fn end(&mut self) -> BTreeSet<K> {
+    pub(super) fn end(&mut self) -> BTreeSet<K> {
         self.once = true;
         self.seen.take().unwrap_or_default()
     }
@@ -73,6 +73,9 @@ impl Driver {
             Observed::Namespace(event) => self.namespace_event(*event),
             Observed::Selector(source, event) => self.selector_event(source, event),
             Observed::Budget(event) => self.budget_event(*event),
+            Observed::Claim(event) => self.claim_event(*event),
+            Observed::Volume(event) => self.volume_event(*event),
+            Observed::StorageClass(event) => self.class_event(*event),
         }
     }
 

@@ -27,6 +27,8 @@ pub enum Code {
     /// As `fit::Lacking` says.
     Lacking(fit::Lacking),
     NoVolume,
+    VolumeElsewhere,
+    VolumeMissing,
     NoSpreadLabel,
     Skewed,
     NotAmong,
@@ -44,7 +46,7 @@ impl Code {
             Self::NotNamed | Self::NotEnforced | Self::NotSelected => Plugin::NodeAffinity,
             Self::PortTaken => Plugin::NodePorts,
             Self::Lacking(_) => Plugin::NodeResourcesFit,
-            Self::NoVolume => Plugin::VolumeBinding,
+            Self::NoVolume | Self::VolumeElsewhere | Self::VolumeMissing => Plugin::VolumeBinding,
             Self::NoSpreadLabel | Self::Skewed => Plugin::PodTopologySpread,
             Self::NotAmong | Self::TooNear | Self::Barred => Plugin::InterPodAffinity,
         })
@@ -72,6 +74,8 @@ impl Code {
             Self::NotSelected => "node(s) didn't match Pod's node affinity/selector",
             Self::PortTaken => "node(s) didn't have free ports for the requested pod ports",
             Self::NoVolume => "node(s) didn't find available persistent volumes to bind",
+            Self::VolumeElsewhere => "node(s) didn't match PersistentVolume's node affinity",
+            Self::VolumeMissing => "node(s) unavailable due to one or more pvc(s) bound to non-existent pv(s)",
             Self::NoSpreadLabel => "node(s) didn't match pod topology spread constraints (missing required label)",
             Self::Skewed => "node(s) didn't match pod topology spread constraints",
             Self::NotAmong => "node(s) didn't match pod affinity rules",

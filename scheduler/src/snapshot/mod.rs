@@ -14,12 +14,14 @@ mod changes;
 mod images;
 mod nodes;
 mod shapes;
+mod storage;
 
 pub use amounts::{Amount, Amounts};
 pub use changes::Changes;
 pub use images::Images;
 pub use nodes::NodeSlot;
 pub use shapes::{Entry, ShapeId, Shapes};
+pub use storage::{ClaimState, ClassState, SELECTED_NODE, Storage, VolumeState};
 
 pub use crate::pod::{PodInfo, PodKey, key_of};
 
@@ -41,18 +43,6 @@ pub struct Snapshot {
     pub(crate) state: State,
     /// What decisions remember; never part of what is decided.
     pub(crate) memo: Memo,
-}
-
-/// A PersistentVolumeClaim as far as decisions care.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct ClaimState {
-    /// `spec.volumeName`; empty while unbound.
-    pub volume: String,
-    /// The volume is gone (phase Lost).
-    pub lost: bool,
-    pub deleting: bool,
-    /// It is bound when a pod that uses it is placed (WaitForFirstConsumer).
-    pub waits_for_pod: bool,
 }
 
 /// A pod that is found by its key, without a second copy of it.
@@ -99,7 +89,7 @@ pub struct State {
     /// Pods for which room was made, with the node.
     pub nominated: BTreeMap<PodKey, (String, Arc<PodInfo>)>,
     /// `None`: nobody follows claims, so pods are not kept waiting for theirs.
-    pub claims: Option<BTreeMap<PodKey, ClaimState>>,
+    pub storage: Option<Storage>,
     /// Labels, taints, being there.
     pub statics: Changes,
     /// Pods and amounts.
@@ -263,18 +253,9 @@ impl Snapshot {
         self.state.nominated.remove(key);
     }
 
-    /// From now on pods wait for their claims.
-    pub fn follow_claims(&mut self) {
-        self.state.claims.get_or_insert_default();
-    }
-
-    /// `None`: the claim is gone.
-    pub fn set_claim(&mut self, key: PodKey, claim: Option<ClaimState>) {
-        let claims = self.state.claims.get_or_insert_default();
-        match claim {
-            Some(claim) => claims.insert(key, claim),
-            None => claims.remove(&key),
-        };
+    /// Claims, volumes and classes. From the first call on pods wait for their claims.
+    pub fn storage(&mut self) -> &mut Storage {
+        self.state.storage.get_or_insert_default()
     }
 }
 
