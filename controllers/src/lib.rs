@@ -236,6 +236,7 @@ async fn run_once(
     protection::start(
         context("pvc-protection-controller"),
         context("pv-protection-controller"),
+        context("volumeattributesclass-protection-controller"),
         &mut tasks,
     );
     // Handlers are registered: the watches may start.

@@ -1,11 +1,12 @@
-//! Lets claims and volumes that are being deleted go once nothing uses them: takes their protecting
-//! finalizers away. Admission puts these on.
+//! Lets claims, volumes and classes of their attributes that are being deleted go once nothing uses
+//! them: takes their protecting finalizers away. Admission puts these on.
 
 use std::fmt::Debug;
 use std::sync::Arc;
 
 use crate::slim::Pod;
 use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeClaim};
+use k8s_openapi::api::storage::v1::VolumeAttributesClass;
 use kube::Api;
 use kube::Resource;
 use kube::api::{ListParams, PostParams};
@@ -22,11 +23,13 @@ use crate::worker::work;
 
 const CLAIM_FINALIZER: &str = "kubernetes.io/pvc-protection";
 const VOLUME_FINALIZER: &str = "kubernetes.io/pv-protection";
+const ATTRIBUTES_FINALIZER: &str = "kubernetes.io/vac-protection";
 const WORKERS: usize = 4;
 
-pub fn start(claims: Context, volumes: Context, tasks: &mut JoinSet<()>) {
+pub fn start(claims: Context, volumes: Context, attributes: Context, tasks: &mut JoinSet<()>) {
     start_claims(claims, tasks);
     start_volumes(volumes, tasks);
+    start_attributes(attributes, tasks);
 }
 
 fn waits(meta: &ObjectMeta, finalizer: &str) -> bool {
@@ -146,6 +149,93 @@ fn start_volumes(context: Context, tasks: &mut JoinSet<()>) {
     });
 }
 
+/// The classes of attributes that a claim has, had, or is to get. Pure.
+fn attributes_of_claim(claim: &PersistentVolumeClaim) -> Vec<&str> {
+    let status = claim.status.as_ref();
+    let changing = status.and_then(|status| status.modify_volume_status.as_ref());
+    let asked = claim
+        .spec
+        .as_ref()
+        .and_then(|spec| spec.volume_attributes_class_name.as_deref());
+    let current = status.and_then(|status| status.current_volume_attributes_class_name.as_deref());
+    let target = changing.and_then(|changing| changing.target_volume_attributes_class_name.as_deref());
+    let names = [asked, current, target].into_iter().flatten();
+    names.filter(|name| !name.is_empty()).collect()
+}
+
+fn attributes_of_volume(volume: &PersistentVolume) -> Option<&str> {
+    let spec = volume.spec.as_ref()?;
+    spec.volume_attributes_class_name
+        .as_deref()
+        .filter(|name| !name.is_empty())
+}
+
+fn start_attributes(context: Context, tasks: &mut JoinSet<()>) {
+    let queue: Arc<Queue<Key>> = Arc::new(Queue::new("vacprotection"));
+    let shared = context.shared.clone();
+    let waiting = {
+        let classes = shared.volume_attributes_classes.clone();
+        move |name: &str| {
+            let key = Key::new("", name);
+            let known = classes.get(&key);
+            known
+                .is_some_and(|class| waits(&class.metadata, ATTRIBUTES_FINALIZER))
+                .then_some(key)
+        }
+    };
+    shared.volume_attributes_classes.on_change({
+        let queue = queue.clone();
+        move |change| {
+            if let Some(class) = change.new.filter(|class| waits(&class.metadata, ATTRIBUTES_FINALIZER)) {
+                queue.add(Key::of(&class.metadata));
+            }
+        }
+    });
+    // Only what lets go of a class matters, and it is looked at again then.
+    shared.claims.on_change({
+        let (queue, waiting) = (queue.clone(), waiting.clone());
+        move |change| {
+            let before = change.old.iter().flat_map(|claim| attributes_of_claim(claim));
+            before.filter_map(&waiting).for_each(|key| queue.add(key));
+        }
+    });
+    shared.volumes.on_change({
+        let queue = queue.clone();
+        move |change| {
+            let before = change.old.and_then(|volume| attributes_of_volume(volume));
+            before.and_then(&waiting).into_iter().for_each(|key| queue.add(key));
+        }
+    });
+    tasks.spawn(async move {
+        shared.volume_attributes_classes.synced().await;
+        shared.claims.synced().await;
+        shared.volumes.synced().await;
+        let reconcile = |key: Key| {
+            let context = context.clone();
+            async move { release_attributes(&context, key).await }
+        };
+        work(context.name, queue, WORKERS, context.shutdown.clone(), reconcile).await;
+    });
+}
+
+async fn release_attributes(context: &Context, key: Key) -> Result<(), Error> {
+    let shared = &context.shared;
+    let class = shared.volume_attributes_classes.get(&key);
+    let Some(class) = class.filter(|class| waits(&class.metadata, ATTRIBUTES_FINALIZER)) else {
+        return Ok(());
+    };
+    let name = key.name.as_str();
+    let mut claims = shared.claims.list().into_iter();
+    let mut volumes = shared.volumes.list().into_iter();
+    if claims.any(|claim| attributes_of_claim(&claim).contains(&name))
+        || volumes.any(|volume| attributes_of_volume(&volume) == Some(name))
+    {
+        return Ok(());
+    }
+    let api: Api<VolumeAttributesClass> = Api::all(context.client.clone());
+    release(&api, class.as_ref(), ATTRIBUTES_FINALIZER).await
+}
+
 async fn release<K>(api: &Api<K>, object: &K, finalizer: &str) -> Result<(), Error>
 where
     K: Resource<DynamicType = ()> + Clone + Debug + Serialize + DeserializeOwned,
@@ -162,6 +252,23 @@ where
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn claims_and_volumes_hold_their_classes_of_attributes() {
+        let claim =
+            |claim: serde_json::Value| -> PersistentVolumeClaim { serde_json::from_value(claim).expect("a claim") };
+        let all = claim(
+            serde_json::json!({"metadata": {}, "spec": {"volumeAttributesClassName": "new"}, "status": {
+            "currentVolumeAttributesClassName": "old",
+            "modifyVolumeStatus": {"status": "Pending", "targetVolumeAttributesClassName": "next"}}}),
+        );
+        assert_eq!(attributes_of_claim(&all), ["new", "old", "next"]);
+        let none = claim(serde_json::json!({"metadata": {}, "spec": {"volumeAttributesClassName": ""}, "status": {}}));
+        assert!(attributes_of_claim(&none).is_empty());
+        let volume = serde_json::json!({"metadata": {}, "spec": {"volumeAttributesClassName": "old"}});
+        let volume: PersistentVolume = serde_json::from_value(volume).expect("a volume");
+        assert_eq!(attributes_of_volume(&volume), Some("old"));
+    }
 
     #[test]
     fn a_pod_on_a_node_holds_its_claims() {
