@@ -27,6 +27,8 @@ const WARNINGS_CHARS_MAX: usize = 4096;
 const PIECE_BYTES: usize = 256 * 1024;
 /// Member of an error's details that carries a continue token to the Status' metadata.
 pub(crate) const CONTINUE_DETAIL: &str = "skiff.continue";
+/// The one that carries warnings to the answer's headers.
+const WARNINGS_DETAIL: &str = "skiff.warnings";
 
 /// How one request wants its objects.
 pub(crate) struct View<'a> {
@@ -462,7 +464,14 @@ fn add_warnings(response: &mut Response<ApiBody>, warnings: &[String]) {
 /// The `Status` object of an error.
 pub(crate) fn status(error: &ApiError) -> Value {
     let mut status = error.to_value();
-    let details = status.get_mut("details").and_then(Value::as_object_mut);
+    let mut details = status.get_mut("details").and_then(Value::as_object_mut);
+    let warned = details.as_mut().and_then(|d| d.remove(WARNINGS_DETAIL)).is_some();
+    if warned && details.as_ref().is_some_and(|d| d.is_empty()) {
+        if let Some(status) = status.as_object_mut() {
+            status.remove("details");
+        }
+        return status;
+    }
     if let Some(token) = details.and_then(|d| d.remove(CONTINUE_DETAIL)) {
         status["metadata"]["continue"] = token;
         if let Some(status) = status.as_object_mut() {
@@ -484,7 +493,22 @@ pub(crate) fn error(error: &ApiError, accept: &str) -> Response<ApiBody> {
             .headers_mut()
             .insert(header::RETRY_AFTER, HeaderValue::from(seconds));
     }
+    let warnings = error.details.as_ref().and_then(|d| d.get(WARNINGS_DETAIL)?.as_array());
+    let warnings: Vec<String> = warnings
+        .into_iter()
+        .flatten()
+        .filter_map(|text| text.as_str().map(str::to_string))
+        .collect();
+    add_warnings(&mut response, &warnings);
     response
+}
+
+/// What was refused is warned of all the same.
+pub(crate) fn with_warnings(mut error: ApiError, warnings: &[String]) -> ApiError {
+    if !warnings.is_empty() {
+        error.details.get_or_insert_with(|| json!({}))[WARNINGS_DETAIL] = json!(warnings);
+    }
+    error
 }
 
 /// What the store could not do, as clients understand it.

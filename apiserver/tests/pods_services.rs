@@ -94,8 +94,43 @@ async fn evictions_respect_budgets() {
     admin
         .delete("/apis/policy/v1/namespaces/default/poddisruptionbudgets/b", json!({}))
         .await;
-    assert_eq!(admin.post(&format!("{PODS}/p/eviction"), eviction).await.0, 201);
+    let mut events = admin.watch(&format!("{PODS}?watch=1"), "application/json").await;
+    let dry = format!("{PODS}/p/eviction?dryRun=All");
+    assert_eq!(admin.post(&dry, eviction.clone()).await.0, 201);
+    let mut another = eviction.clone();
+    another["deleteOptions"] = json!({"preconditions": {"uid": "another"}});
+    assert_eq!(admin.post(&format!("{PODS}/p/eviction"), another).await.0, 409);
+    let (_, seen) = admin.get(&format!("{PODS}/p")).await;
+    assert_eq!(
+        seen["status"].get("conditions"),
+        None,
+        "what did not happen leaves no mark"
+    );
+    let mut seen_by_them = eviction;
+    seen_by_them["deleteOptions"] = json!({"preconditions": {"resourceVersion": seen["metadata"]["resourceVersion"]}});
+    assert_eq!(admin.post(&format!("{PODS}/p/eviction"), seen_by_them).await.0, 201);
     assert_eq!(admin.get(&format!("{PODS}/p")).await.0, 404);
+    let event = loop {
+        let event = events.next().await.expect("an event");
+        if event["type"] == "DELETED" {
+            break event;
+        }
+    };
+    let condition = &event["object"]["status"]["conditions"][0];
+    assert_eq!(
+        (
+            &condition["type"],
+            &condition["status"],
+            &condition["reason"],
+            &condition["message"]
+        ),
+        (
+            &json!("DisruptionTarget"),
+            &json!("True"),
+            &json!("EvictionByEvictionAPI"),
+            &json!("Eviction API: evicting")
+        )
+    );
 }
 
 #[tokio::test]

@@ -388,7 +388,7 @@ async fn types_are_checked_after_the_write() {
     let text = warning["warning"].as_str().unwrap();
     assert!(
         text.starts_with(
-            "v1, Kind=ConfigMap: ERROR: <input>:1:13: found no matching overload for '_>_' applied to '(map(string, string), int)'"
+            "/v1, Kind=ConfigMap: ERROR: <input>:1:13: found no matching overload for '_>_' applied to '(map(string, string), int)'"
         ),
         "{text}"
     );

@@ -5,6 +5,8 @@ mod support;
 #[path = "support/webhook.rs"]
 mod webhook;
 
+use http::Request;
+use http_body_util::Full;
 use serde_json::{Value, json};
 use support::{Caller, config_map, fixture};
 use webhook::{WebhookServer, patched};
@@ -214,7 +216,10 @@ async fn refusals_reach_the_client() {
             answer["message"],
             "admission webhook \"v.example.com\" denied the request: keep it"
         );
-        let asked = server.take();
+        let again = Request::delete(&path).body(Full::default()).unwrap();
+        let refused = admin.raw(again).await;
+        assert_eq!(refused.headers()["warning"], "299 - \"told you\"", "{path}");
+        let asked = server.take().split_off(1);
         assert_eq!(
             (asked.len(), &asked[0]["object"], &asked[0]["oldObject"]["data"]),
             (1, &Value::Null, &json!({"k": "v"}))

@@ -8,7 +8,7 @@ use crate::server::ApiServer;
 use serde_json::{Value, json};
 use skiff_admission::{Checked, type_warnings, types_to_check};
 use skiff_api::ApiError;
-use skiff_api::schema::{api_version, split_api_version};
+use skiff_api::schema::split_api_version;
 use skiff_cel::DeclType;
 use skiff_kinds::Kind;
 use skiff_store::Entry;
@@ -110,7 +110,8 @@ fn warnings_of(policy: &Value, catalog: &Catalog) -> Vec<Value> {
         .filter_map(|(group, version, resource)| {
             let kind = catalog.resource(group, resource)?;
             Some(Checked {
-                name: format!("{}, Kind={}", api_version(group, version), kind.kind),
+                // As Go writes a kind: the core group leaves its slash behind.
+                name: format!("{group}/{version}, Kind={}", kind.kind),
                 decl: decl_of(kind, version)?,
             })
         })

@@ -32,11 +32,11 @@ impl ApiServer {
         let (written, code) = loop {
             match self.apply_update(call, target, &manager, &config, &mut warnings).await {
                 Err(error) if error.code == 404 && target.sub.is_none() => {}
-                other => break (other?, 200),
+                other => break (other.map_err(|error| respond::with_warnings(error, &warnings))?, 200),
             }
             match self.apply_create(call, target, &manager, &config, &mut warnings).await {
                 Err(error) if error.reason == "AlreadyExists" && tries < ATTEMPTS_MAX => tries += 1,
-                other => break (other?, 201),
+                other => break (other.map_err(|error| respond::with_warnings(error, &warnings))?, 201),
             }
         };
         warnings.extend(faults);

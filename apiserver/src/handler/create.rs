@@ -80,7 +80,8 @@ impl ApiServer {
             options: &options,
             manager: Some(&manager),
         };
-        let entry = self.create_object(&args, object, &mut warnings).await?;
+        let created = self.create_object(&args, object, &mut warnings).await;
+        let entry = created.map_err(|error| respond::with_warnings(error, &warnings))?;
         respond::bytes(
             201,
             view.media_type(),

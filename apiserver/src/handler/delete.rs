@@ -63,7 +63,8 @@ impl ApiServer {
                 &options,
                 &mut warnings,
             )
-            .await?;
+            .await
+            .map_err(|error| respond::with_warnings(error, &warnings))?;
         let shown = kind.custom.is_none() && ANSWERS_OBJECT.contains(&kind.plural);
         if written.removed && !shown {
             let value = codec::stored(&written.entry)?;
@@ -134,9 +135,13 @@ impl ApiServer {
     ) -> Result<Vec<String>, ApiError> {
         let (namespace, name) = split_key(&target.kind, &entry.key);
         let mut warnings = Vec::new();
-        self.delete_object(call, target, namespace, name, options, &mut warnings)
-            .await?;
-        Ok(warnings)
+        match self
+            .delete_object(call, target, namespace, name, options, &mut warnings)
+            .await
+        {
+            Ok(_) => Ok(warnings),
+            Err(error) => Err(respond::with_warnings(error, &warnings)),
+        }
     }
 
     pub(crate) async fn delete_object(

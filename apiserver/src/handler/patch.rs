@@ -68,7 +68,8 @@ impl ApiServer {
                 let shown = !patch.is_strategic() && patch.apply(kind, target.version, &mut made).is_ok();
                 unreadable(error, shown.then_some(&made), &call.body)
             })?;
-            let change = self.updated(&args, new, &old, &objects, &mut warnings).await?;
+            let change = self.updated(&args, new, &old, &objects, &mut warnings).await;
+            let change = change.map_err(|error| respond::with_warnings(error, &warnings))?;
             if let Some(written) = writing.write(change).await? {
                 break written;
             }

@@ -134,7 +134,7 @@ impl ApiServer {
                 let entry = self.create_object(&args, object, &mut warnings).await?;
                 (Written { entry, removed: false }, 201)
             }
-            other => (other?, 200),
+            other => (other.map_err(|error| respond::with_warnings(error, &warnings))?, 200),
         };
         warnings.dedup();
         respond::bytes(

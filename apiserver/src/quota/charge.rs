@@ -35,8 +35,8 @@ pub(crate) fn charge(quota: &Value, write: &Write<'_>) -> Result<Option<Value>, 
     let after = write.used(quota, write.new, &hard);
     if write.old.is_none()
         && (write.group, write.plural) == ("", "pods")
-        && !after.is_empty()
-        && let Some(missing) = write.new.and_then(|pod| usage::unstated(pod, &hard))
+        && let Some(pod) = write.new.filter(|pod| scope::matches(quota, "", "pods", pod))
+        && let Some(missing) = usage::unstated(pod, &hard)
     {
         return Err(format!("failed quota: {name}: {missing}"));
     }
@@ -135,6 +135,12 @@ mod tests {
             charge(&quota, &write("pods", None, Some(&bare))).unwrap_err(),
             "failed quota: q: must specify requests.cpu for: c"
         );
+        // Also where it counts nothing else of the pod.
+        let mut only = quota.clone();
+        only["status"] = json!({"hard": {"requests.cpu": "1"}, "used": {"requests.cpu": "0"}});
+        assert!(charge(&only, &write("pods", None, Some(&bare))).is_err());
+        only["spec"]["scopes"] = json!(["Terminating"]);
+        assert_eq!(charge(&only, &write("pods", None, Some(&bare))).unwrap(), None);
     }
 
     #[test]

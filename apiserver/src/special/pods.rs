@@ -2,7 +2,7 @@
 
 use super::{body_of, budget};
 use crate::body::ApiBody;
-use crate::handler::{Change, ServerCall, Target};
+use crate::handler::{Change, DeleteOptions, ServerCall, Target};
 use crate::registry::{Filter, StoreObjects, built_in, check_preconditions, deletion_timestamp, text_at};
 use crate::respond;
 use crate::server::ApiServer;
@@ -62,7 +62,7 @@ impl ApiServer {
             &mut warnings,
         )
         .await?;
-        let mut options = crate::handler::DeleteOptions::of_body(&eviction["deleteOptions"])?;
+        let mut options = DeleteOptions::of_body(&eviction["deleteOptions"])?;
         options.dry_run |= call.options.dry_run;
         options.admitted = true;
         let given = text_at(&eviction, &["metadata", "name"]);
@@ -78,6 +78,14 @@ impl ApiServer {
         if let Some(name) = budget {
             self.spend_budget(&call.info.namespace, &name, &pod, options.dry_run)
                 .await?;
+        }
+        if !options.dry_run {
+            let marked = self
+                .mark_evicted(&call.info.namespace, &call.info.name, &options)
+                .await?;
+            if options.resource_version.is_some() {
+                options.resource_version = Some(marked);
+            }
         }
         self.delete_object(
             call,
@@ -113,12 +121,25 @@ impl ApiServer {
             }
             let name = text_at(&budget, &["metadata", "name"]).to_string();
             if found.replace(name).is_some() {
-                return Err(ApiError::internal(
+                return Err(ApiError::new(
+                    500,
+                    "",
                     "This pod has more than one PodDisruptionBudget, which the eviction subresource does not support.",
                 ));
             }
         }
         Ok(found)
+    }
+
+    /// Whoever looks at the pod while it goes, and its Job, learns why it goes. Answers its new resourceVersion.
+    async fn mark_evicted(&self, namespace: &str, name: &str, options: &DeleteOptions) -> Result<String, ApiError> {
+        let kind = built_in("", "pods")?;
+        let now = respond::now_text();
+        let marked = self.modify(kind, namespace, name, false, |pod, _| {
+            options.check(kind, pod)?;
+            Ok(Change::Write(evicted(pod, &now)))
+        });
+        Ok(marked.await?.entry.mod_revision.to_string())
     }
 
     /// Takes one disruption off the budget before the pod goes, so that the next
@@ -135,6 +156,36 @@ impl ApiServer {
         .await?;
         Ok(())
     }
+}
+
+/// The pod with the condition that says that an eviction ends it.
+fn evicted(pod: &Value, now: &str) -> Value {
+    let mut pod = pod.clone();
+    let generation = pod["metadata"]["generation"].clone();
+    let mut condition = json!({"type": "DisruptionTarget", "status": "True", "reason": "EvictionByEvictionAPI",
+        "message": "Eviction API: evicting", "lastProbeTime": null, "lastTransitionTime": now});
+    if !generation.is_null() {
+        condition["observedGeneration"] = generation;
+    }
+    let conditions = &mut pod["status"]["conditions"];
+    if !conditions.is_array() {
+        *conditions = json!([]);
+    }
+    let known = conditions.as_array_mut().into_iter().flatten();
+    match known.into_iter().find(|known| known["type"] == "DisruptionTarget") {
+        Some(known) => {
+            if known["status"] == "True" {
+                condition["lastTransitionTime"] = known["lastTransitionTime"].take();
+            }
+            *known = condition;
+        }
+        None => {
+            if let Some(conditions) = conditions.as_array_mut() {
+                conditions.push(condition);
+            }
+        }
+    }
+    pod
 }
 
 /// A LabelSelector as the text of a `labelSelector` parameter; `None` selects nothing.

@@ -181,6 +181,15 @@ fn services_keep_what_they_were_given() {
             "status.loadBalancer.ingress[1].hostname: Invalid value: \"1.2.3.4\": must be a DNS name, not an IP address",
         ],
     );
+    let (inner, errors) = update("services", "", &given, |s| s["spec"]["type"] = json!("ClusterIP"));
+    assert_eq!(errors, Vec::<String>::new());
+    refused(
+        "services",
+        "status",
+        &inner,
+        |s| s["status"] = json!({"loadBalancer": {"ingress": [{"ip": "1.2.3.4"}]}}),
+        &["status.loadBalancer.ingress: Forbidden: may only be used when `spec.type` is LoadBalancer"],
+    );
 }
 
 fn volume(extra: Value) -> Value {

@@ -133,7 +133,15 @@ fn give_back(spec: &mut Value, before: &Value) {
 pub(super) fn validate(sub: &str, new: &Value, old: &Value) -> Vec<FieldError> {
     gather(|errors| match sub {
         "" => main(new.at("spec"), old.at("spec"), errors),
-        "status" => balancer_status(new.at("status"), &Path::new("status.loadBalancer.ingress"), errors),
+        "status" => {
+            let list = Path::new("status.loadBalancer.ingress");
+            let ingress = new.at("status").items("loadBalancer.ingress");
+            if new.at("spec").text("type") == "LoadBalancer" || ingress.is_empty() {
+                balancer_status(new.at("status"), &list, errors);
+            } else {
+                errors.forbidden(&list, "may only be used when `spec.type` is LoadBalancer");
+            }
+        }
         _ => {}
     })
 }
