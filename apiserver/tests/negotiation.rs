@@ -87,6 +87,61 @@ async fn page_tokens_take_no_revision() {
     );
 }
 
+/// A pod `p` that listens on this machine; gives the collection's path.
+async fn running_pod(admin: &support::Caller, port: u16) -> &'static str {
+    let account = json!({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "default"}});
+    admin.post("/api/v1/namespaces/default/serviceaccounts", account).await;
+    let pods = "/api/v1/namespaces/default/pods";
+    let pod = json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "p"}, "spec": {"containers": [
+        {"name": "c", "image": "i", "ports": [{"containerPort": port}]}]}});
+    assert_eq!(admin.post(pods, pod).await.0, 201);
+    let status = json!({"status": {"phase": "Running", "podIP": "127.0.0.1", "podIPs": [{"ip": "127.0.0.1"}]}});
+    let (code, patched) = admin
+        .patch("merge-patch+json", &format!("{pods}/p/status"), status)
+        .await;
+    assert_eq!(code, 200, "{patched}");
+    pods
+}
+
+/// Browsers find their way through the proxy, and backends hear where they are.
+#[tokio::test]
+async fn links_of_proxied_pages_lead_through_the_proxy() {
+    let admin = fixture().await.admin();
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            let mut buffer = vec![0; 4096];
+            let read = stream.read(&mut buffer).await.unwrap_or(0);
+            let head = String::from_utf8_lossy(&buffer[..read]).to_ascii_lowercase();
+            let uri = head.lines().find_map(|line| line.strip_prefix("x-forwarded-uri: "));
+            let kind = if head.contains("/plain") {
+                "text/plain"
+            } else {
+                "text/html; charset=utf-8"
+            };
+            let page = format!("<a href=\"/there\">{}</a>", uri.unwrap_or_default());
+            let length = page.len();
+            let answer = format!(
+                "HTTP/1.1 200 OK\r\ncontent-type: {kind}\r\ncontent-length: {length}\r\nconnection: close\r\n\r\n{page}"
+            );
+            let _ = stream.write_all(answer.as_bytes()).await;
+        }
+    });
+    let pods = running_pod(&admin, port).await;
+    let base = format!("{pods}/p:{port}/proxy");
+    for (path, link) in [("/page", format!("{base}/there")), ("/plain", "/there".to_owned())] {
+        let request = Request::builder()
+            .uri(format!("{base}{path}?x=y"))
+            .body(Full::default());
+        let response = admin.raw(request.unwrap()).await;
+        assert_eq!(response.status(), 200);
+        let body = response.into_body().collect().await.unwrap().to_bytes();
+        let page = String::from_utf8_lossy(&body);
+        assert_eq!(page, format!("<a href=\"{link}\">{base}{path}</a>"));
+    }
+}
+
 #[tokio::test]
 async fn every_method_is_proxied() {
     let admin = fixture().await.admin();
@@ -105,17 +160,7 @@ async fn every_method_is_proxied() {
             });
         }
     });
-    let account = json!({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "default"}});
-    admin.post("/api/v1/namespaces/default/serviceaccounts", account).await;
-    let pods = "/api/v1/namespaces/default/pods";
-    let pod = json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "p"}, "spec": {"containers": [
-        {"name": "c", "image": "i", "ports": [{"containerPort": port}]}]}});
-    assert_eq!(admin.post(pods, pod).await.0, 201);
-    let status = json!({"status": {"phase": "Running", "podIP": "127.0.0.1", "podIPs": [{"ip": "127.0.0.1"}]}});
-    let (code, patched) = admin
-        .patch("merge-patch+json", &format!("{pods}/p/status"), status)
-        .await;
-    assert_eq!(code, 200, "{patched}");
+    let pods = running_pod(&admin, port).await;
     for (method, slash, want) in [
         ("GET", "", 301),
         ("HEAD", "", 301),

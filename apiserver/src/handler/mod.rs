@@ -22,7 +22,7 @@ mod served;
 mod tracking;
 mod update;
 mod watch;
-mod websocket;
+pub(crate) mod websocket;
 mod write;
 
 pub(crate) use apply::applier;

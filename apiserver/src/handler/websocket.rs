@@ -1,5 +1,5 @@
-//! Watches over WebSocket: a message per event, text for JSON and binary for
-//! protobuf, nothing read but the end.
+//! Answers over WebSocket, nothing read but the end: watches as a message per event, text
+//! for JSON and binary for protobuf; logs as they come.
 //!
 //! ```text
 //! watch stream -> chunks -> events -> messages -> client
@@ -29,7 +29,7 @@ fn has_token(headers: &HeaderMap, name: header::HeaderName, token: &str) -> bool
 }
 
 /// Whether a request wants to go on as a WebSocket.
-pub(super) fn asked(headers: &HeaderMap) -> bool {
+pub(crate) fn asked(headers: &HeaderMap) -> bool {
     has_token(headers, header::CONNECTION, "upgrade") && has_token(headers, header::UPGRADE, "websocket")
 }
 
@@ -69,6 +69,53 @@ pub(super) fn serve<S>(call: &ServerCall, chunks: S, encoding: Encoding) -> Resu
 where
     S: Stream<Item = Result<Bytes, std::io::Error>> + Send + 'static,
 {
+    let protocol = match protocols(&call.headers).as_slice() {
+        [protocol] => HeaderValue::from_str(protocol).ok(),
+        _ => None,
+    };
+    upgrade(call, protocol, chunks, move |chunk| next_message(chunk, encoding))
+}
+
+/// Bytes as they come, in the subprotocols that upstream knows for logs.
+pub(crate) fn serve_bytes<S>(call: &ServerCall, chunks: S) -> Result<Response<ApiBody>, ApiError>
+where
+    S: Stream<Item = Result<Bytes, std::io::Error>> + Send + 'static,
+{
+    const KNOWN: [&str; 2] = ["binary.k8s.io", "base64.binary.k8s.io"];
+    let offered = protocols(&call.headers);
+    let chosen = offered
+        .iter()
+        .find_map(|name| KNOWN.into_iter().find(|known| known == name));
+    if chosen.is_none() && !offered.is_empty() {
+        let text = format!("requested protocol(s) are not supported: {offered:?}; supports {KNOWN:?}");
+        return Err(ApiError::bad_request(text));
+    }
+    let packed = chosen == Some(KNOWN[1]);
+    let protocol = chosen.map(HeaderValue::from_static);
+    upgrade(call, protocol, chunks, move |chunk| whole(chunk, packed))
+}
+
+/// Takes all of a chunk.
+fn whole(chunk: &mut Bytes, packed: bool) -> Option<Message> {
+    use base64::Engine;
+    let chunk = std::mem::take(chunk);
+    (!chunk.is_empty()).then(|| match packed {
+        true => Message::text(base64::engine::general_purpose::STANDARD.encode(&chunk)),
+        false => Message::Binary(chunk),
+    })
+}
+
+/// Answers 101 and sends the messages that each chunk makes.
+fn upgrade<S, F>(
+    call: &ServerCall,
+    protocol: Option<HeaderValue>,
+    chunks: S,
+    messages: F,
+) -> Result<Response<ApiBody>, ApiError>
+where
+    S: Stream<Item = Result<Bytes, std::io::Error>> + Send + 'static,
+    F: Fn(&mut Bytes) -> Option<Message> + Send + 'static,
+{
     let (Some(upgrade), Some(key)) = (
         call.upgrade.clone(),
         call.headers.get(header::SEC_WEBSOCKET_KEY).map(HeaderValue::as_bytes),
@@ -80,14 +127,14 @@ where
         .header(header::UPGRADE, "websocket")
         .header(header::CONNECTION, "Upgrade")
         .header(header::SEC_WEBSOCKET_ACCEPT, derive_accept_key(key));
-    if let [protocol] = protocols(&call.headers).as_slice() {
-        response = response.header(header::SEC_WEBSOCKET_PROTOCOL, *protocol);
+    if let Some(protocol) = protocol {
+        response = response.header(header::SEC_WEBSOCKET_PROTOCOL, protocol);
     }
     tokio::spawn(async move {
         match upgrade.await {
             Ok(upgraded) => {
                 let socket = WebSocketStream::from_raw_socket(TokioIo::new(upgraded), Role::Server, None).await;
-                pump(socket, chunks, encoding).await;
+                pump(socket, chunks, messages).await;
             }
             Err(error) => tracing::debug!(%error, "an upgrade did not come about"),
         }
@@ -95,17 +142,18 @@ where
     response.body(ApiBody::empty()).map_err(ApiError::internal)
 }
 
-async fn pump<S, C>(mut socket: WebSocketStream<S>, chunks: C, encoding: Encoding)
+async fn pump<S, C, F>(mut socket: WebSocketStream<S>, chunks: C, messages: F)
 where
     S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin,
     C: Stream<Item = Result<Bytes, std::io::Error>>,
+    F: Fn(&mut Bytes) -> Option<Message>,
 {
     tokio::pin!(chunks);
     loop {
         tokio::select! {
             chunk = chunks.next() => {
                 let Some(Ok(mut chunk)) = chunk else { break };
-                while let Some(message) = next_message(&mut chunk, encoding) {
+                while let Some(message) = messages(&mut chunk) {
                     if socket.feed(message).await.is_err() {
                         return;
                     }
@@ -153,6 +201,17 @@ mod tests {
             all.push(message.into_data());
         }
         assert_eq!(all, [Bytes::from_static(b"ab"), Bytes::from_static(b"c")]);
+    }
+
+    #[test]
+    fn bytes_become_one_message() {
+        let mut chunk = Bytes::from_static(b"line\n");
+        assert_eq!(whole(&mut chunk, false), Some(Message::binary(&b"line\n"[..])));
+        assert_eq!(whole(&mut chunk, false), None, "nothing is left");
+        assert_eq!(
+            whole(&mut Bytes::from_static(b"line\n"), true),
+            Some(Message::text("bGluZQo="))
+        );
     }
 
     #[test]

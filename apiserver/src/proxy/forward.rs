@@ -2,10 +2,11 @@
 //! as a tunnel.
 
 use super::dial::Backend;
+use super::page::{Page, Site};
 use crate::body::ApiBody;
-use crate::handler::ServerCall;
+use crate::handler::{ServerCall, websocket};
 use bytes::Bytes;
-use futures::StreamExt;
+use futures::{Stream, StreamExt};
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode, header};
 use http_body_util::{BodyDataStream, BodyExt, Limited};
 use hyper::body::Incoming;
@@ -31,8 +32,13 @@ const NOT_PASSED_ON: [&str; 9] = [
     "host",
 ];
 
-/// A pod's log.
-pub(super) async fn logs(backend: &Backend, path: &str, follow: bool) -> Result<Response<ApiBody>, ApiError> {
+/// A pod's log, as an answer or over a WebSocket.
+pub(super) async fn logs(
+    call: &ServerCall,
+    backend: &Backend,
+    path: &str,
+    follow: bool,
+) -> Result<Response<ApiBody>, ApiError> {
     let request = request_to(backend, http::Method::GET, path, HeaderMap::new(), ApiBody::empty())?;
     let response = backend
         .send(request)
@@ -40,6 +46,9 @@ pub(super) async fn logs(backend: &Backend, path: &str, follow: bool) -> Result<
         .map_err(|e| ApiError::internal(format!("error dialing backend: {e}")))?;
     if !response.status().is_success() {
         return Err(backend_error(response).await);
+    }
+    if websocket::asked(&call.headers) {
+        return websocket::serve_bytes(call, chunks_of(response.into_body()));
     }
     let mut answer = Response::new(stream_of(response.into_body()));
     answer
@@ -71,38 +80,58 @@ pub(super) async fn page(backend: &Backend, path: &str) -> Result<Bytes, String>
 pub(super) async fn plain(call: ServerCall, backend: &Backend, path: &str) -> Result<Response<ApiBody>, ApiError> {
     let mut headers = passed_on(&call.headers);
     headers.remove(header::UPGRADE);
-    let prefix = call
-        .info
-        .path
-        .strip_suffix(&call.info.rest)
-        .unwrap_or(&call.info.path)
-        .trim_end_matches('/')
-        .to_string();
+    let prefix = call.info.path.strip_suffix(&call.info.rest).unwrap_or(&call.info.path);
+    let site = Site {
+        prefix: prefix.trim_end_matches('/').to_owned(),
+        backend: backend.authority(),
+        asked: call.header(header::HOST).to_owned(),
+    };
+    let below = path.split('?').next().unwrap_or_default();
+    if let Ok(value) = HeaderValue::from_str(&format!("{}{below}", site.prefix)) {
+        headers.insert("x-forwarded-uri", value);
+    }
+    let bodiless = call.method == http::Method::HEAD;
     let request = request_to(backend, call.method, path, headers, ApiBody::full(call.body))?;
     let response = backend.send(request).await.map_err(|e| unreachable(backend, &e))?;
     let (parts, body) = response.into_parts();
-    let mut answer = Response::new(stream_of(body));
+    let mut headers = passed_on(&parts.headers);
+    let text = |name| parts.headers.get(name).and_then(|v| v.to_str().ok());
+    let body = if let Some(location) = text(header::LOCATION) {
+        if let Ok(value) = HeaderValue::from_str(&site.relocated(location)) {
+            headers.insert(header::LOCATION, value);
+        }
+        stream_of(body)
+    } else {
+        let kind = text(header::CONTENT_TYPE).and_then(|kind| kind.split(';').next());
+        let page = kind.is_some_and(|kind| kind.trim() == "text/html") && !bodiless;
+        let encoding = text(header::CONTENT_ENCODING).unwrap_or_default();
+        match page.then(|| Page::of(site, encoding)).flatten() {
+            Some(page) => {
+                // Its length is known only when it has been sent.
+                headers.remove(header::CONTENT_LENGTH);
+                rewritten(page, body)
+            }
+            None => stream_of(body),
+        }
+    };
+    let mut answer = Response::new(body);
     *answer.status_mut() = parts.status;
-    *answer.headers_mut() = passed_on(&parts.headers);
-    if let Some(location) = parts.headers.get(header::LOCATION).and_then(|v| v.to_str().ok())
-        && let Ok(value) = HeaderValue::from_str(&relocated(location, backend, &prefix))
-    {
-        answer.headers_mut().insert(header::LOCATION, value);
-    }
+    *answer.headers_mut() = headers;
     Ok(answer)
 }
 
-/// A redirect within what is proxied, as the client must ask for it.
-fn relocated(location: &str, backend: &Backend, prefix: &str) -> String {
-    let authority = backend.authority();
-    let own = ["http://", "https://"]
-        .iter()
-        .find_map(|scheme| location.strip_prefix(scheme)?.strip_prefix(&authority));
-    match own {
-        Some(path) => format!("{prefix}/{}", path.trim_start_matches('/')),
-        None if location.starts_with('/') && !location.starts_with("//") => format!("{prefix}{location}"),
-        None => location.to_string(),
-    }
+/// A page whose links are relocated while it is passed on.
+fn rewritten(page: Page, body: Incoming) -> ApiBody {
+    let pieces = BodyDataStream::new(body).map(Some).chain(futures::stream::iter([None]));
+    let pieces = pieces.scan(page, |page, piece| {
+        let piece = match piece {
+            Some(Ok(chunk)) => page.push(&chunk),
+            Some(Err(error)) => Err(std::io::Error::other(error)),
+            None => page.finish(),
+        };
+        std::future::ready(Some(piece.map(Bytes::from)))
+    });
+    ApiBody::stream(pieces)
 }
 
 /// Passes an upgrade on and joins both connections.
@@ -183,8 +212,12 @@ pub(crate) fn passed_on(headers: &HeaderMap) -> HeaderMap {
         .collect()
 }
 
+fn chunks_of(body: Incoming) -> impl Stream<Item = Result<Bytes, std::io::Error>> + Send + 'static {
+    BodyDataStream::new(body).map(|chunk| chunk.map_err(std::io::Error::other))
+}
+
 pub(crate) fn stream_of(body: Incoming) -> ApiBody {
-    ApiBody::stream(BodyDataStream::new(body).map(|chunk| chunk.map_err(std::io::Error::other)))
+    ApiBody::stream(chunks_of(body))
 }
 
 fn unreachable(backend: &Backend, why: &str) -> ApiError {

@@ -10,6 +10,8 @@
 
 mod dial;
 mod forward;
+mod logs;
+mod page;
 mod plan;
 
 pub(crate) use dial::{connect, exchange, secure};
@@ -52,6 +54,9 @@ impl ApiServer {
         target: &Target,
         sub: &'static str,
     ) -> Result<Response<ApiBody>, ApiError> {
+        if sub == "log" {
+            logs::check(&call.info.name, &call.query)?;
+        }
         let snapshot = self.read_snapshot("").await?;
         let entry = self.entry(target, &*snapshot, &call.info.namespace, &call.info.name)?;
         let pod = codec::stored(&entry)?;
@@ -62,7 +67,7 @@ impl ApiServer {
         let node = pod["spec"]["nodeName"].as_str().unwrap_or("");
         let backend = self.agent(&self.objects(snapshot), node, None)?;
         if sub == "log" {
-            return forward::logs(&backend, &path, plan::wants_stream(&call.query)).await;
+            return forward::logs(&call, &backend, &path, plan::wants_stream(&call.query)).await;
         }
         forward::upgraded(call, &backend, &path).await
     }

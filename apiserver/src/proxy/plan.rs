@@ -72,7 +72,10 @@ pub(super) fn agent_path(sub: &str, pod: &Value, query: &str) -> Result<Option<S
         let kept = pairs
             .iter()
             .filter(|(k, _)| LOG_OPTIONS.contains(&k.as_str()))
-            .map(|(k, v)| (k.as_str(), v.as_str()));
+            .map(|(k, v)| match k.as_str() {
+                "follow" | "previous" | "timestamps" => (k.as_str(), if truth(v) { "true" } else { "false" }),
+                key => (key, v.as_str()),
+            });
         return Ok(Some(with_query(
             format!("/containerLogs/{namespace}/{name}/{container}"),
             kept,
@@ -108,8 +111,9 @@ pub(super) fn wants_stream(query: &str) -> bool {
     form_urlencoded::parse(query.as_bytes()).any(|(k, v)| k == "follow" && truth(&v))
 }
 
+/// As upstream reads a parameter: whatever is there and not `false` or `0`.
 fn truth(value: &str) -> bool {
-    matches!(value, "" | "1" | "true" | "True" | "TRUE" | "t" | "T")
+    !(value == "0" || value.eq_ignore_ascii_case("false"))
 }
 
 fn no_host(name: &str) -> ApiError {
