@@ -8,7 +8,9 @@
 
 mod access;
 mod dial;
+mod dialect;
 mod error;
+mod forward;
 mod late;
 mod logs;
 mod remote;

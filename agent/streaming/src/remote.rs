@@ -9,6 +9,7 @@
 //! Channels: 0 stdin, 1 stdout, 2 stderr, 3 error (a `Status`), 4 resize; in v5
 //! a message `255, n` ends channel n (KEP-4006).
 
+use crate::dialect::Dialect;
 use crate::error::EndpointError;
 use crate::late::{self, Late};
 use crate::runtime::Streams;
@@ -33,8 +34,6 @@ const MESSAGE_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// Frames waiting for the runtime: enough to keep it busy, few enough to push back.
 const FRAMES_WAITING_MAX: usize = 16;
 
-/// WebSocket subprotocols for exec and attach, best first.
-pub const PROTOCOLS: [&str; 2] = ["v5.channel.k8s.io", "v4.channel.k8s.io"];
 /// What is spoken with the runtime: errors come as a `Status`.
 pub const SPDY_PROTOCOL: &str = "v4.channel.k8s.io";
 
@@ -62,6 +61,7 @@ pub async fn run<C, R>(
     client: WebSocketStream<C>,
     runtime: R,
     streams: Streams,
+    dialect: Dialect,
     late: Option<Late>,
 ) -> Result<(), EndpointError>
 where
@@ -85,8 +85,8 @@ where
         let _ = write.shutdown().await;
     });
     let (mut to, from) = client.split();
-    let reading = tokio::spawn(from_client(from, frames.clone(), ids));
-    let result = to_client(read, &mut to, frames, ids, late).await;
+    let reading = tokio::spawn(from_client(from, frames.clone(), ids, dialect));
+    let result = to_client(read, &mut Client { sink: &mut to, dialect }, frames, ids, late).await;
     reading.abort();
     writer.abort();
     let close = match &result {
@@ -128,17 +128,15 @@ fn open(streams: Streams, out: &mut BytesMut) -> Result<Ids, spdy::SpdyError> {
     })
 }
 
-async fn from_client<S>(mut client: S, frames: mpsc::Sender<Bytes>, ids: Ids)
+async fn from_client<S>(mut client: S, frames: mpsc::Sender<Bytes>, ids: Ids, dialect: Dialect)
 where
     S: Stream<Item = Result<Message, WsError>> + Unpin,
 {
     while let Some(Ok(message)) = client.next().await {
-        let payload: Bytes = match message {
-            Message::Binary(payload) => payload,
-            Message::Text(text) => Bytes::copy_from_slice(text.as_bytes()),
-            Message::Close(_) => break,
-            _ => continue,
-        };
+        if matches!(message, Message::Close(_)) {
+            break;
+        }
+        let Some(payload) = dialect.read(message) else { continue };
         for frame in to_frames(&payload, ids) {
             if frames.send(frame).await.is_err() {
                 return;
@@ -186,7 +184,7 @@ fn to_frames(message: &[u8], ids: Ids) -> Vec<Bytes> {
 /// Until every output and the error stream have ended.
 async fn to_client<R, S>(
     runtime: R,
-    client: &mut S,
+    client: &mut Client<'_, S>,
     frames: mpsc::Sender<Bytes>,
     ids: Ids,
     late: Option<Late>,
@@ -195,16 +193,20 @@ where
     R: AsyncRead + Unpin,
     S: Sink<Message, Error = WsError> + Unpin,
 {
-    let Some(late) = late else {
-        return forward(runtime, client, frames, ids, None).await.map(drop);
-    };
+    let dialect = client.dialect;
+    if late.is_none() && dialect.tells_status() {
+        return forward(runtime, client, frames, ids, None).await;
+    }
     let mut said = Held::default();
     match forward(runtime, client, frames, ids, Some(&mut said)).await {
         // A runtime that closes with something unread resets the connection.
         Ok(()) | Err(EndpointError::Io { .. }) => {}
         Err(error) => return Err(error),
     }
-    if !said.delivered && late::went_well(&said.last_word) {
+    if let Some(late) = late
+        && !said.delivered
+        && late::went_well(&said.last_word)
+    {
         for piece in late.missed().await {
             let channel = if piece.stderr { STDERR } else { STDOUT };
             for part in piece.bytes.chunks(spdy::DATA_BYTES_MAX) {
@@ -212,13 +214,15 @@ where
             }
         }
     }
-    if !said.last_word.is_empty() {
-        send(client, ERROR, &said.last_word).await?;
+    let last_word = dialect.last_word(said.last_word);
+    if !last_word.is_empty() {
+        send(client, ERROR, &last_word).await?;
     }
     Ok(())
 }
 
-/// Of an attach that may have come late: the runtime's last word waits.
+/// Of an attach that may have come late, or a client that is told only of failures: the
+/// runtime's last word waits.
 #[derive(Debug, Default)]
 struct Held {
     delivered: bool,
@@ -227,7 +231,7 @@ struct Held {
 
 async fn forward<R, S>(
     mut runtime: R,
-    client: &mut S,
+    client: &mut Client<'_, S>,
     frames: mpsc::Sender<Bytes>,
     ids: Ids,
     mut held: Option<&mut Held>,
@@ -291,15 +295,19 @@ where
     Ok(())
 }
 
-async fn send<S>(client: &mut S, channel: u8, payload: &[u8]) -> Result<(), EndpointError>
+/// The client's side, and how it is spoken to.
+struct Client<'a, S> {
+    sink: &'a mut S,
+    dialect: Dialect,
+}
+
+async fn send<S>(client: &mut Client<'_, S>, channel: u8, payload: &[u8]) -> Result<(), EndpointError>
 where
     S: Sink<Message, Error = WsError> + Unpin,
 {
-    let mut message = BytesMut::with_capacity(payload.len() + 1);
-    message.extend_from_slice(&[channel]);
-    message.extend_from_slice(payload);
     client
-        .send(Message::Binary(message.freeze()))
+        .sink
+        .send(client.dialect.message(channel, payload))
         .await
         .map_err(|error| EndpointError::Stream(format!("the client went away: {error}")))
 }

@@ -48,7 +48,16 @@ async fn piped_stdin_ends_and_the_status_comes_back() {
         stderr: false,
         tty: false,
     };
-    let server = tokio::spawn(async move { run(websocket(server_side).await, runtime_side, streams, None).await });
+    let server = tokio::spawn(async move {
+        run(
+            websocket(server_side).await,
+            runtime_side,
+            streams,
+            Dialect::of(Some("v5.channel.k8s.io")),
+            None,
+        )
+        .await
+    });
     // A runtime that answers what it reads, once stdin has ended.
     let runtime = tokio::spawn(async move {
         let (mut buffer, mut heard) = (BytesMut::new(), Vec::new());

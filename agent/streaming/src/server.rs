@@ -2,7 +2,9 @@
 
 use crate::access;
 use crate::dial::{self, STREAM_PROTOCOL};
+use crate::dialect::{self, Dialect};
 use crate::error::EndpointError;
+use crate::forward;
 use crate::late::Late;
 use crate::logs::{self, Followed, Notices};
 use crate::remote;
@@ -227,7 +229,7 @@ async fn handle(route: Route, request: Request<Incoming>, node: Node) -> Result<
         }
         Route::PortForward { namespace, pod, ports } => {
             let url = runtime.port_forward_url(&namespace, &pod, &ports).await?;
-            port_forward(request, &url).await
+            port_forward(request, &url, &ports).await
         }
     }
 }
@@ -318,14 +320,15 @@ async fn remote_command(
     if !wants_websocket(request.headers()) {
         return spdy(request, url, late.map(|late| (streams, late))).await;
     }
-    let (response, _) = accept_websocket(request.headers(), &remote::PROTOCOLS)?;
+    let (response, protocol) = accept_websocket(request.headers(), &dialect::PROTOCOLS)?;
+    let dialect = Dialect::of(protocol);
     let dialled = dial::spdy(url, [HeaderValue::from_static(remote::SPDY_PROTOCOL)]).await?;
     let upgrade = hyper::upgrade::on(&mut request);
     tokio::spawn(async move {
         match upgrade.await {
             Ok(client) => {
                 let client = remote::websocket(TokioIo::new(client)).await;
-                if let Err(error) = remote::run(client, dialled.stream, streams, late).await {
+                if let Err(error) = remote::run(client, dialled.stream, streams, dialect, late).await {
                     tracing::debug!(error = error.text(), "a remote command broke off");
                 }
             }
@@ -335,9 +338,16 @@ async fn remote_command(
     Ok(response)
 }
 
-async fn port_forward(mut request: Request<Incoming>, url: &str) -> Result<Response<Body>, EndpointError> {
+async fn port_forward(
+    mut request: Request<Incoming>,
+    url: &str,
+    ports: &[i32],
+) -> Result<Response<Body>, EndpointError> {
     if !wants_websocket(request.headers()) {
         return spdy(request, url, None).await;
+    }
+    if !offered(request.headers()).contains(&tunnel::PORT_FORWARD_TUNNEL) {
+        return forward_channels(request, url, ports).await;
     }
     let (response, _) = accept_websocket(request.headers(), &[tunnel::PORT_FORWARD_TUNNEL])?;
     let dialled = dial::spdy(url, [HeaderValue::from_static(tunnel::PORT_FORWARD)]).await?;
@@ -345,6 +355,34 @@ async fn port_forward(mut request: Request<Incoming>, url: &str) -> Result<Respo
     tokio::spawn(async move {
         match upgrade.await {
             Ok(client) => tunnel::messages(remote::websocket(TokioIo::new(client)).await, dialled.stream).await,
+            Err(error) => tracing::debug!(%error, "a client did not take up its upgrade"),
+        }
+    });
+    Ok(response)
+}
+
+/// For clients that speak in channels.
+async fn forward_channels(
+    mut request: Request<Incoming>,
+    url: &str,
+    ports: &[i32],
+) -> Result<Response<Body>, EndpointError> {
+    let ports: Vec<u16> = ports.iter().filter_map(|port| u16::try_from(*port).ok()).collect();
+    if ports.is_empty() || ports.len() > forward::PORTS_MAX {
+        return Err(EndpointError::BadRequest("query parameter \"port\" is required".into()));
+    }
+    let (response, protocol) = accept_websocket(request.headers(), &dialect::PROTOCOLS)?;
+    let dialect = Dialect::of(protocol);
+    let dialled = dial::spdy(url, [HeaderValue::from_static(tunnel::PORT_FORWARD)]).await?;
+    let upgrade = hyper::upgrade::on(&mut request);
+    tokio::spawn(async move {
+        match upgrade.await {
+            Ok(client) => {
+                let client = remote::websocket(TokioIo::new(client)).await;
+                if let Err(error) = forward::run(client, dialled.stream, &ports, dialect).await {
+                    tracing::debug!(error = error.text(), "forwarding ports broke off");
+                }
+            }
             Err(error) => tracing::debug!(%error, "a client did not take up its upgrade"),
         }
     });
@@ -397,6 +435,13 @@ fn wants_websocket(headers: &HeaderMap) -> bool {
         .is_some_and(|value| value.eq_ignore_ascii_case("websocket"))
 }
 
+/// The subprotocols that a client offers.
+fn offered(headers: &HeaderMap) -> Vec<&str> {
+    let values = headers.get_all(SEC_WEBSOCKET_PROTOCOL).iter();
+    let values = values.filter_map(|value| value.to_str().ok());
+    values.flat_map(|value| value.split(',')).map(str::trim).collect()
+}
+
 /// The 101 answer with the best subprotocol that both sides know. A client that
 /// offers none gets none.
 fn accept_websocket(
@@ -406,13 +451,7 @@ fn accept_websocket(
     let key = headers.get(SEC_WEBSOCKET_KEY).ok_or_else(|| {
         EndpointError::BadRequest("unable to upgrade: the Sec-WebSocket-Key header is missing".into())
     })?;
-    let offered: Vec<&str> = headers
-        .get_all(SEC_WEBSOCKET_PROTOCOL)
-        .iter()
-        .filter_map(|value| value.to_str().ok())
-        .flat_map(|value| value.split(','))
-        .map(str::trim)
-        .collect();
+    let offered = offered(headers);
     let chosen = known.iter().copied().find(|protocol| offered.contains(protocol));
     if chosen.is_none() && !offered.is_empty() {
         return Err(EndpointError::BadRequest(format!(
