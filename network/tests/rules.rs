@@ -335,3 +335,25 @@ fn ways_to_other_nodes() {
         );
     }
 }
+
+/// A range that was added to the cluster later is no part of the node's configuration.
+#[test]
+fn addresses_of_added_ranges_are_refused_one_by_one() {
+    let mut view = ClusterView::default();
+    for (name, ip) in [
+        ("inside", "10.43.0.30"),
+        ("added", "10.196.0.30"),
+        ("empty", "10.196.0.31"),
+    ] {
+        service(&mut view, name, json!({"clusterIP": ip, "ports": [{"port": 80}]}));
+    }
+    endpoints(&mut view, "added", &[("10.42.1.5", "n1", true, false)]);
+    let rules = desired(&read(&view), &site());
+    let refused: Vec<&String> = rules.elements["cluster_ips"].keys().collect();
+    assert_eq!(refused, ["10.196.0.30", "10.196.0.31"]);
+    assert_eq!(
+        rules.elements["services"].len(),
+        1,
+        "only what has backends is translated"
+    );
+}

@@ -85,7 +85,7 @@ impl Site {
 }
 
 /// Names of the maps and sets with elements, and the order in which they are filled.
-pub const CONTAINERS: [&str; 7] = [
+pub const CONTAINERS: [&str; 8] = [
     "services",
     "nodeports",
     "hostports",
@@ -93,6 +93,7 @@ pub const CONTAINERS: [&str; 7] = [
     "hairpin",
     "reject_services",
     "reject_nodeports",
+    "cluster_ips",
 ];
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -160,9 +161,14 @@ fn add_service(rules: &mut Ruleset, site: &Site, id: &str, service: &ServicePort
     let node_port = service.node_port.filter(|_| !cluster.is_empty());
     let (all, local) = (of_family(&service.backends), of_family(&service.local_backends));
     let at = |ip: &IpAddr| format!("{ip} . {} . {}", service.protocol, service.port);
+    // Addresses in ranges that were added later (ServiceCIDR) are refused one by one.
+    let in_range = |ip: &IpAddr| site.service_cidrs.iter().any(|range| range.contains(ip));
+    for ip in cluster.iter().filter(|ip| !in_range(ip)) {
+        rules.put("cluster_ips", ip.to_string(), String::new());
+    }
     if all.is_empty() {
-        // Cluster addresses need no entry: whatever goes to the service ranges
-        // and was not translated is rejected.
+        // Cluster addresses need no entry here: whatever goes to them and was not
+        // translated is rejected.
         for ip in external.iter().chain(&balancer) {
             rules.put("reject_services", at(ip), String::new());
         }
@@ -355,6 +361,7 @@ fn fixed(site: &Site) -> String {
   set hairpin {{ type {address} . {address}; }}
   set reject_services {{ type {address} . inet_proto . inet_service; }}
   set reject_nodeports {{ type inet_proto . inet_service; }}
+  set cluster_ips {{ type {address}; }}
   chain services {{
 {skip_dns}    {k} daddr . meta l4proto . th dport vmap @services
     fib daddr type != local return
@@ -368,6 +375,7 @@ fn fixed(site: &Site) -> String {
   }}
   chain refuse_services {{
     {k} daddr . meta l4proto . th dport @reject_services goto refuse
+    {k} daddr @cluster_ips goto refuse
 {refuse_services}  }}
   chain prerouting {{
     type nat hook prerouting priority dstnat; policy accept;
