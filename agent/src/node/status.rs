@@ -67,7 +67,10 @@ impl Machine {
             os_image: pretty.unwrap_or("Linux").trim_matches('"').to_owned(),
             machine_id: text("/etc/machine-id"),
             boot_id: text("/proc/sys/kernel/random/boot_id"),
-            system_uuid: text("/sys/class/dmi/id/product_uuid"),
+            // Where no firmware tells, the machine's own name for itself, as upstream.
+            system_uuid: Some(text("/sys/class/dmi/id/product_uuid"))
+                .filter(|uuid| !uuid.is_empty())
+                .unwrap_or_else(|| text("/etc/machine-id")),
             ..Self::default()
         }
     }

@@ -141,7 +141,7 @@ fn head(bytes: &[u8]) -> Result<Option<(u16, Option<String>, usize)>, String> {
     let first = bytes.split(|b| *b == b'\n').next().unwrap_or_default();
     let first = String::from_utf8_lossy(first).trim_end_matches('\r').to_owned();
     let complete = bytes.contains(&b'\n');
-    let Some(end) = bytes.windows(4).position(|w| w == b"\r\n\r\n") else {
+    let Some(begin) = end_of_head(bytes) else {
         if complete && !first.starts_with("HTTP/") {
             return Err(format!(
                 "net/http: HTTP/1.x transport connection broken: malformed HTTP response {first:?}"
@@ -157,12 +157,25 @@ fn head(bytes: &[u8]) -> Result<Option<(u16, Option<String>, usize)>, String> {
             "net/http: HTTP/1.x transport connection broken: malformed HTTP response {first:?}"
         ));
     };
-    let text = String::from_utf8_lossy(&bytes[..end]);
-    let location = text.split("\r\n").skip(1).find_map(|line| {
+    let text = String::from_utf8_lossy(&bytes[..begin]);
+    let location = text.lines().skip(1).find_map(|line| {
         let (name, value) = line.split_once(':')?;
         name.eq_ignore_ascii_case("Location").then(|| value.trim().to_owned())
     });
-    Ok(Some((status, location, end + 4)))
+    Ok(Some((status, location, begin)))
+}
+
+/// Behind the empty line. As Go's client, without the carriage returns that some scripts leave out.
+fn end_of_head(bytes: &[u8]) -> Option<usize> {
+    let mut begin = 0;
+    loop {
+        let length = bytes[begin..].iter().position(|b| *b == b'\n')?;
+        let line = &bytes[begin..begin + length];
+        begin += length + 1;
+        if line.is_empty() || line == b"\r" {
+            return Some(begin);
+        }
+    }
 }
 
 async fn exchange(

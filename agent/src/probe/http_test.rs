@@ -100,6 +100,8 @@ async fn answers_are_judged_by_their_status() {
     );
     let local = "HTTP/1.1 302 Found\r\nlocation: /next\r\n\r\n";
     assert_eq!(ask(&[local, local, ok]).await.map(|a| a.status), Ok(200));
+    let by_a_script = "HTTP/1.1 302 Found\r\nConnection: close\r\nLocation: /next\n\n";
+    assert_eq!(ask(&[by_a_script, ok]).await.map(|a| a.status), Ok(200));
     let away = "HTTP/1.1 302 Found\r\nLocation: http://192.0.2.1/\r\n\r\nmoved";
     assert_eq!(
         ask(&[away]).await,

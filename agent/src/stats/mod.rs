@@ -137,7 +137,9 @@ fn machine(shared: &Shared) -> cadvisor::Machine {
         swap_bytes: swap * 1_024,
         boot_id: text("/proc/sys/kernel/random/boot_id"),
         machine_id: text("/etc/machine-id"),
-        system_uuid: text("/sys/class/dmi/id/product_uuid"),
+        system_uuid: Some(text("/sys/class/dmi/id/product_uuid"))
+            .filter(|uuid| !uuid.is_empty())
+            .unwrap_or_else(|| text("/etc/machine-id")),
     }
 }
 
