@@ -34,7 +34,7 @@ const MAY_DEPEND_ON: &[(&str, &[&str])] = &[
         ],
     ),
     ("skiff-scheduler", &["skiff-metrics"]),
-    ("skiff-controllers", &["skiff-metrics"]),
+    ("skiff-controllers", &["skiff-metrics", "skiff-events"]),
     ("skiff-network", &[]),
     ("skiff-csi", &["skiff-proto"]),
     ("skiff-streaming", &[]),
@@ -43,6 +43,7 @@ const MAY_DEPEND_ON: &[(&str, &[&str])] = &[
         &[
             "skiff-proto",
             "skiff-metrics",
+            "skiff-events",
             "skiff-network",
             "skiff-csi",
             "skiff-streaming",
@@ -72,6 +73,7 @@ const MAY_DEPEND_ON: &[(&str, &[&str])] = &[
 /// Files and folders that decide and do nothing else.
 const PURE: &[&str] = &[
     "api/src",
+    "events/src",
     "apiserver/custom/src",
     "apiserver/kinds/src",
     "apiserver/cel/src",
@@ -87,6 +89,8 @@ const PURE: &[&str] = &[
     "apiserver/src/flow/queues.rs",
     "apiserver/src/flow/shares.rs",
     "apiserver/src/flow/width.rs",
+    "apiserver/src/proxy/logs.rs",
+    "apiserver/src/proxy/page.rs",
     "apiserver/src/request",
     "apiserver/src/resource_metrics/scrape.rs",
     "apiserver/src/resource_metrics/show.rs",
@@ -98,7 +102,6 @@ const PURE: &[&str] = &[
     "scheduler/src/affinity.rs",
     "scheduler/src/explain.rs",
     "controllers/src/certificates/plan.rs",
-    "controllers/src/correlate.rs",
     "controllers/src/cronjob/plan.rs",
     "controllers/src/cronjob/schedule.rs",
     "controllers/src/daemonset/backoff.rs",

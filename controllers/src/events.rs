@@ -1,5 +1,5 @@
 //! Writes Event objects. Controllers hand events over without waiting; one task writes what the
-//! [`correlator`](crate::correlate) leaves of them. Losing events under pressure is allowed, blocking is not.
+//! [correlator](Correlator) leaves of them. Losing events under pressure is allowed, blocking is not.
 
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Event, EventSource, ObjectReference};
@@ -10,8 +10,8 @@ use serde_json::json;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-use crate::correlate::{About, Correlator, Decision, Written};
 use crate::key::time;
+use skiff_events::{About, Correlator, Decision, Written};
 
 /// Events waiting to be written; more are dropped, as upstream drops them.
 const WAITING_MAX: usize = 1000;
@@ -81,6 +81,7 @@ async fn write(correlator: &mut Correlator, entry: &Entry) -> Result<(), kube::E
         object: [&object.kind, &object.namespace, &object.name, &object.uid]
             .map(text)
             .join("/"),
+        part: text(&object.field_path),
         kind: entry.kind.clone(),
         reason: entry.reason.clone(),
     };

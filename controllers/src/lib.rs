@@ -16,7 +16,6 @@ mod certificates;
 mod claim;
 mod clusterroles;
 mod context;
-mod correlate;
 mod cronjob;
 mod daemonset;
 mod deployment;

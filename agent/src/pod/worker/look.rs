@@ -108,7 +108,7 @@ impl Worker {
         let name = container.name.clone();
         let finished =
             Timestamp::from_nanosecond(i128::from(container.finished_at_ns)).unwrap_or_else(|_| Timestamp::now());
-        let ran_s = container.ran_s();
+        let (ran_s, exit_code) = (container.ran_s(), container.exit_code);
         self.seen.put_container(container);
         if known {
             return;
@@ -122,9 +122,13 @@ impl Worker {
             // A start that failed is told as the crash that it is from now on.
             self.memory.waiting.remove(&name);
             let over = self.memory.terminating || self.memory.failed.is_some();
-            if !over {
+            let spec = self.pod.spec.as_ref();
+            let found = spec.and_then(|s| spec::find(s, &name));
+            let again = spec
+                .zip(found.as_ref())
+                .is_some_and(|(s, (c, role))| spec::restarts(s, c, *role, exit_code));
+            if !over && again {
                 let (namespace, pod_name) = spec::key(&self.pod);
-                let found = self.pod.spec.as_ref().and_then(|s| spec::find(s, &name));
                 let field = found.map(|(c, role)| spec::field_path(role, &c.name));
                 let uid = spec::uid(&self.pod);
                 let text = format!("Back-off restarting failed container {name} in pod {pod_name}_{namespace}({uid})");

@@ -22,6 +22,8 @@ pub struct About {
     pub component: &'static str,
     /// Kind, namespace, name and uid.
     pub object: String,
+    /// The part of it that is meant, as a container of a pod: counted apart, limited together.
+    pub part: String,
     pub kind: String,
     pub reason: String,
 }
@@ -100,7 +102,12 @@ impl Correlator {
         if self.similar.len() >= REMEMBERED_MAX {
             self.similar.clear();
         }
-        let similar = self.similar.entry(about.clone()).or_insert_with(|| Similar {
+        // Parts of one object are similar to each other.
+        let whole = About {
+            part: String::new(),
+            ..about.clone()
+        };
+        let similar = self.similar.entry(whole.clone()).or_insert_with(|| Similar {
             messages: HashSet::new(),
             at: now,
         });
@@ -109,7 +116,7 @@ impl Correlator {
         }
         similar.at = now;
         if similar.messages.len() >= SIMILAR_MAX && !similar.messages.contains(message) {
-            return (format!("{COMBINED}{message}"), (about.clone(), None));
+            return (format!("{COMBINED}{message}"), (whole, None));
         }
         similar.messages.insert(message.to_string());
         (message.to_string(), (about.clone(), Some(message.to_string())))
@@ -135,12 +142,16 @@ impl Correlator {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::pods::testing::at;
+
+    fn at(second: i64) -> Timestamp {
+        Timestamp::from_second(second).expect("in range")
+    }
 
     fn about(object: &str) -> About {
         About {
             component: "c",
             object: object.to_string(),
+            part: String::new(),
             kind: "Normal".to_string(),
             reason: "R".to_string(),
         }
