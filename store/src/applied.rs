@@ -68,6 +68,11 @@ impl AppliedState {
         self.current.load_full()
     }
 
+    /// The present state for a look: cheaper than to own it.
+    pub fn peek(&self) -> arc_swap::Guard<Arc<State>> {
+        self.current.load()
+    }
+
     pub fn published(&self) -> Revision {
         self.hub.revision()
     }

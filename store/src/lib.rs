@@ -9,8 +9,11 @@ pub mod contract;
 pub mod host;
 pub mod mvcc;
 
+pub mod backup;
+
 mod applied;
 mod codec;
+mod group;
 mod hub;
 mod lessor;
 mod log;
@@ -31,8 +34,10 @@ pub use lessor::TimeToLive;
 pub use memory::MemoryStore;
 pub use pairs::Pairs;
 pub use peers::{Answers, Lane, NoPeers, Peer, PeerService, Transport, Unreachable};
-pub use raft_store::{Member, Progress, RaftStore, StoreConfig};
+pub use raft_store::{Forced, Member, Progress, QUOTA_BYTES, RaftStore, StoreConfig};
 pub use seal::Encryption;
 
 #[cfg(test)]
 mod conformance_test;
+#[cfg(test)]
+mod fuzz_test;

@@ -78,6 +78,14 @@ impl Snapshots {
         lock(&self.current).as_ref().and_then(|(meta, _)| meta.last_log_id)
     }
 
+    /// The membership that the newest of state and snapshot knows.
+    pub fn membership(&self) -> Option<Membership> {
+        let (state, point) = (lock(&self.current), lock(&self.point));
+        let snapshot = state.as_ref().filter(|(meta, _)| meta.last_log_id > point.last);
+        let stored = snapshot.map_or(&point.membership, |(meta, _)| &meta.last_membership);
+        (stored.membership().nodes().next().is_some()).then(|| stored.membership().clone())
+    }
+
     pub fn point(&self) -> Point {
         lock(&self.point).clone()
     }
@@ -150,13 +158,13 @@ impl Machine {
         mine: &mut Vec<(u64, Response)>,
     ) -> Response {
         let applied = match command {
-            Command::Txn(txn) => state.apply(&txn),
+            Command::Txn(txn) => state.apply_within(&txn),
             Command::Compact(revision) => {
                 state.compact(revision);
                 return Response::Done;
             }
             Command::Grant(lease) => {
-                return match state.grant(lease) {
+                return match state.grant_within(lease) {
                     Ok(()) => {
                         self.lessor.granted(lease, host::now());
                         Response::Done
@@ -167,6 +175,10 @@ impl Machine {
             Command::Revoke(id) => {
                 self.lessor.revoked(id);
                 state.revoke(id)
+            }
+            Command::Alarm { server, on } => {
+                state.alarm(server, on);
+                return Response::Done;
             }
             Command::Once(tag, command) => {
                 if !state.sessions_mut().begin(&tag) {

@@ -13,6 +13,11 @@ pub enum Command {
     Grant(Lease),
     /// Ends a lease and deletes its keys.
     Revoke(LeaseId),
+    /// Raises or takes back a server's alarm that the quota is used up.
+    Alarm {
+        server: u64,
+        on: bool,
+    },
     /// Does the command unless it was done before.
     Once(Tag, Box<Command>),
 }
@@ -35,6 +40,7 @@ impl fmt::Display for Command {
             Command::Compact(revision) => write!(f, "compact to {revision}"),
             Command::Grant(lease) => write!(f, "grant lease {} for {} s", lease.id, lease.ttl_s),
             Command::Revoke(id) => write!(f, "revoke lease {id}"),
+            Command::Alarm { server, on } => write!(f, "alarm of server {server}: {on}"),
             Command::Once(tag, command) => write!(f, "request {} of server {}: {command}", tag.number, tag.origin),
         }
     }

@@ -27,6 +27,7 @@ const MARKS: u8 = 3;
 const END: u8 = 4;
 const LEASES: u8 = 5;
 const SESSIONS: u8 = 6;
+const ALARMS: u8 = 7;
 
 /// A state and the log position whose application led to it.
 #[derive(Clone, Default)]
@@ -103,8 +104,15 @@ pub fn write(disk: &dyn Disk, dir: &Path, point: &Point, seal: &dyn Seal) -> Res
 
 fn write_file(disk: &dyn Disk, path: &Path, point: &Point, seal: &dyn Seal) -> io::Result<u64> {
     let file = disk.open(path, Open::Empty)?;
+    let (out, bytes) = write_into(BufWriter::with_capacity(256 << 10, Stream { file, at: 0 }), point, seal)?;
+    out.get_ref().file.sync()?;
+    Ok(bytes)
+}
+
+/// Writes a snapshot as bytes that end by themselves; returns what it wrote to, flushed, and their number.
+pub fn write_into<W: Write>(out: W, point: &Point, seal: &dyn Seal) -> io::Result<(W, u64)> {
     let mut out = BlockWriter {
-        out: BufWriter::with_capacity(256 << 10, Stream { file, at: 0 }),
+        out,
         blocks: 0,
         bytes: 16,
     };
@@ -132,14 +140,14 @@ fn write_file(disk: &dyn Disk, path: &Path, point: &Point, seal: &dyn Seal) -> i
     out.items(SESSIONS, state.sessions().iter(), |b, (origin, session)| {
         codec::put_session(b, origin, session);
     })?;
+    out.items(ALARMS, state.alarms().iter(), |b, server| codec::put_u64(b, *server))?;
     let mut end = vec![END];
     codec::put_u64(&mut end, out.blocks);
     codec::put_u64(&mut end, state.tree().len() as u64);
     codec::put_u64(&mut end, state.history().len() as u64);
     out.block(&end)?;
     out.out.flush()?;
-    out.out.get_ref().file.sync()?;
-    Ok(out.bytes)
+    Ok((out.out, out.bytes))
 }
 
 struct BlockReader {
@@ -153,9 +161,14 @@ impl BlockReader {
     fn open(disk: &dyn Disk, path: &Path) -> Result<Self, StoreError> {
         let file = disk.open(path, Open::Read);
         let file = file.map_err(io_error("opening snapshot", path))?;
+        BlockReader::begin(path, Stream { file, at: 0 })
+    }
+
+    /// Reads from where the stream stands.
+    fn begin(path: &Path, stream: Stream) -> Result<Self, StoreError> {
         let mut reader = BlockReader {
             path: path.into(),
-            input: BufReader::with_capacity(256 << 10, Stream { file, at: 0 }),
+            input: BufReader::with_capacity(256 << 10, stream),
             offset: 16,
             blocks: 0,
         };
@@ -248,6 +261,7 @@ struct Content {
     marks: Vec<(Bytes, Revision)>,
     leases: Vec<Lease>,
     sessions: Vec<(u64, Session)>,
+    alarms: Vec<u64>,
 }
 
 /// Takes a block; true at the end of the snapshot, whose totals are then checked.
@@ -281,6 +295,11 @@ fn decode_block(block: Bytes, before: u64, content: &mut Content, seal: &dyn Sea
                 content.sessions.push(codec::read_session(&mut r)?);
             }
         }
+        ALARMS => {
+            while !r.is_empty() {
+                content.alarms.push(r.u64("alarm")?);
+            }
+        }
         END => {
             let totals = [before, content.entries.len() as u64, content.changes.len() as u64];
             for total in totals {
@@ -297,7 +316,15 @@ fn decode_block(block: Bytes, before: u64, content: &mut Content, seal: &dyn Sea
 
 /// Reads a whole snapshot, checking everything.
 pub fn read(disk: &dyn Disk, path: &Path, seal: &dyn Seal) -> Result<Point, StoreError> {
-    let mut reader = BlockReader::open(disk, path)?;
+    read_blocks(BlockReader::open(disk, path)?, seal)
+}
+
+/// As `read`, from where the stream stands; `path` is what errors name.
+pub fn read_from(path: &Path, stream: Stream, seal: &dyn Seal) -> Result<Point, StoreError> {
+    read_blocks(BlockReader::begin(path, stream)?, seal)
+}
+
+fn read_blocks(mut reader: BlockReader, seal: &dyn Seal) -> Result<Point, StoreError> {
     let block = reader.block()?;
     let meta = decode_meta(block).map_err(|e| reader.corrupt(e.to_string()))?;
     let mut content = Content::default();
@@ -316,6 +343,7 @@ pub fn read(disk: &dyn Disk, path: &Path, seal: &dyn Seal) -> Result<Point, Stor
         content.marks,
         content.leases,
         content.sessions,
+        content.alarms,
     );
     Ok(Point {
         state,

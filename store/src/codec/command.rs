@@ -250,6 +250,11 @@ fn put_bare_command(out: &mut Vec<u8>, command: &Command, seal: &dyn Seal) {
             out.push(3);
             put_u64(out, *id as u64);
         }
+        Command::Alarm { server, on } => {
+            out.push(5);
+            put_u64(out, *server);
+            out.push(u8::from(*on));
+        }
         Command::Once(tag, command) => {
             out.push(4);
             [tag.origin, tag.boot, tag.number, tag.settled]
@@ -292,6 +297,10 @@ fn read_bare_command(r: &mut Reader, tag: u8, seal: &dyn Seal) -> Result<Command
         1 => Command::Compact(r.u64("revision")?),
         2 => Command::Grant(read_lease(r)?),
         3 => Command::Revoke(read_lease_id(r)?),
+        5 => Command::Alarm {
+            server: r.u64("server")?,
+            on: r.u8("alarm")? != 0,
+        },
         tag => return Err(CodecError::Tag { what: "a command", tag }),
     })
 }

@@ -170,7 +170,7 @@ fn read_record(r: &mut Reader, key: &[u8], seal: &dyn Seal) -> Result<(Record, L
     let labels = read_pairs(r, "labels")?;
     let fields = read_pairs(r, "fields")?;
     let body = seal.open(key, r.bytes("body")?)?;
-    let header = Arc::new(Header {
+    let header = Header::shared(Header {
         labels,
         fields,
         rv_offset,

@@ -2,7 +2,7 @@
 
 use crate::pairs::Pairs;
 use bytes::Bytes;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 /// The global, strictly growing counter of committed transactions.
 pub type Revision = u64;
@@ -22,8 +22,33 @@ pub struct Header {
     pub rv_offset: u32,
 }
 
+impl Header {
+    /// The empty one, of which there is only one: keys of etcd's clients have nothing beside them.
+    pub fn none() -> Arc<Header> {
+        static NONE: LazyLock<Arc<Header>> = LazyLock::new(Arc::default);
+        NONE.clone()
+    }
+
+    /// `header` where others like it share their memory.
+    pub(crate) fn shared(header: Header) -> Arc<Header> {
+        match header.rv_offset == 0 && header.labels.is_empty() && header.fields.is_empty() {
+            true => Header::none(),
+            false => Arc::new(header),
+        }
+    }
+}
+
+impl Default for Record {
+    fn default() -> Self {
+        Record {
+            header: Header::none(),
+            body: Bytes::new(),
+        }
+    }
+}
+
 /// A value to be written: opaque bytes and their header.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Record {
     pub header: Arc<Header>,
     pub body: Bytes,

@@ -11,6 +11,9 @@ pub enum Refused {
     LeaseNotFound(LeaseId),
     #[error("lease {0} is there already")]
     LeaseExists(LeaseId),
+    /// There is an alarm: the quota is used up.
+    #[error("the store's quota is used up")]
+    NoSpace,
     #[error("revision {asked} has been compacted; the oldest kept is {oldest}")]
     Compacted { asked: Revision, oldest: Revision },
     #[error("revision {asked} is ahead of the store's {current}")]
@@ -34,6 +37,9 @@ pub enum StoreError {
     Unknown,
     #[error("the store stopped accepting writes: {0}")]
     ReadOnly(String),
+    /// In etcd's words, which API servers pass on and people look for.
+    #[error("etcdserver: mvcc: database space exceeded")]
+    NoSpace,
     #[error("the request is too large: {bytes} bytes, at most {max}")]
     TooLarge { bytes: usize, max: usize },
     #[error("the store is shutting down")]
@@ -55,6 +61,7 @@ impl From<Refused> for StoreError {
         match refused {
             Refused::Compacted { asked, oldest } => StoreError::Compacted { asked, oldest },
             Refused::FutureRevision { asked, current } => StoreError::FutureRevision { asked, current },
+            Refused::NoSpace => StoreError::NoSpace,
             other => StoreError::Refused(other),
         }
     }

@@ -76,6 +76,8 @@ pub(crate) struct Shared {
     room: AtomicU64,
     /// Bytes of log that a purge could give back.
     bytes: AtomicU64,
+    /// Times that the writer waited for the disk.
+    syncs: AtomicU64,
     /// Told when a segment fills up: time to think of a snapshot.
     grown: Notify,
     /// Why nothing is written any more.
@@ -144,6 +146,7 @@ impl Log {
             seal,
             room: AtomicU64::new(0),
             bytes: AtomicU64::new(loaded.bytes),
+            syncs: AtomicU64::new(0),
             grown: Notify::new(),
             failed: OnceLock::new(),
         });
@@ -183,6 +186,11 @@ impl Log {
     /// Bytes of log on disk.
     pub fn bytes(&self) -> u64 {
         self.shared.bytes.load(Ordering::Relaxed)
+    }
+
+    /// How often the disk was waited for.
+    pub fn syncs(&self) -> u64 {
+        self.shared.syncs.load(Ordering::Relaxed)
     }
 
     pub async fn grown(&self) {
@@ -233,6 +241,22 @@ impl Log {
         done.await.map_err(|_| closed())?
     }
 
+    /// Appends an entry while nothing else uses the log, which is to be closed after it.
+    pub async fn append_alone(&self, entry: &RaftEntry) -> io::Result<()> {
+        let mut frames = Vec::new();
+        frame::begin(&mut frames, Kind::Entry, |out| {
+            codec::put_raft_entry(out, entry, &*self.shared.seal);
+        });
+        let first = entry.index();
+        self.write(frames, Effect::Entries { first }).await
+    }
+
+    /// The last entry there is, or was purged.
+    pub fn last(&self) -> Option<LogId> {
+        let inner = self.shared.index();
+        inner.last.max(inner.purged)
+    }
+
     fn read(&self, from: u64, to: u64, bytes_max: usize) -> io::Result<Vec<RaftEntry>> {
         let mut places = Vec::new();
         let mut recent = Vec::new();
@@ -280,6 +304,18 @@ impl Log {
         entries.extend(recent);
         Ok(entries)
     }
+}
+
+/// A segment with these payloads as entries.
+#[cfg(test)]
+pub fn segment_for_tests(payloads: &[Bytes]) -> Vec<u8> {
+    let mut out = frame::segment_header(1).to_vec();
+    for payload in payloads {
+        let start = out.len();
+        frame::begin(&mut out, Kind::Entry, |o| o.extend_from_slice(payload));
+        frame::finish(&mut out[start..], start as u32);
+    }
+    out
 }
 
 fn closed() -> io::Error {

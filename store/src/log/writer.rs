@@ -293,6 +293,7 @@ impl Writer {
         }
         if !self.buffer.is_empty() {
             self.tail.file.sync_data()?;
+            self.shared.syncs.fetch_add(1, Ordering::Relaxed);
             self.tail.end += self.buffer.len() as u64;
             self.shared.bytes.fetch_add(self.buffer.len() as u64, Ordering::Relaxed);
             self.buffer.clear();

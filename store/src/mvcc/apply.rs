@@ -48,6 +48,7 @@ impl State {
         if !events.is_empty() {
             self.revision += 1;
             coalesce(&mut events);
+            self.bytes += events.iter().map(|e| space::of_event(e)).sum::<u64>();
             self.history.extend(events.iter().cloned());
             self.bound_history();
         }
@@ -188,6 +189,8 @@ impl State {
             version: previous.as_ref().map_or(1, |p| p.version + 1),
             lease,
         });
+        self.bytes += space::of_entry(&entry);
+        self.bytes -= previous.as_ref().map_or(0, |p| space::of_entry(p));
         self.tree.insert(entry.clone());
         run.events.push(Arc::new(Event {
             revision: run.revision,
@@ -200,6 +203,7 @@ impl State {
 
     fn delete(&mut self, key: &[u8], revision: Revision, events: &mut Vec<Arc<Event>>) -> Option<Arc<Entry>> {
         let previous = self.tree.remove(key)?;
+        self.bytes -= space::of_entry(&previous);
         let key = previous.key.clone();
         if previous.lease != 0 {
             self.leases.moved(&key, previous.lease, 0);

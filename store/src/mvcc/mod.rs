@@ -11,11 +11,13 @@ mod compare;
 mod leases;
 mod limits;
 mod sessions;
+mod space;
 mod tree;
 
 pub use leases::Leases;
 pub use limits::check_limits;
 pub use sessions::{Session, Sessions};
+pub use space::{Alarms, grows};
 pub use tree::Tree;
 
 use crate::codec::Change;
@@ -58,6 +60,9 @@ pub struct State {
     /// As they are now, in a past state too.
     leases: Leases,
     sessions: Sessions,
+    /// Of the present and of history; in a past state, those of the present.
+    bytes: u64,
+    alarms: Alarms,
 }
 
 /// What a transaction did.
@@ -122,6 +127,8 @@ impl State {
             marks: OrdMap::new(),
             leases: Leases::default(),
             sessions: Sessions::default(),
+            bytes: 0,
+            alarms: Alarms::new(),
         }
     }
 
@@ -137,6 +144,7 @@ impl State {
         marks: impl IntoIterator<Item = (Bytes, Revision)>,
         leases: Vec<Lease>,
         sessions: Vec<(u64, Session)>,
+        alarms: impl IntoIterator<Item = u64>,
     ) -> Self {
         let leases = Leases::restore(leases, &entries);
         let tree = Tree::from_entries(entries);
@@ -161,7 +169,7 @@ impl State {
             }));
         }
         let (history, marks) = (history.into_iter().rev().collect(), marks.into_iter().collect());
-        State {
+        let mut state = State {
             revision,
             compacted,
             tree,
@@ -169,7 +177,23 @@ impl State {
             marks,
             leases,
             sessions: Sessions::restore(sessions),
-        }
+            bytes: 0,
+            alarms: alarms.into_iter().collect(),
+        };
+        state.bytes = state.weigh();
+        state
+    }
+
+    /// The same keys as the beginning of a new history, at a later revision: what anybody
+    /// knows of the old one is older than all there is.
+    pub fn reborn(mut self, revision: Revision) -> Self {
+        self.revision = self.revision.max(revision);
+        self.compacted = self.revision;
+        self.history = Vector::new();
+        self.sessions = Sessions::default();
+        self.alarms = Alarms::new();
+        self.bytes = self.weigh();
+        self
     }
 
     pub fn compacted(&self) -> Revision {
@@ -216,7 +240,8 @@ impl State {
             return false;
         }
         let kept = self.history.split_off(self.events_until(revision));
-        self.history = kept;
+        let gone = std::mem::replace(&mut self.history, kept);
+        self.bytes -= gone.iter().map(|e| space::of_event(e)).sum::<u64>();
         self.compacted = revision;
         true
     }

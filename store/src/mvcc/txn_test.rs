@@ -258,7 +258,7 @@ fn a_restored_state_knows_whose_keys_are_whose() {
     done(&mut s, [put_with("a", Some("1"), Some(7)), put("b", "1")]);
     let entries = s.tree().iter_from(b"").cloned().collect();
     let leases = s.leases().iter().collect();
-    let mut restored = State::restore(s.revision(), 2, entries, Vec::new(), [], leases, Vec::new());
+    let mut restored = State::restore(s.revision(), 2, entries, Vec::new(), [], leases, Vec::new(), []);
     restored.revoke(7).expect("revoked");
     assert_eq!((restored.get(b"a"), restored.count(b"")), (None, 1));
 }

@@ -4,15 +4,17 @@ use super::wire::{self, Question, Refusal, Reply, Route};
 use super::{Peer, Transport, Unreachable};
 use std::time::Duration;
 
-/// Whatever goes wrong on the way is a refusal for now.
+/// `me` is the asking server and its group. Whatever goes wrong on the way is a refusal for now.
 pub(crate) async fn ask(
     transport: &dyn Transport,
-    me: u64,
+    me: (u64, u64),
     peer: &Peer,
     question: &Question,
     limit: Duration,
 ) -> Reply {
-    let route = Route { to: peer.id, from: me };
+    let (from, group) = me;
+    let to = peer.id;
+    let route = Route { to, from, group };
     let call = transport.call(peer, wire::put_question(route, question));
     let answered = match tokio::time::timeout(limit, call).await {
         Ok(answered) => answered,

@@ -2,6 +2,7 @@
 
 use super::wire::{self, Question, Refusal, Reply, Route, SnapshotHead, SnapshotReply};
 use super::{Answers, Lane, Peer, Transport, Unreachable};
+use crate::group::Group;
 use crate::host::{self, Disk, Open};
 use crate::raft_types::*;
 use crate::snapshot::SnapshotFile;
@@ -42,12 +43,14 @@ const SNAPSHOT_SILENCE: Duration = Duration::from_secs(60);
 pub struct PeerNetwork {
     pub me: u64,
     pub disk: Arc<dyn Disk>,
+    pub group: Arc<Group>,
     pub transport: Arc<dyn Transport>,
 }
 
 pub struct PeerClient {
     me: u64,
     disk: Arc<dyn Disk>,
+    group: Arc<Group>,
     peer: Peer,
     transport: Arc<dyn Transport>,
 }
@@ -76,6 +79,7 @@ impl RaftNetworkFactory<Types> for PeerNetwork {
         PeerClient {
             me: self.me,
             disk: self.disk.clone(),
+            group: self.group.clone(),
             peer: Peer {
                 id: target,
                 address: node.addr.clone(),
@@ -90,6 +94,7 @@ impl PeerClient {
         Route {
             to: self.peer.id,
             from: self.me,
+            group: self.group.number(),
         }
     }
 

@@ -28,7 +28,7 @@ impl PeerService {
 
     fn check(&self, route: Route) -> Result<(), String> {
         match route.to == self.0.id() {
-            true => Ok(()),
+            true => self.0.group().admit(route.group),
             false => Err(format!("this is server {}, not {}", self.0.id(), route.to)),
         }
     }

@@ -1,6 +1,6 @@
 //! The binary form of messages between servers. Each begins with the protocol's
-//! version and the numbers of the server that is meant and of the one that asks, so
-//! that an address that went to another server does no harm. Pure.
+//! version the numbers of the server that is meant and of the one that asks, and the group's, so
+//! that an address that went to another server, or one of an abandoned group, does no harm. Pure.
 
 use crate::codec::{self, CodecError, Plain, Reader, put_bytes, put_u64};
 use crate::contract::LeaseId;
@@ -14,13 +14,15 @@ pub type AppendRequest = AppendEntriesRequest<Types>;
 pub type AppendResult = StreamAppendResult<Types>;
 
 /// Raised when a message changes its shape; servers of two releases then say so.
-pub const PROTOCOL: u8 = 1;
+pub const PROTOCOL: u8 = 2;
 
 /// Who is meant, and who asks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Route {
     pub to: u64,
     pub from: u64,
+    /// The group that the asking one belongs to; see `group`.
+    pub group: u64,
 }
 
 #[derive(Debug, Clone, PartialEq)]
@@ -87,6 +89,7 @@ fn head(route: Route, tag: u8) -> Vec<u8> {
     let mut out = vec![PROTOCOL];
     put_u64(&mut out, route.to);
     put_u64(&mut out, route.from);
+    put_u64(&mut out, route.group);
     out.push(tag);
     out
 }
@@ -103,6 +106,7 @@ fn read_head(r: &mut Reader) -> Result<(Route, u8), CodecError> {
     let route = Route {
         to: r.u64("receiver")?,
         from: r.u64("sender")?,
+        group: r.u64("group")?,
     };
     Ok((route, r.u8("message")?))
 }

@@ -78,7 +78,11 @@ fn append() -> impl Strategy<Value = AppendRequest> {
     )
 }
 
-const ROUTE: Route = Route { to: 3, from: 1 };
+const ROUTE: Route = Route {
+    to: 3,
+    from: 1,
+    group: 5,
+};
 
 proptest! {
     #[test]
@@ -109,7 +113,7 @@ proptest! {
 
     #[test]
     fn any_bytes_are_refused_or_read(noise in prop::collection::vec(any::<u8>(), 0..80), tag in 0..10u8) {
-        let mut message = vec![PROTOCOL, 3, 1, tag];
+        let mut message = vec![PROTOCOL, 3, 1, 5, tag];
         message.extend_from_slice(&noise);
         let message = Bytes::from(message);
         let _ = (read_question(message.clone()), read_append(message.clone()), read_snapshot_head(message));

@@ -4,6 +4,7 @@ use super::{Seal, StoreConfig};
 use crate::applied::AppliedState;
 use crate::codec::Plain;
 use crate::contract::*;
+use crate::group::Group;
 use crate::host::{self, Disk, Lock};
 use crate::log::Log;
 use crate::machine::Snapshots;
@@ -39,6 +40,7 @@ pub(super) struct Parts {
     pub persister: Arc<Persister>,
     pub seal: Arc<dyn Seal>,
     pub lock: Lock,
+    pub group: Arc<Group>,
 }
 
 pub(super) fn load(config: &StoreConfig) -> Result<Parts, StoreError> {
@@ -72,6 +74,10 @@ pub(super) fn load(config: &StoreConfig) -> Result<Parts, StoreError> {
             ),
         });
     }
+    // Who has nothing yet belongs to the group that takes it in.
+    let fresh = config.join && log.last().is_none() && point.last.is_none() && snapshots.last().is_none();
+    let group =
+        Arc::new(Group::open(disk, &config.dir, fresh).map_err(io("reading the group's number in", &config.dir))?);
     let applied = Arc::new(AppliedState::new(point.state));
     Ok(Parts {
         log,
@@ -80,5 +86,6 @@ pub(super) fn load(config: &StoreConfig) -> Result<Parts, StoreError> {
         persister: Persister::spawn(db)?,
         seal,
         lock,
+        group,
     })
 }

@@ -37,7 +37,7 @@ impl RaftStore {
     }
 
     /// Writes a snapshot and lets go of the log that it covers. Returns its size.
-    async fn snapshot_and_purge(&self, seal: &Arc<dyn Seal>) -> Result<u64, StoreError> {
+    pub(super) async fn snapshot_and_purge(&self, seal: &Arc<dyn Seal>) -> Result<u64, StoreError> {
         let before: Option<LogId> = self.snapshots.last();
         let (snapshots, seal) = (self.snapshots.clone(), seal.clone());
         let taken = host::blocking(move || snapshots.prepare(&*seal)).await;
@@ -90,6 +90,7 @@ async fn compact(store: Weak<RaftStore>, history: Duration) {
         if let Err(error) = store.compact(revision).await {
             tracing::warn!(%error, revision, "could not compact history; trying again later");
         }
+        store.relieve().await;
     }
 }
 

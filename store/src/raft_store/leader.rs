@@ -45,7 +45,10 @@ impl RaftStore {
 
     /// Asks one server, once.
     pub(super) async fn ask(&self, peer: &Peer, question: &Question, limit: Duration) -> Reply {
-        ask(&*self.config.transport, self.id(), peer, question, limit).await
+        {
+            let me = (self.id(), self.group.number());
+            ask(&*self.config.transport, me, peer, question, limit).await
+        }
     }
 
     /// Answers a question as this server, whoever leads.

@@ -33,6 +33,7 @@ impl RaftStore {
             id,
             ttl_s: ttl_s.max(TTL_S_MIN),
         };
+        self.check_alarm()?;
         self.make_room().await?;
         self.propose(Command::Grant(lease)).await?;
         Ok(lease)

@@ -176,16 +176,22 @@ impl RaftStore {
             others.into_iter().max_by_key(reached)
         };
         let Some(next) = next else { return };
-        if let Err(error) = self.raft.trigger().transfer_leader(next).await {
-            tracing::warn!(%error, "could not hand over to another server");
-            return;
+        if let Err(error) = self.move_leader(next).await {
+            tracing::warn!(%error, next, "could not hand over to another server; the others will elect one");
         }
+    }
+
+    /// Lets another server lead, if this one does.
+    pub async fn move_leader(&self, next: u64) -> Result<(), StoreError> {
         let me = self.id();
+        if next == me {
+            return Ok(());
+        }
+        let told = self.raft.trigger().transfer_leader(next).await;
+        told.map_err(|e| StoreError::Unavailable(e.to_string()))?;
         let wait = self.raft.wait(Some(HAND_OVER_MAX));
         let another = |leader: Option<u64>| leader.is_some_and(|leader| leader != me);
         let led = wait.metrics(|m| another(m.current_leader), "another leads").await;
-        if led.is_err() {
-            tracing::warn!(next, "the server that was to lead does not; the others will elect one");
-        }
+        led.map(|_| ()).map_err(|e| StoreError::Unavailable(e.to_string()))
     }
 }

@@ -2,22 +2,28 @@
 //! opening and closing; the rest by topics:
 //!
 //! `propose` brings commands through Raft, once each · `leader` asks what only the leader
-//! knows, and answers as it · `read` finds out what a read must see · `members` changes who is in the group · `leases` grants and ends them · `jobs`
+//! knows, and answers as it · `read` finds out what a read must see · `members` changes who is in the group · `leases` grants and ends them · `quota` stops growth · `jobs`
 //! compacts history, takes snapshots, follows who leads · `disk` is what opening finds.
 
+mod backup;
 mod disk;
+mod force;
 mod jobs;
 mod leader;
 mod leases;
 mod members;
 mod propose;
+mod quota;
 mod read;
 
+pub use force::Forced;
+pub(crate) use force::random_number;
 pub use members::Member;
 
 use crate::applied::AppliedState;
 use crate::codec::Seal;
 use crate::contract::*;
+use crate::group::Group;
 use crate::host::{self, Disk, Lock, OsDisk};
 use crate::lessor::Lessor;
 use crate::log::Log;
@@ -41,7 +47,7 @@ use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::task::JoinHandle;
 
 /// Size of a segment of the log, unless said otherwise.
-const SEGMENT_BYTES: u64 = 8 << 20;
+pub(crate) const SEGMENT_BYTES: u64 = 8 << 20;
 
 /// How long opening waits to become leader; with one voter it takes two syncs.
 const LEADER_TIMEOUT: Duration = Duration::from_secs(10);
@@ -56,6 +62,9 @@ const ELECTION_MS: (u64, u64) = (250, 400);
 /// A leader that hears from no majority waits and tries by turns of this length.
 const PROBE_MS: u64 = 1000;
 
+/// As etcd's largest recommended one: what is in memory is bounded by it too.
+pub const QUOTA_BYTES: u64 = 8 << 30;
+
 #[derive(Clone)]
 pub struct StoreConfig {
     /// The store's own directory; made if absent.
@@ -69,6 +78,8 @@ pub struct StoreConfig {
     pub join: bool,
     /// The oldest history that is kept.
     pub history: Duration,
+    /// Bytes of keys, values and history from which on nothing that grows is taken; 0: no end.
+    pub quota_bytes: u64,
     /// What is encrypted on the disk; `None`: nothing.
     pub encryption: Option<Encryption>,
     /// Carries what is said to other servers.
@@ -98,6 +109,7 @@ impl StoreConfig {
             address: String::new(),
             join: false,
             history: Duration::from_secs(300),
+            quota_bytes: QUOTA_BYTES,
             encryption: None,
             transport: Arc::new(NoPeers),
             disk: Arc::new(OsDisk),
@@ -121,6 +133,8 @@ pub struct Progress {
     pub applied_index: u64,
     /// What the log takes.
     pub disk_bytes: u64,
+    /// How often the log's writer has waited for the disk since the start.
+    pub log_syncs: u64,
 }
 
 /// Who leads, as far as is known here.
@@ -139,6 +153,8 @@ pub struct RaftStore {
     persister: Arc<Persister>,
     lessor: Arc<Lessor>,
     once: Arc<Once>,
+    group: Arc<Group>,
+    seal: Arc<dyn Seal>,
     leadership: watch::Sender<Leadership>,
     /// There is no other server, not even one that learns.
     alone: AtomicBool,
@@ -191,6 +207,7 @@ impl RaftStore {
             persister,
             seal,
             lock,
+            group,
         } = parts;
         let (lessor, once) = (
             Arc::new(Lessor::default()),
@@ -207,7 +224,12 @@ impl RaftStore {
             once.clone(),
         );
         let (me, disk, transport) = (config.node_id, config.disk.clone(), config.transport.clone());
-        let network = PeerNetwork { me, disk, transport };
+        let network = PeerNetwork {
+            me,
+            disk,
+            group: group.clone(),
+            transport,
+        };
         let raft = Raft::new(me, raft_config()?, network, log.clone(), machine).await;
         let raft = raft.map_err(|e| StoreError::Internal(format!("starting Raft: {e}")))?;
         let (history, inflight_bytes) = (config.history, config.inflight_bytes() as usize);
@@ -221,6 +243,8 @@ impl RaftStore {
             persister,
             lessor,
             once,
+            group,
+            seal: seal.clone(),
             leadership: watch::Sender::default(),
             alone: AtomicBool::new(false),
             reads,
@@ -298,6 +322,10 @@ impl RaftStore {
         self.config.node_id
     }
 
+    pub(crate) fn group(&self) -> &Group {
+        &self.group
+    }
+
     pub(crate) fn raft(&self) -> &Raft<Types, Machine> {
         &self.raft
     }
@@ -329,6 +357,7 @@ impl RaftStore {
             log_index,
             applied_index,
             disk_bytes: self.log.bytes(),
+            log_syncs: self.log.syncs(),
         }
     }
 
@@ -353,6 +382,7 @@ impl Store for RaftStore {
     async fn txn(&self, txn: Txn) -> Result<TxnResult, StoreError> {
         self.check_open()?;
         let bytes = check_limits(&txn)? + 64;
+        self.check_quota(&txn, bytes as u64).await?;
         let _permit = self
             .inflight
             .acquire_many(bytes as u32)

@@ -131,16 +131,23 @@ impl Group {
         self.dir.path().join(format!("server-{id}"))
     }
 
-    pub async fn start(&mut self, id: u64, join: bool) -> Arc<RaftStore> {
-        let config = StoreConfig {
+    /// What a server that is no newcomer is started with.
+    pub fn config(&self, id: u64) -> StoreConfig {
+        StoreConfig {
             node_id: id,
             address: format!("server-{id}"),
-            join,
             transport: Arc::new(Link {
                 network: self.network.clone(),
                 from: id,
             }),
             ..StoreConfig::new(self.dir(id))
+        }
+    }
+
+    pub async fn start(&mut self, id: u64, join: bool) -> Arc<RaftStore> {
+        let config = StoreConfig {
+            join,
+            ..self.config(id)
         };
         let store = RaftStore::open(config).await.expect("opened");
         self.network
