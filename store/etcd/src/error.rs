@@ -29,6 +29,7 @@ pub fn of(error: StoreError) -> Status {
         StoreError::Refused(Refused::LeaseExists(_)) => etcd(Code::FailedPrecondition, "lease already exists"),
         StoreError::Refused(Refused::Compacted { .. }) => compacted(),
         StoreError::Refused(Refused::FutureRevision { .. }) => future_revision(),
+        StoreError::NoSpace => etcd(Code::ResourceExhausted, "mvcc: database space exceeded"),
         StoreError::TooLarge { .. } => etcd(Code::InvalidArgument, "request is too large"),
         StoreError::NoLeader => etcd(Code::Unavailable, "no leader"),
         StoreError::Unavailable(_) | StoreError::Unknown => etcd(Code::Unavailable, "request timed out"),

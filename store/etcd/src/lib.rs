@@ -2,9 +2,10 @@
 //! read, watch, measure and back it up.
 //!
 //! `request` and `response` translate, and are pure · `error` has etcd's codes and texts ·
-//! `kv`, `watch`, `lease`, `maintenance` are the services. Who may connect is the
+//! `kv`, `watch`, `lease`, `maintenance`, `cluster` are the services. Who may connect is the
 //! listener's business.
 
+mod cluster;
 mod error;
 mod kv;
 mod lease;

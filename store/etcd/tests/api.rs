@@ -489,3 +489,73 @@ async fn watches_share_a_stream() {
     assert!(over.cancel_reason.contains("has been compacted"));
     server.store.shutdown().await;
 }
+
+#[tokio::test]
+async fn a_snapshot_is_streamed_as_its_tool_expects_it() {
+    let server = serve().await;
+    let mut kv = pb::kv_client::KvClient::new(server.channel.clone());
+    for n in 0..200 {
+        kv.put(put(&format!("/snap/{n}"), &"v".repeat(2000))).await.expect("put");
+    }
+    let mut maintenance = pb::maintenance_client::MaintenanceClient::new(server.channel.clone());
+    let mut stream = maintenance
+        .snapshot(pb::SnapshotRequest {})
+        .await
+        .expect("streamed")
+        .into_inner();
+    let mut all = Vec::new();
+    let mut left = u64::MAX;
+    while let Some(piece) = stream.message().await.expect("a piece") {
+        assert!(piece.remaining_bytes < left);
+        left = piece.remaining_bytes;
+        all.extend_from_slice(&piece.blob);
+    }
+    assert_eq!((left, all.len() % 512), (0, 32));
+    let dir = tempfile::tempdir().expect("a directory");
+    let path = dir.path().join("saved.db");
+    std::fs::write(&path, &all).expect("written");
+    let about = skiff_store::backup::check(&path).expect("whole");
+    assert_eq!((about.keys, about.sealed_files), (200, 0));
+}
+
+#[tokio::test]
+async fn alarms_are_listed_and_disarmed() {
+    let server = serve().await;
+    let mut kv = pb::kv_client::KvClient::new(server.channel.clone());
+    let mut maintenance = pb::maintenance_client::MaintenanceClient::new(server.channel.clone());
+    kv.put(put("/a", "1")).await.expect("put");
+    let ask = |action: pb::alarm_request::AlarmAction, member_id| pb::AlarmRequest {
+        action: action as i32,
+        member_id,
+        alarm: pb::AlarmType::Nospace as i32,
+    };
+    use pb::alarm_request::AlarmAction::*;
+    maintenance.alarm(ask(Activate, 1)).await.expect("raised");
+    let listed = maintenance.alarm(ask(Get, 0)).await.expect("listed").into_inner();
+    assert_eq!(listed.alarms.iter().map(|a| a.member_id).collect::<Vec<_>>(), [1]);
+    refused(
+        kv.put(put("/b", "1")).await,
+        Code::ResourceExhausted,
+        "etcdserver: mvcc: database space exceeded",
+    );
+    let status = maintenance.status(pb::StatusRequest {}).await.expect("status").into_inner();
+    assert_eq!(status.errors, ["memberID:1 alarm:NOSPACE "]);
+    let delete = pb::DeleteRangeRequest {
+        key: bytes("/a"),
+        ..Default::default()
+    };
+    kv.delete_range(delete).await.expect("deletions go on");
+    let gone = maintenance.alarm(ask(Deactivate, 0)).await.expect("disarmed").into_inner();
+    assert_eq!(gone.alarms.len(), 1);
+    kv.put(put("/b", "1")).await.expect("put again");
+    maintenance.defragment(pb::DefragmentRequest {}).await.expect("done");
+    let mut cluster = pb::cluster_client::ClusterClient::new(server.channel.clone());
+    let remove = pb::MemberRemoveRequest { id: 9 };
+    refused(cluster.member_remove(remove).await, Code::NotFound, "etcdserver: member not found");
+    let promote = pb::MemberPromoteRequest { id: 1 };
+    let text = "etcdserver: can only promote a learner member";
+    refused(cluster.member_promote(promote).await, Code::FailedPrecondition, text);
+    let text = "etcdserver: bad leader transferee";
+    let to = pb::MoveLeaderRequest { target_id: 9 };
+    refused(maintenance.move_leader(to).await, Code::FailedPrecondition, text);
+}
