@@ -16,6 +16,8 @@ scripts/clients.sh
 if [[ ${1:-} == long ]]; then
     # Properties over many more cases, and clusters again and again.
     PROPTEST_CASES=5000 cargo test --locked --workspace --exclude skiff-tests --lib
+    # A day of what a cluster at rest writes, and what the state database takes for it.
+    cargo test --locked -p skiff-store --lib state_db -- --ignored --nocapture
     # A simulated cluster: disturbed, then left alone.
     cargo test --locked -p skiff --test simulation -- --ignored --nocapture
     # A node whose programs are killed for longer, at other moments, and 2,000 pods through it.

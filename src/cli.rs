@@ -23,6 +23,8 @@ pub enum Command {
     Agent(AgentArgs),
     /// Create, list or delete the tokens that nodes join with
     Token(TokenArgs),
+    /// Save, list, check, delete or restore snapshots of the cluster
+    Snapshot(crate::snapshot::SnapshotArgs),
     /// Wait until the cluster's nodes are ready, and say how it is
     Status(StatusArgs),
     /// Ask why the scheduler places a pod where it does, or nowhere
@@ -42,6 +44,7 @@ impl Command {
             Self::Server(_) => "server",
             Self::Agent(_) => "agent",
             Self::Token(_) => "token",
+            Self::Snapshot(_) => "snapshot",
             Self::Status(_) => "status",
             Self::Scheduler(_) => "scheduler",
             Self::Check(_) => "check",
@@ -244,6 +247,20 @@ pub struct ServerArgs {
     /// KubeSchedulerConfiguration with the scheduler's profiles
     #[arg(long, env = "SKIFF_SCHEDULER_CONFIG", value_name = "FILE")]
     pub scheduler_config: Option<PathBuf>,
+    /// The store takes nothing that grows beyond this size; 0 for no end
+    #[arg(
+        long,
+        alias = "quota-backend-bytes",
+        env = "SKIFF_STORE_QUOTA",
+        default_value = "8Gi",
+        value_name = "QUANTITY"
+    )]
+    pub store_quota: String,
+    /// Go on alone when the other servers are lost for good; they cannot come back but as new ones
+    #[arg(long, aliases = ["force-new-cluster", "cluster-reset"], env = "SKIFF_FORCE_SINGLE")]
+    pub force_single: bool,
+    #[command(flatten)]
+    pub snapshots: crate::snapshot::Scheduled,
 }
 
 #[derive(Debug, Clone, Args)]

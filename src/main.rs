@@ -19,6 +19,7 @@ mod resources;
 mod scheduler;
 mod server;
 mod signals;
+mod snapshot;
 mod status;
 mod token;
 
@@ -78,6 +79,7 @@ fn run() -> Result<ExitCode> {
             runtime()?.block_on(agent::run(args))
         }
         cli::Command::Token(args) => runtime()?.block_on(token::run(args)),
+        cli::Command::Snapshot(args) => runtime()?.block_on(snapshot::run(args)),
         cli::Command::Status(args) => runtime()?.block_on(status::run(args)),
         cli::Command::Reset(args) => runtime()?.block_on(reset::run(args)),
     };

@@ -16,5 +16,12 @@ pub const AGENT_TLS: &str = "agent/tls";
 pub const AGENT: &str = "agent";
 /// Archives that the node loads at start.
 pub const IMAGES: &str = "images";
+/// Where snapshots are kept, the key that seals the cluster's keys in them, and the mark of
+/// a restore that is under way.
+pub const SNAPSHOTS: &str = "server/snapshots";
+pub const SNAPSHOT_KEY: &str = "server/snapshot.key";
+pub const RESTORING: &str = "server/restoring";
+/// Where the running server is asked for a snapshot.
+pub const CONTROL: &str = "server/control.sock";
 /// Process id of the running server or agent.
 pub const PID: &str = "skiff.pid";

@@ -46,6 +46,8 @@ pub async fn run(args: ServerArgs) -> Result<()> {
     }
     let settings = crate::scheduler::settings(args.scheduler_config.as_deref())?;
     files::private_directory(data_dir)?;
+    crate::snapshot::refuse_half_restored(data_dir)?;
+    args.snapshots.schedule()?;
     let listener = listen_patiently(args.bind_address, args.https_listen_port).await?;
     let etcd = crate::etcd::listen(&args)?;
     let shutdown = CancellationToken::new();
@@ -64,6 +66,7 @@ pub async fn run(args: ServerArgs) -> Result<()> {
         let serving = face.serve(store.clone(), cluster_number(&pki)?, shutdown.clone());
         tasks.spawn(async move { ("etcd API", serving.await) });
     }
+    start_snapshots(&args, &store, &shutdown, &mut tasks);
     write_kubeconfig(&args, &pki)?;
     let _pid = PidFile::write(&data_dir.join(paths::PID))?;
     tracing::info!(
@@ -175,7 +178,11 @@ fn listen(address: IpAddr, port: u16) -> Result<TcpListener> {
 async fn open(args: &ServerArgs, node_ip: IpAddr, advertise: IpAddr) -> Result<(Pki, Arc<RaftStore>)> {
     let options = pki_options(args, node_ip, advertise)?;
     let pki = tokio::task::spawn_blocking(move || Pki::open(&options, jiff::Timestamp::now()));
-    let store = RaftStore::open(store_config(args)?);
+    let config = store_config(args)?;
+    if args.force_single {
+        force_single(&config).await?;
+    }
+    let store = RaftStore::open(config);
     let (pki, store) = tokio::join!(pki, store);
     let store = store.context("cannot open the store")?;
     match pki.context("cannot open the cluster's certificates")? {
@@ -192,11 +199,46 @@ fn store_config(args: &ServerArgs) -> Result<StoreConfig> {
     let data_dir = &args.common.data_dir;
     files::private_directory(&data_dir.join(paths::SERVER_TLS))?;
     let mut config = StoreConfig::new(data_dir.join(paths::SERVER_STORE));
+    config.quota_bytes = quota(&args.store_quota)?;
     config.encryption = Some(Encryption {
         key: files::key(&data_dir.join(paths::STORE_KEY))?,
         prefixes: vec![Bytes::from_static(b"/registry/core/secrets/")],
     });
     Ok(config)
+}
+
+fn quota(text: &str) -> Result<u64> {
+    let value = text.parse::<skiff_api::quantity::Quantity>().ok().map(|q| q.value());
+    match value.and_then(|bytes| u64::try_from(bytes).ok()) {
+        Some(bytes) => Ok(bytes),
+        None => bail!("--store-quota: {text:?} is no size such as 8Gi"),
+    }
+}
+
+/// Rewrites who is in the group, before the store is opened.
+async fn force_single(config: &StoreConfig) -> Result<()> {
+    match RaftStore::force_single(config).await.context("cannot go on alone")? {
+        None => tracing::warn!("--force-single has nothing to do: there are no other servers. Take it away again"),
+        Some(forced) => tracing::warn!(
+            left_behind = ?forced.left_behind,
+            "this server goes on alone; the others must be emptied before they join again. Take --force-single away again"
+        ),
+    }
+    Ok(())
+}
+
+fn start_snapshots(
+    args: &ServerArgs,
+    store: &Arc<RaftStore>,
+    shutdown: &CancellationToken,
+    tasks: &mut JoinSet<(&'static str, Result<()>)>,
+) {
+    let (data_dir, scheduled) = (args.common.data_dir.clone(), args.snapshots.clone());
+    let place = scheduled.place.clone();
+    let serving = crate::snapshot::serve(data_dir.clone(), place, store.clone(), shutdown.clone());
+    tasks.spawn(async move { ("snapshot control", serving.await) });
+    let keeping = crate::snapshot::keep(scheduled, data_dir, store.clone(), shutdown.clone());
+    tasks.spawn(async move { ("snapshot schedule", keeping.await) });
 }
 
 fn pki_options(args: &ServerArgs, node_ip: IpAddr, advertise: IpAddr) -> Result<PkiOptions> {

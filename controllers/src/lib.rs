@@ -53,6 +53,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 pub use certificates::CertificateSigner;
+pub use cronjob::schedule::Schedule;
 pub use context::Error;
 pub use metrics::families;
 

@@ -1,7 +1,7 @@
 //! CronJobs: start Jobs when their time has come.
 
 mod plan;
-mod schedule;
+pub(crate) mod schedule;
 
 use std::sync::Arc;
 use std::time::Duration;
