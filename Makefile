@@ -5,7 +5,7 @@ DATA_DIR ?= /var/lib/skiff
 NODES ?= 1
 export DATA_DIR NODES
 
-.PHONY: up down build images deps test test-long verify fix bench bench-api bench-scheduler bench-node clean
+.PHONY: up down build images deps test test-long verify fix bench bench-api bench-scheduler bench-node bench-store clean
 
 up: build            ## start a cluster of NODES nodes and wait until it is Ready
 	@scripts/up.sh
@@ -54,6 +54,9 @@ bench-scheduler: build ## print the scheduler's figures on 500 and 5,000 simulat
 
 bench-node: build    ## print a node's figures: a pod's life, rest, probes, logs, exec
 	@scripts/bench.sh node
+
+bench-store: deps    ## print the store's figures beside etcd's; SKIFF_BENCH_SHORT=1 for two minutes of it
+	@scripts/bench-store.sh
 
 clean:
 	cargo clean

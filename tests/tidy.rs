@@ -15,6 +15,10 @@ const MAY_DEPEND_ON: &[(&str, &[&str])] = &[
     ("skiff-peer", &["skiff-store", "skiff-proto"]),
     ("skiff-etcd", &["skiff-store", "skiff-proto"]),
     ("base2histogram", &[]),
+    (
+        "skiff-store-bench",
+        &["skiff-store", "skiff-peer", "skiff-etcd", "skiff-proto"],
+    ),
     ("skiff-custom", &["skiff-api", "skiff-cel"]),
     ("skiff-kinds", &["skiff-api", "skiff-cel", "skiff-custom"]),
     ("skiff-access", &["skiff-api"]),
