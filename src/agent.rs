@@ -27,7 +27,7 @@ pub async fn run(args: AgentArgs) -> Result<()> {
     signals::watch(shutdown.clone())?;
     let _pid = PidFile::write(&data_dir.join(paths::PID))?;
 
-    let token = token(&args)?;
+    let token = join::token(args.token.as_deref(), args.token_file.as_deref())?;
     let joined = join::open(
         &tls_dir,
         args.server.as_deref(),
@@ -37,20 +37,9 @@ pub async fn run(args: AgentArgs) -> Result<()> {
     )
     .await?;
     tracing::info!(node = config.node_name, server = joined.server, "joined");
+    let following = join::follow_servers(tls_dir, joined.servers, joined.client.clone(), shutdown.clone());
+    tokio::spawn(following);
     skiff_agent::run(config, joined.client, joined.credentials, shutdown)
         .await
         .context("the node agent failed")
-}
-
-fn token(args: &AgentArgs) -> Result<Option<String>> {
-    match (&args.token, &args.token_file) {
-        (Some(_), Some(_)) => bail!("give --token or --token-file, not both"),
-        (Some(token), None) => Ok(Some(token.trim().to_string())),
-        (None, Some(file)) => {
-            let text = std::fs::read_to_string(file)
-                .with_context(|| format!("cannot read the token file {}", file.display()))?;
-            Ok(Some(text.trim().to_string()))
-        }
-        (None, None) => Ok(None),
-    }
 }

@@ -17,10 +17,10 @@ pub struct Cli {
 
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Run the control plane and, unless --disable-agent is given, a node
-    Server(ServerArgs),
+    /// Run the control plane and, unless --disable-agent is given, a node; list or remove servers
+    Server(Box<ServerArgs>),
     /// Run a node that joins a server
-    Agent(AgentArgs),
+    Agent(Box<AgentArgs>),
     /// Create, list or delete the tokens that nodes join with
     Token(TokenArgs),
     /// Save, list, check, delete or restore snapshots of the cluster
@@ -208,7 +208,10 @@ pub struct ClusterArgs {
 }
 
 #[derive(Debug, Clone, Args)]
+#[command(args_conflicts_with_subcommands = true)]
 pub struct ServerArgs {
+    #[command(subcommand)]
+    pub action: Option<ServerAction>,
     #[command(flatten)]
     pub common: Common,
     #[command(flatten)]
@@ -241,6 +244,18 @@ pub struct ServerArgs {
         value_name = "FIRST-LAST"
     )]
     pub service_node_port_range: String,
+    /// Become one of the servers of a cluster: the URL of one of them, https://host:6443
+    #[arg(long, env = "SKIFF_JOIN", value_name = "URL")]
+    pub join: Option<String>,
+    /// Token to join with, from `skiff token create --server` on a server
+    #[arg(long, env = "SKIFF_TOKEN", hide_env_values = true)]
+    pub token: Option<String>,
+    /// File that holds the token
+    #[arg(long, env = "SKIFF_TOKEN_FILE", value_name = "FILE")]
+    pub token_file: Option<PathBuf>,
+    /// Port of the servers among themselves; closed while there is only one
+    #[arg(long, env = "SKIFF_PEER_PORT", default_value_t = 2380)]
+    pub peer_port: u16,
     /// Serve the store behind etcd's API here, to clients with a certificate of <data-dir>/server/tls/etcd
     #[arg(long, env = "SKIFF_ETCD_LISTEN", value_name = "ADDRESS:PORT")]
     pub etcd_listen: Option<SocketAddr>,
@@ -261,6 +276,19 @@ pub struct ServerArgs {
     pub force_single: bool,
     #[command(flatten)]
     pub snapshots: crate::snapshot::Scheduled,
+}
+
+#[derive(Debug, Clone, Subcommand)]
+pub enum ServerAction {
+    /// List the servers of the cluster, and say which answer
+    List(Access),
+    /// Take a server out of the cluster, for good
+    Remove {
+        #[command(flatten)]
+        access: Access,
+        /// Its name or number, as `skiff server list` shows them
+        server: String,
+    },
 }
 
 #[derive(Debug, Clone, Args)]
@@ -322,6 +350,9 @@ pub enum TokenAction {
         /// How long it can be used: 30m, 24h, 7d; 0 for ever
         #[arg(long, default_value = "24h")]
         ttl: String,
+        /// For a server that joins (`skiff server --join`), not for a node: it hands out the cluster's keys
+        #[arg(long)]
+        server: bool,
         /// A word on what it is for
         #[arg(long, default_value = "")]
         description: String,

@@ -3,26 +3,20 @@
 //! only who has a certificate of an authority of its own.
 
 use crate::cli::ServerArgs;
-use crate::{files, paths};
+use crate::{files, mutual, paths};
 use anyhow::{Context, Result};
-use rustls::server::WebPkiClientVerifier;
-use rustls::{RootCertStore, ServerConfig};
-use skiff_access::pki::{self, Ca, CertificateRequest, Usage};
+use rustls::ServerConfig;
+use skiff_access::pki::{self, CertificateRequest, Usage};
 use skiff_etcd::Etcd;
 use skiff_store::RaftStore;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 use tokio_rustls::TlsAcceptor;
-use tokio_rustls::server::TlsStream;
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
-
-/// A client that has not shown its certificate by then is let go.
-const HANDSHAKE_MAX: Duration = Duration::from_secs(10);
 
 /// The face, listening but not yet serving.
 pub struct Face {
@@ -47,27 +41,9 @@ pub fn listen(args: &ServerArgs) -> Result<Option<Face>> {
     Ok(Some(Face { address, listener, tls }))
 }
 
-/// The authority of the face alone: a certificate of the cluster's opens nothing here.
-fn authority(dir: &Path) -> Result<Ca> {
-    let (certificate, key) = (dir.join("ca.crt"), dir.join("ca.key"));
-    let read = |path: &Path| std::fs::read_to_string(path);
-    match (read(&certificate), read(&key)) {
-        (Ok(certificate), Ok(key)) => {
-            Ca::load(&certificate, &key).with_context(|| format!("cannot use the authority in {}", dir.display()))
-        }
-        (Err(error), _) if error.kind() == std::io::ErrorKind::NotFound => {
-            let ca = Ca::create("skiff-etcd-ca", jiff::Timestamp::now())?;
-            files::write_private(&key, ca.key_pem())?;
-            files::write_private(&certificate, ca.certificate_pem())?;
-            Ok(ca)
-        }
-        (Err(error), _) => Err(error).with_context(|| format!("cannot read {}", certificate.display())),
-        (_, Err(error)) => Err(error).with_context(|| format!("cannot read {}", key.display())),
-    }
-}
-
 fn tls(dir: &Path, address: SocketAddr) -> Result<ServerConfig> {
-    let ca = authority(dir)?;
+    // The authority of the face alone: a certificate of the cluster's opens nothing here.
+    let ca = mutual::authority(dir, "ca", "skiff-etcd-ca")?;
     let now = jiff::Timestamp::now();
     let request = |name: &str, usage, names| CertificateRequest {
         common_name: name.into(),
@@ -94,16 +70,7 @@ fn tls(dir: &Path, address: SocketAddr) -> Result<ServerConfig> {
         &request("skiff-etcd-client", Usage::Client, Vec::new()),
         now,
     )?;
-    let mut roots = RootCertStore::empty();
-    roots.add(ca.certificate().clone())?;
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let clients = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider.clone()).build()?;
-    let mut config = ServerConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()?
-        .with_client_cert_verifier(clients)
-        .with_single_cert(serving.chain()?, serving.key()?)?;
-    config.alpn_protocols = vec![b"h2".to_vec()];
-    Ok(config)
+    mutual::server_config(&ca, &serving)
 }
 
 impl Face {
@@ -113,36 +80,9 @@ impl Face {
         let routes = Etcd::new(store, cluster, &url).routes();
         let (sender, connections) = mpsc::channel(16);
         tracing::info!(address = %self.address, "etcd's API is served");
-        tokio::spawn(accept(self.listener, self.tls, sender, shutdown.clone()));
+        tokio::spawn(mutual::accept(self.listener, self.tls, sender, shutdown.clone()));
         let server = tonic::transport::Server::builder().add_routes(routes);
         let served = server.serve_with_incoming_shutdown(ReceiverStream::new(connections), shutdown.cancelled_owned());
         served.await.context("serving etcd's API")
-    }
-}
-
-type Connections = mpsc::Sender<std::io::Result<TlsStream<TcpStream>>>;
-
-async fn accept(listener: TcpListener, tls: TlsAcceptor, connections: Connections, shutdown: CancellationToken) {
-    loop {
-        let accepted = tokio::select! {
-            accepted = listener.accept() => accepted,
-            () = shutdown.cancelled() => return,
-        };
-        let Ok((stream, peer)) = accepted else {
-            // Out of file descriptors, say: not at once again.
-            tokio::time::sleep(Duration::from_millis(100)).await;
-            continue;
-        };
-        let (tls, connections) = (tls.clone(), connections.clone());
-        tokio::spawn(async move {
-            let _ = stream.set_nodelay(true);
-            match tokio::time::timeout(HANDSHAKE_MAX, tls.accept(stream)).await {
-                Ok(Ok(stream)) => {
-                    let _ = connections.send(Ok(stream)).await;
-                }
-                Ok(Err(error)) => tracing::debug!(%peer, %error, "a client of etcd's API was not let in"),
-                Err(_) => tracing::debug!(%peer, "a client of etcd's API did not show a certificate"),
-            }
-        });
     }
 }

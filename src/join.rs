@@ -8,20 +8,25 @@
 //! server address.
 
 use crate::files;
+use crate::remote::{self, Servers};
 use anyhow::{Context, Result, bail};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use futures::StreamExt;
 use k8s_openapi::api::certificates::v1::CertificateSigningRequest;
+use k8s_openapi::api::discovery::v1::{Endpoint, EndpointSlice};
 use kube::api::{Api, DeleteParams, PostParams};
+use kube::runtime::{WatchStreamExt, watcher};
 use rustls_pki_types::ServerName;
 use serde_json::json;
 use skiff_access::pki::{self, Freshness};
 use skiff_access::token::JoinToken;
 use std::net::IpAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::net::TcpStream;
+use tokio_util::sync::CancellationToken;
 
 const CA: &str = "cluster-ca.crt";
 const SERVER: &str = "server";
@@ -34,8 +39,33 @@ const CONNECT_MAX: Duration = Duration::from_secs(10);
 
 pub struct Joined {
     pub server: String,
+    /// All servers, as far as they are known; more are learned while the node runs.
+    pub servers: Arc<Servers>,
     pub client: kube::Client,
     pub credentials: skiff_agent::NodeCredentials,
+}
+
+/// A server's URL, as it was given with this flag.
+pub fn server_url(text: &str, flag: &str) -> Result<url::Url> {
+    let url = url::Url::parse(text).with_context(|| format!("{flag}: {text:?} is no URL such as https://host:6443"))?;
+    if url.scheme() != "https" {
+        bail!("{flag}: {text:?} must begin with https://");
+    }
+    Ok(url)
+}
+
+/// The token, wherever it was given.
+pub fn token(text: Option<&str>, file: Option<&Path>) -> Result<Option<String>> {
+    match (text, file) {
+        (Some(_), Some(_)) => bail!("give --token or --token-file, not both"),
+        (Some(token), None) => Ok(Some(token.trim().to_string())),
+        (None, Some(file)) => {
+            let text = std::fs::read_to_string(file)
+                .with_context(|| format!("cannot read the token file {}", file.display()))?;
+            Ok(Some(text.trim().to_string()))
+        }
+        (None, None) => Ok(None),
+    }
 }
 
 /// With what is kept if it is good, else by joining anew.
@@ -46,24 +76,28 @@ pub async fn open(
     node: &str,
     ip: Option<IpAddr>,
 ) -> Result<Joined> {
-    let server = match server {
-        Some(server) => server.trim_end_matches('/').to_string(),
-        None => std::fs::read_to_string(dir.join(SERVER))
-            .context("which server is to be joined? give --server https://host:6443")?,
-    };
-    let url = url::Url::parse(&server)
-        .with_context(|| format!("--server: {server:?} is no URL such as https://host:6443"))?;
-    if url.scheme() != "https" {
-        bail!("--server: {server:?} must begin with https://");
+    let kept_servers = std::fs::read_to_string(dir.join(SERVER)).unwrap_or_default();
+    let mut known: Vec<String> = kept_servers.lines().map(str::to_owned).collect();
+    if let Some(given) = server {
+        let given = given.trim_end_matches('/').to_string();
+        known.retain(|server| *server != given);
+        known.insert(0, given);
     }
+    let server = known
+        .first()
+        .context("which server is to be joined? give --server https://host:6443")?
+        .clone();
+    let url = server_url(&server, "--server")?;
     let identity = kept(dir, CLIENT, node)?;
     let ca = std::fs::read_to_string(dir.join(CA)).ok();
     let (ca, identity) = match (ca, identity) {
         (Some(ca), Some(identity)) => (ca, identity),
         _ => join(dir, &url, token, node).await?,
     };
-    files::write_private(&dir.join(SERVER), &server)?;
-    let client = client(&url, &ca, Some(&identity), None)?;
+    files::write_private(&dir.join(SERVER), &known.join("\n"))?;
+    let servers: Result<Vec<String>> = known.iter().map(|server| host_and_port(server)).collect();
+    let servers = Servers::new(servers?);
+    let client = remote::client(servers.clone(), pki::client_config(&ca, Some(&identity))?);
     let serving = match kept(dir, SERVING, node)? {
         Some(serving) => serving,
         None => {
@@ -77,6 +111,7 @@ pub async fn open(
     };
     Ok(Joined {
         server,
+        servers,
         client,
         credentials: skiff_agent::NodeCredentials {
             serving_certificate_pem: serving.certificate_pem,
@@ -84,6 +119,58 @@ pub async fn open(
             cluster_ca_pem: ca,
         },
     })
+}
+
+fn host_and_port(server: &str) -> Result<String> {
+    let url = server_url(server, "--server")?;
+    let host = url.host_str().context("--server: the URL has no host")?;
+    Ok(format!("{host}:{}", url.port_or_known_default().unwrap_or(6443)))
+}
+
+/// Learns, until the end, which servers there are, and keeps that for the next start.
+pub async fn follow_servers(dir: PathBuf, servers: Arc<Servers>, client: kube::Client, shutdown: CancellationToken) {
+    let slices: Api<EndpointSlice> = Api::namespaced(client, "default");
+    let config = watcher::Config::default().labels("kubernetes.io/service-name=kubernetes");
+    let changes = watcher(slices, config).default_backoff().applied_objects();
+    let mut changes = std::pin::pin!(changes);
+    loop {
+        let change = tokio::select! {
+            () = shutdown.cancelled() => return,
+            change = changes.next() => change,
+        };
+        let slice = match change {
+            Some(Ok(slice)) => slice,
+            Some(Err(error)) => {
+                tracing::debug!(%error, "cannot see which servers there are; trying again");
+                continue;
+            }
+            None => return,
+        };
+        let told = addresses(&slice);
+        if told.is_empty() || !servers.learn(&told) {
+            continue;
+        }
+        let known: Vec<String> = servers
+            .known()
+            .iter()
+            .map(|server| format!("https://{server}"))
+            .collect();
+        if let Err(error) = files::write_private(&dir.join(SERVER), &known.join("\n")) {
+            tracing::warn!("cannot keep which servers there are: {error:#}");
+        }
+    }
+}
+
+/// Hosts and ports of the servers that answer.
+fn addresses(slice: &EndpointSlice) -> Vec<String> {
+    let port = slice.ports.iter().flatten().find_map(|port| port.port).unwrap_or(6443);
+    let ready = |endpoint: &&Endpoint| endpoint.conditions.as_ref().is_none_or(|c| c.ready != Some(false));
+    let endpoints = slice.endpoints.iter().flatten().filter(ready);
+    let addresses = endpoints.flat_map(|endpoint| &endpoint.addresses);
+    let parsed = addresses.filter_map(|address| address.parse::<IpAddr>().ok());
+    parsed
+        .map(|ip| std::net::SocketAddr::new(ip, port as u16).to_string())
+        .collect()
 }
 
 /// The certificate kept under this name, if it is this node's and good for longer.
@@ -139,7 +226,7 @@ async fn join(dir: &Path, url: &url::Url, token: Option<&str>, node: &str) -> Re
 }
 
 /// The CA (PEM) that the server presents, once its hash is found to be the token's.
-async fn fetch_ca(url: &url::Url, token: &JoinToken) -> Result<String> {
+pub async fn fetch_ca(url: &url::Url, token: &JoinToken) -> Result<String> {
     let host = url
         .host_str()
         .context("the URL has no host")?
@@ -175,7 +262,7 @@ fn pem(der: &[u8]) -> String {
     )
 }
 
-fn client(
+pub fn client(
     url: &url::Url,
     ca_pem: &str,
     identity: Option<&pki::Identity>,

@@ -12,12 +12,16 @@ mod etcd;
 mod files;
 mod join;
 mod logging;
+mod mutual;
 mod node;
+mod parts;
 mod paths;
+mod remote;
 mod reset;
 mod resources;
 mod scheduler;
 mod server;
+mod servers;
 mod signals;
 mod snapshot;
 mod status;
@@ -52,8 +56,13 @@ fn run() -> Result<ExitCode> {
     let typed: Vec<OsString> = std::env::args_os().collect();
     // A missing file matters only to those who named it.
     let first = cli::Cli::parse_from(&typed);
-    let cli = match &first.command {
-        cli::Command::Server(cli::ServerArgs { common, .. }) | cli::Command::Agent(cli::AgentArgs { common, .. }) => {
+    let common = match &first.command {
+        cli::Command::Server(server) if server.action.is_none() => Some(&server.common),
+        cli::Command::Agent(agent) => Some(&agent.common),
+        _ => None,
+    };
+    let cli = match common {
+        Some(common) => {
             let named = std::env::var_os("SKIFF_CONFIG").is_some()
                 || typed
                     .iter()
@@ -61,7 +70,7 @@ fn run() -> Result<ExitCode> {
             let merged = config::with_file(typed.clone(), first.command.name(), &common.config, !named)?;
             cli::Cli::parse_from(merged)
         }
-        _ => first,
+        None => first,
     };
     let done = match cli.command {
         cli::Command::Scheduler(args) => return runtime()?.block_on(scheduler::run(args)),
@@ -70,13 +79,16 @@ fn run() -> Result<ExitCode> {
             Ok(())
         }
         cli::Command::Check(args) => check_command(&args),
-        cli::Command::Server(args) => {
-            logging::start(&args.common.log_level, &args.common.log_format)?;
-            runtime()?.block_on(server::run(args))
-        }
+        cli::Command::Server(mut args) => match args.action.take() {
+            Some(action) => runtime()?.block_on(servers::command(action)),
+            None => {
+                logging::start(&args.common.log_level, &args.common.log_format)?;
+                runtime()?.block_on(server::run(*args))
+            }
+        },
         cli::Command::Agent(args) => {
             logging::start(&args.common.log_level, &args.common.log_format)?;
-            runtime()?.block_on(agent::run(args))
+            runtime()?.block_on(agent::run(*args))
         }
         cli::Command::Token(args) => runtime()?.block_on(token::run(args)),
         cli::Command::Snapshot(args) => runtime()?.block_on(snapshot::run(args)),

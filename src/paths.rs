@@ -25,3 +25,5 @@ pub const RESTORING: &str = "server/restoring";
 pub const CONTROL: &str = "server/control.sock";
 /// Process id of the running server or agent.
 pub const PID: &str = "skiff.pid";
+/// Who this server is among those that it joined.
+pub const SERVER_IDENTITY: &str = "server/identity.json";

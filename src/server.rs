@@ -3,26 +3,27 @@
 //!
 //! ```text
 //! PKI, store --> API server --> TLS on :6443
-//!                    '-- in-process transport --> scheduler, controllers, agent
+//!   |                '-- in-process transport --> scheduler, controllers, agent
+//!   '-- servers: the other servers, if there are any
 //! ```
 
 use crate::cli::ServerArgs;
 use crate::files::{self, PidFile};
+use crate::parts::{self, Tasks};
+use crate::servers::{self, Joining, Pages, Peers, Record, Roster};
 use crate::{check, node, paths, signals};
 use anyhow::{Context, Result, bail};
 use bytes::Bytes;
 use skiff_access::pki::{self, Pki, PkiOptions};
-use skiff_access::{Access, AccessConfig, UserInfo};
+use skiff_access::{Access, AccessConfig};
 use skiff_apiserver::ApiServer;
-use skiff_controllers::CertificateSigner;
 use skiff_store::{Encryption, RaftStore, Store, StoreConfig};
-use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::TcpListener;
-use tokio::task::JoinSet;
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 /// Parts that have not stopped by then are left behind.
@@ -55,53 +56,110 @@ pub async fn run(args: ServerArgs) -> Result<()> {
 
     let node_ip = args.node.node_ip.unwrap_or_else(crate::address::node_address);
     let advertise = args.advertise_address.unwrap_or(node_ip);
+    let joining = servers::begin(&args).await?;
     let (pki, store) = open(&args, node_ip, advertise).await?;
-    let server = api_server(&args, &pki, store.clone(), advertise).await?;
-    let tls = Arc::new(pki::server_config(&pki.server, &pki.client_authorities_pem())?);
-
-    let mut tasks: JoinSet<(&'static str, Result<()>)> = JoinSet::new();
-    let serving = server.clone().serve(listener, tls, shutdown.clone());
-    tasks.spawn(async move { ("API server", serving.await.map_err(Into::into)) });
-    if let Some(face) = etcd {
-        let serving = face.serve(store.clone(), cluster_number(&pki)?, shutdown.clone());
-        tasks.spawn(async move { ("etcd API", serving.await) });
-    }
-    start_snapshots(&args, &store, &shutdown, &mut tasks);
-    write_kubeconfig(&args, &pki)?;
     let _pid = PidFile::write(&data_dir.join(paths::PID))?;
-    tracing::info!(
-        port = args.https_listen_port,
-        after_ms = begun.elapsed().as_millis(),
-        "the API is served"
-    );
-
-    if !args.disable_agent {
-        start_agent(&args, &pki, &server, node_ip, &shutdown, &mut tasks)?;
-    }
-    start_controllers(&args, &pki, &server, &shutdown, &mut tasks)?;
-    let scheduler = client(&server, component("system:kube-scheduler"));
-    let scheduling = skiff_scheduler::Config {
-        settings,
-        ..skiff_scheduler::Config::default()
+    let closed = CancellationToken::new();
+    let running = Running {
+        begun,
+        args: &args,
+        pki: &pki,
+        store: &store,
+        node_ip,
+        advertise,
+        shutdown: shutdown.clone(),
     };
-    server.show_metrics(scheduling.families.clone());
-    let stop = shutdown.clone();
-    tasks.spawn(async move {
-        (
-            "scheduler",
-            skiff_scheduler::run(scheduling, scheduler, stop)
-                .await
-                .map_err(Into::into),
-        )
-    });
-
-    let result = supervise(tasks, shutdown).await;
+    let result = async {
+        let group = group(&args, store.clone(), advertise, &closed)?;
+        if enter(&running, joining, &group).await? {
+            running.run(settings, group, listener, etcd).await?;
+        }
+        Ok(())
+    };
+    let result = Box::pin(result).await;
+    shutdown.cancel();
     store.shutdown().await;
+    closed.cancel();
     result
 }
 
+/// Among several servers: becomes one of them, and waits until they can answer. `false`:
+/// the end came first.
+async fn enter(running: &Running<'_>, joining: Option<Joining>, group: &Pages) -> Result<bool> {
+    let store = running.store;
+    if joining.is_some() || store.members().len() > 1 {
+        group.peers.listen(store).await?;
+    }
+    if let Some(joining) = joining {
+        let address = peer_address(running.args, running.advertise);
+        joining.enter(address, group.record.clone()).await?;
+    }
+    Ok(servers::wait_for_majority(store, &running.shutdown).await)
+}
+
+/// What all parts of a server that is up need.
+struct Running<'s> {
+    begun: std::time::Instant,
+    args: &'s ServerArgs,
+    pki: &'s Pki,
+    store: &'s Arc<RaftStore>,
+    node_ip: IpAddr,
+    advertise: IpAddr,
+    shutdown: CancellationToken,
+}
+
+impl Running<'_> {
+    /// Starts the parts; ends when they do.
+    async fn run(
+        self,
+        settings: skiff_scheduler::Settings,
+        group: Pages,
+        listener: TcpListener,
+        etcd: Option<crate::etcd::Face>,
+    ) -> Result<()> {
+        let Running {
+            args,
+            pki,
+            store,
+            shutdown,
+            ..
+        } = self;
+        let (sender, answering) = watch::channel(first_endpoints(store, self.advertise));
+        let roster = Roster {
+            store: store.clone(),
+            record: group.record.clone(),
+            answering: sender,
+        };
+        tokio::spawn(roster.run(shutdown.clone()));
+        let leads = servers::leads(store, &shutdown);
+        let server = api_server(args, pki, store.clone(), self.advertise, answering, group).await?;
+        let tls = Arc::new(pki::server_config(&pki.server, &pki.client_authorities_pem())?);
+
+        let mut tasks = Tasks::new();
+        let serving = server.clone().serve(listener, tls, shutdown.clone());
+        tasks.spawn(async move { ("API server", serving.await.map_err(Into::into)) });
+        if let Some(face) = etcd {
+            let serving = face.serve(store.clone(), cluster_number(pki)?, shutdown.clone());
+            tasks.spawn(async move { ("etcd API", serving.await) });
+        }
+        start_snapshots(args, store, &shutdown, &mut tasks);
+        write_kubeconfig(args, pki)?;
+        tracing::info!(
+            port = args.https_listen_port,
+            after_ms = self.begun.elapsed().as_millis(),
+            "the API is served"
+        );
+        if !args.disable_agent {
+            parts::start_agent(args, pki, &server, self.node_ip, &shutdown, &mut tasks)?;
+        }
+        parts::start_controllers(args, pki, &server, leads.clone(), &shutdown, &mut tasks)?;
+        parts::start_scheduler(settings, &server, leads, &shutdown, &mut tasks);
+        supervise(tasks, shutdown).await
+    }
+}
+
 /// Until a part ends; when one fails, all stop, and the failure is the result.
-async fn supervise(mut tasks: JoinSet<(&'static str, Result<()>)>, shutdown: CancellationToken) -> Result<()> {
+async fn supervise(mut tasks: Tasks, shutdown: CancellationToken) -> Result<()> {
     let mut failure = None;
     let deadline = async {
         shutdown.cancelled().await;
@@ -178,7 +236,7 @@ fn listen(address: IpAddr, port: u16) -> Result<TcpListener> {
 async fn open(args: &ServerArgs, node_ip: IpAddr, advertise: IpAddr) -> Result<(Pki, Arc<RaftStore>)> {
     let options = pki_options(args, node_ip, advertise)?;
     let pki = tokio::task::spawn_blocking(move || Pki::open(&options, jiff::Timestamp::now()));
-    let config = store_config(args)?;
+    let config = store_config(args, advertise)?;
     if args.force_single {
         force_single(&config).await?;
     }
@@ -195,11 +253,16 @@ async fn open(args: &ServerArgs, node_ip: IpAddr, advertise: IpAddr) -> Result<(
 }
 
 /// Secrets are encrypted on the disk; the key lies with the other keys.
-fn store_config(args: &ServerArgs) -> Result<StoreConfig> {
+fn store_config(args: &ServerArgs, advertise: IpAddr) -> Result<StoreConfig> {
     let data_dir = &args.common.data_dir;
     files::private_directory(&data_dir.join(paths::SERVER_TLS))?;
+    let identity = servers::identity(args)?;
     let mut config = StoreConfig::new(data_dir.join(paths::SERVER_STORE));
     config.quota_bytes = quota(&args.store_quota)?;
+    config.node_id = identity.id;
+    config.address = peer_address(args, advertise).to_string();
+    config.join = !identity.joined;
+    config.transport = servers::transport(data_dir);
     config.encryption = Some(Encryption {
         key: files::key(&data_dir.join(paths::STORE_KEY))?,
         prefixes: vec![Bytes::from_static(b"/registry/core/secrets/")],
@@ -231,7 +294,7 @@ fn start_snapshots(
     args: &ServerArgs,
     store: &Arc<RaftStore>,
     shutdown: &CancellationToken,
-    tasks: &mut JoinSet<(&'static str, Result<()>)>,
+    tasks: &mut Tasks,
 ) {
     let (data_dir, scheduled) = (args.common.data_dir.clone(), args.snapshots.clone());
     let place = scheduled.place.clone();
@@ -253,7 +316,42 @@ fn pki_options(args: &ServerArgs, node_ip: IpAddr, advertise: IpAddr) -> Result<
     })
 }
 
-async fn api_server(args: &ServerArgs, pki: &Pki, store: Arc<RaftStore>, advertise: IpAddr) -> Result<Arc<ApiServer>> {
+/// Where other servers reach this one.
+fn peer_address(args: &ServerArgs, advertise: IpAddr) -> SocketAddr {
+    SocketAddr::new(advertise, args.peer_port)
+}
+
+/// What this server is to the others.
+fn group(args: &ServerArgs, store: Arc<RaftStore>, advertise: IpAddr, closed: &CancellationToken) -> Result<Pages> {
+    let data_dir = &args.common.data_dir;
+    let listen = SocketAddr::new(args.bind_address, args.peer_port);
+    Ok(Pages {
+        store,
+        peers: Peers::new(data_dir, listen, closed.clone()),
+        cluster: servers::Cluster::of(args),
+        record: Record {
+            name: node::name(&args.node)?,
+            api: SocketAddr::new(advertise, args.https_listen_port),
+            version: format!("v{}", env!("CARGO_PKG_VERSION")),
+        },
+        address: peer_address(args, advertise).to_string(),
+        data_dir: data_dir.clone(),
+    })
+}
+
+/// Until the roster knows better: a server that is alone answers.
+fn first_endpoints(store: &RaftStore, advertise: IpAddr) -> Option<Vec<IpAddr>> {
+    (store.members().len() < 2).then(|| vec![advertise])
+}
+
+async fn api_server(
+    args: &ServerArgs,
+    pki: &Pki,
+    store: Arc<RaftStore>,
+    advertise: IpAddr,
+    answering: watch::Receiver<Option<Vec<IpAddr>>>,
+    group: Pages,
+) -> Result<Arc<ApiServer>> {
     let domain = &args.cluster.cluster_domain;
     let issuer = format!("https://kubernetes.default.svc.{domain}");
     let access = Access::new(AccessConfig {
@@ -276,6 +374,8 @@ async fn api_server(args: &ServerArgs, pki: &Pki, store: Arc<RaftStore>, adverti
         )?)),
         client_ca_pem: pki.ca.certificate_pem().to_string(),
         front_proxy_client: Some(Arc::new(pki.front_proxy_client.clone())),
+        servers: Some(answering),
+        own_pages: Some(Arc::new(group)),
     };
     let store: Arc<dyn Store> = store;
     Ok(ApiServer::new(config, store, access).await?)
@@ -314,118 +414,4 @@ fn kubeconfig_path(args: &ServerArgs) -> PathBuf {
     args.write_kubeconfig
         .clone()
         .unwrap_or_else(|| args.common.data_dir.join(paths::ADMIN_KUBECONFIG))
-}
-
-fn component(name: &str) -> UserInfo {
-    user(name, &[])
-}
-
-fn user(name: &str, groups: &[&str]) -> UserInfo {
-    let mut groups: Vec<String> = groups.iter().map(ToString::to_string).collect();
-    groups.push("system:authenticated".to_string());
-    groups.sort();
-    UserInfo {
-        name: name.to_string(),
-        uid: String::new(),
-        groups,
-        extra: BTreeMap::new(),
-    }
-}
-
-/// A controller's identity, as upstream's: a service account, but for those
-/// that watch for all.
-fn controller(name: &str) -> UserInfo {
-    if name == "kube-controller-manager" {
-        return component("system:kube-controller-manager");
-    }
-    user(
-        &format!("system:serviceaccount:kube-system:{name}"),
-        &["system:serviceaccounts", "system:serviceaccounts:kube-system"],
-    )
-}
-
-fn client(server: &Arc<ApiServer>, user: UserInfo) -> kube::Client {
-    kube::Client::new(server.in_process(user), "default")
-}
-
-fn start_controllers(
-    args: &ServerArgs,
-    pki: &Pki,
-    server: &Arc<ApiServer>,
-    shutdown: &CancellationToken,
-    tasks: &mut JoinSet<(&'static str, Result<()>)>,
-) -> Result<()> {
-    let root_ca = pki.ca.certificate_pem().to_string();
-    let signer = Signer(pki::Ca::load(&root_ca, pki.ca.key_pem())?);
-    let mut config = skiff_controllers::Config::new(root_ca, Arc::new(signer));
-    config.cluster_cidrs = args
-        .cluster
-        .cluster_cidr
-        .split(',')
-        .map(|part| part.trim().to_string())
-        .collect();
-    server.show_metrics(skiff_controllers::families());
-    let (server, stop) = (server.clone(), shutdown.clone());
-    tasks.spawn(async move {
-        let client_for = move |name: &str| client(&server, controller(name));
-        (
-            "controllers",
-            skiff_controllers::run(config, client_for, stop)
-                .await
-                .map_err(Into::into),
-        )
-    });
-    Ok(())
-}
-
-/// Signs approved requests with the cluster's CA.
-struct Signer(pki::Ca);
-
-impl CertificateSigner for Signer {
-    fn sign(&self, csr_pem: &str, _signer_name: &str, usages: &[String], ttl: Duration) -> Result<String, String> {
-        let (der, _) = pki::parse_csr(csr_pem.as_bytes()).map_err(|error| error.to_string())?;
-        let leaf = self
-            .0
-            .sign_csr(&der, usages, ttl, jiff::Timestamp::now())
-            .map_err(|error| error.to_string())?;
-        Ok(leaf)
-    }
-}
-
-fn start_agent(
-    args: &ServerArgs,
-    pki: &Pki,
-    server: &Arc<ApiServer>,
-    node_ip: IpAddr,
-    shutdown: &CancellationToken,
-    tasks: &mut JoinSet<(&'static str, Result<()>)>,
-) -> Result<()> {
-    let config = node::config(&args.node, &args.cluster, &args.common.data_dir)?;
-    let name = config.node_name.clone();
-    let request = pki::CertificateRequest {
-        common_name: format!("system:node:{name}"),
-        organization: Some("system:nodes".to_string()),
-        names: vec![name.clone(), node_ip.to_string()],
-        usage: pki::Usage::Server,
-        lifetime: pki::CERTIFICATE_LIFETIME,
-    };
-    let dir = args.common.data_dir.join(paths::AGENT_TLS);
-    files::private_directory(&dir)?;
-    let serving = pki::read_or_issue(&dir, "kubelet-serving", &pki.ca, &request, jiff::Timestamp::now())?;
-    let credentials = skiff_agent::NodeCredentials {
-        serving_certificate_pem: serving.certificate_pem,
-        serving_key_pem: serving.key_pem,
-        cluster_ca_pem: pki.ca.certificate_pem().to_string(),
-    };
-    let client = client(server, user(&format!("system:node:{name}"), &["system:nodes"]));
-    let stop = shutdown.clone();
-    tasks.spawn(async move {
-        (
-            "node agent",
-            skiff_agent::run(config, client, credentials, stop)
-                .await
-                .map_err(Into::into),
-        )
-    });
-    Ok(())
 }

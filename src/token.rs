@@ -1,4 +1,4 @@
-//! `skiff token`: the tokens that nodes join with. A token is a Secret of type
+//! `skiff token`: the tokens that nodes and servers join with. A token is a Secret of type
 //! `bootstrap.kubernetes.io/token` in kube-system, as kubeadm's are, and the
 //! cluster CA's hash in front of it.
 
@@ -14,13 +14,17 @@ pub async fn run(args: TokenArgs) -> Result<()> {
     let (client, ca) = crate::client::from_kubeconfig(&kubeconfig).await?;
     let secrets: Api<Secret> = Api::namespaced(client, "kube-system");
     match args.action {
-        TokenAction::Create { ttl, description } => create(&secrets, &ca, &ttl, &description).await,
+        TokenAction::Create {
+            ttl,
+            server,
+            description,
+        } => create(&secrets, &ca, &ttl, server, &description).await,
         TokenAction::List => list(&secrets).await,
         TokenAction::Delete { id } => delete(&secrets, &id).await,
     }
 }
 
-async fn create(secrets: &Api<Secret>, ca_pem: &str, ttl: &str, description: &str) -> Result<()> {
+async fn create(secrets: &Api<Secret>, ca_pem: &str, ttl: &str, server: bool, description: &str) -> Result<()> {
     let seconds = crate::duration::parse(ttl)?.as_secs();
     let expires = match seconds {
         0 => None,
@@ -33,8 +37,12 @@ async fn create(secrets: &Api<Secret>, ca_pem: &str, ttl: &str, description: &st
     let ca = certificates
         .first()
         .context("the kubeconfig holds no certificate authority")?;
+    let groups: Vec<String> = server
+        .then(|| crate::servers::JOIN_GROUP.to_owned())
+        .into_iter()
+        .collect();
     let token = JoinToken::generate(&skiff_access::pki::spki_sha256(ca)?);
-    let secret: Secret = serde_json::from_value(token.secret_object(expires, description, &[]))?;
+    let secret: Secret = serde_json::from_value(token.secret_object(expires, description, &groups))?;
     secrets
         .create(&PostParams::default(), &secret)
         .await

@@ -1,10 +1,25 @@
 //! What the API server is told at start. Plain values; the binary reads flags
 //! and files.
 
+use bytes::Bytes;
 use ipnet::IpNet;
+use serde_json::Value;
 use skiff_access::pki::Identity;
+use skiff_api::ApiError;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
+use tokio::sync::watch;
+
+/// Pages below [`OWN_PAGES`], which the program serves behind the same door: whoever
+/// asks is known, and may use this method on this path as a non-resource URL.
+#[async_trait::async_trait]
+pub trait OwnPages: Send + Sync {
+    /// What is said; `None`: there is no such page.
+    async fn answer(&self, method: &http::Method, path: &str, body: &Bytes) -> Option<Result<Value, ApiError>>;
+}
+
+/// Where the program's own pages begin.
+pub const OWN_PAGES: &str = "/skiff/";
 
 #[derive(Clone)]
 pub struct Config {
@@ -27,6 +42,10 @@ pub struct Config {
     pub client_ca_pem: String,
     /// How this server proves to extension API servers that it may name users.
     pub front_proxy_client: Option<Arc<Identity>>,
+    /// Addresses of all servers that answer, the endpoints of the `kubernetes` Service; `None`
+    /// in it: another server sees to them. Without it this server is the only one.
+    pub servers: Option<watch::Receiver<Option<Vec<IpAddr>>>>,
+    pub own_pages: Option<Arc<dyn OwnPages>>,
 }
 
 impl std::fmt::Debug for Config {
@@ -52,6 +71,8 @@ impl Default for Config {
             kubelet_client: None,
             client_ca_pem: String::new(),
             front_proxy_client: None,
+            servers: None,
+            own_pages: None,
         }
     }
 }

@@ -39,6 +39,6 @@ mod special;
 mod webhook;
 
 pub use body::ApiBody;
-pub use config::Config;
+pub use config::{Config, OWN_PAGES, OwnPages};
 pub use in_process::InProcess;
 pub use server::{ApiServer, ServerError};

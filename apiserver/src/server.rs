@@ -83,6 +83,7 @@ impl ApiServer {
         server.bootstrap().await?;
         server.start_definitions().await?;
         server.start_keeping_services();
+        server.start_following_servers();
         server.start_keeping_ranges();
         server.start_filling_tokens();
         server.start_checking_policies();

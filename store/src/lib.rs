@@ -34,7 +34,7 @@ pub use lessor::TimeToLive;
 pub use memory::MemoryStore;
 pub use pairs::Pairs;
 pub use peers::{Answers, Lane, NoPeers, Peer, PeerService, Transport, Unreachable};
-pub use raft_store::{Forced, Member, Progress, QUOTA_BYTES, RaftStore, StoreConfig};
+pub use raft_store::{Forced, Leadership, Member, Progress, QUOTA_BYTES, RaftStore, StoreConfig};
 pub use seal::Encryption;
 
 #[cfg(test)]

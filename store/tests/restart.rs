@@ -150,7 +150,7 @@ async fn a_large_log_is_purged_behind_a_snapshot() {
         store.txn(put(&format!("/big/{}", i % 8), &body)).await.expect("put");
     }
     let mut bytes = 0;
-    for _ in 0..100 {
+    for _ in 0..600 {
         let logs = fs::read_dir(dir.path().join("log")).expect("log").flatten();
         bytes = logs.map(|e| e.metadata().map_or(0, |m| m.len())).sum();
         if bytes < 40 << 20 {

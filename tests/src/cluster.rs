@@ -123,6 +123,18 @@ impl Cluster {
         self.start(at, &["agent", "--server", &server, "--token", token.trim()])
     }
 
+    /// Makes host `at` one more server, by asking that of host `of`.
+    pub fn join_server(&self, at: usize, of: usize) -> Result<()> {
+        let token = self.skiff_at(of, &["token", "create", "--server", "--ttl", "1h"])?;
+        let server = format!("https://{}:6443", self.hosts[of].address());
+        self.start(at, &["server", "--join", &server, "--token", token.trim()])
+    }
+
+    /// Starts the server of host `at` with what it keeps.
+    pub fn restart_server(&self, at: usize) -> Result<()> {
+        self.start(at, &["server"])
+    }
+
     /// Starts the agent of host `at` with what it keeps: nobody else need be there.
     pub fn start_joined_agent(&self, at: usize) -> Result<()> {
         self.start(at, &["agent"])
@@ -154,13 +166,20 @@ impl Cluster {
         Ok(())
     }
 
-    /// Signals the skiff process of host `at` and waits until it has ended.
-    pub fn stop(&self, at: usize, signal: &str) -> Result<()> {
+    /// Signals the skiff process of host `at`; says which it is.
+    pub fn signal(&self, at: usize, signal: &str) -> Result<String> {
         let host = &self.hosts[at];
         let pid = std::fs::read_to_string(host.data_dir().join("skiff.pid")).context("skiff does not run there")?;
         let pid = pid.trim();
         let sent = host.command("kill").args([signal, pid]).status()?;
         ensure!(sent.success(), "cannot signal skiff on {}", host.name);
+        Ok(pid.to_owned())
+    }
+
+    /// Signals the skiff process of host `at` and waits until it has ended.
+    pub fn stop(&self, at: usize, signal: &str) -> Result<()> {
+        let pid = &self.signal(at, signal)?;
+        let host = &self.hosts[at];
         until(Duration::from_secs(20), "skiff has ended", || {
             let alive = host
                 .command("kill")
@@ -186,7 +205,12 @@ impl Cluster {
 
     /// `skiff` with these arguments on the server's host.
     pub fn skiff(&self, arguments: &[&str]) -> Result<String> {
-        let host = &self.hosts[0];
+        self.skiff_at(0, arguments)
+    }
+
+    /// The same on another host that runs a server.
+    pub fn skiff_at(&self, at: usize, arguments: &[&str]) -> Result<String> {
+        let host = &self.hosts[at];
         let output = host
             .command(&self.programs.skiff.to_string_lossy())
             .args(arguments)
@@ -194,7 +218,7 @@ impl Cluster {
                 "--data-dir",
                 &host.data_dir().to_string_lossy(),
                 "--kubeconfig",
-                &self.kubeconfig().to_string_lossy(),
+                &host.data_dir().join("admin.kubeconfig").to_string_lossy(),
             ])
             .output()?;
         text_of(output, || format!("skiff {arguments:?}"))
@@ -212,9 +236,22 @@ impl Cluster {
 
     /// `kubectl` on the server's host.
     pub fn kubectl_command(&self, arguments: &[&str]) -> Command {
-        let mut command = self.hosts[0].command("kubectl");
-        command.args(arguments).env("KUBECONFIG", self.kubeconfig());
+        self.kubectl_command_at(0, arguments)
+    }
+
+    /// The same on another host that runs a server.
+    pub fn kubectl_command_at(&self, at: usize, arguments: &[&str]) -> Command {
+        let host = &self.hosts[at];
+        let mut command = host.command("kubectl");
         command
+            .args(arguments)
+            .env("KUBECONFIG", host.data_dir().join("admin.kubeconfig"));
+        command
+    }
+
+    pub fn kubectl_at(&self, at: usize, arguments: &[&str]) -> Result<String> {
+        let output = self.kubectl_command_at(at, arguments).stdin(Stdio::null()).output()?;
+        text_of(output, || format!("kubectl {arguments:?} on {}", self.hosts[at].name))
     }
 
     pub fn kubectl(&self, arguments: &[&str]) -> Result<String> {

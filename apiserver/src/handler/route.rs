@@ -5,6 +5,7 @@ use super::identity::{Peer, ServerCall};
 use super::served::{Served, media_types, served};
 use super::websocket;
 use crate::body::ApiBody;
+use crate::config::OWN_PAGES;
 use crate::metrics::{self, RequestKey};
 use crate::registry::subresource;
 use crate::request::{OptionKind, QueryOptions, bad_segment, parse_info};
@@ -192,6 +193,9 @@ impl ApiServer {
         if Self::is_resource_metrics(&call.info.path) {
             return Box::pin(self.resource_metrics(&call)).await;
         }
+        if call.info.path.starts_with(OWN_PAGES) {
+            return Box::pin(self.own_page(&call)).await;
+        }
         if !call.info.is_resource {
             return self.document(&call).await;
         }
@@ -210,6 +214,17 @@ impl ApiServer {
         let mut response = outcome.unwrap_or_else(|error| respond::error(&error, &accept));
         respond::warn(&mut response, &warning);
         Ok(response)
+    }
+
+    async fn own_page(&self, call: &ServerCall) -> Result<Response<ApiBody>, ApiError> {
+        let answered = match &self.config.own_pages {
+            Some(pages) => pages.answer(&call.method, &call.info.path, &call.body).await,
+            None => None,
+        };
+        match answered {
+            Some(answer) => respond::plain(200, call.header(header::ACCEPT), &answer?),
+            None => Ok(respond::page_not_found()),
+        }
     }
 
     /// The kind that a path names, if its method is served there.

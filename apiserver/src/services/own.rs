@@ -74,24 +74,62 @@ impl ApiServer {
         }
     }
 
-    /// Where the server is reached, as Endpoints and EndpointSlice.
+    /// Keeps the endpoints of `kubernetes` at the servers that answer.
+    pub(crate) fn start_following_servers(self: &Arc<Self>) {
+        let Some(mut servers) = self.config.servers.clone() else {
+            return;
+        };
+        let (server, closing) = (Arc::downgrade(self), self.closing.clone());
+        tokio::spawn(async move {
+            loop {
+                let changed = tokio::select! {
+                    () = closing.cancelled() => return,
+                    changed = servers.changed() => changed,
+                };
+                let Some(server) = server.upgrade().filter(|_| changed.is_ok()) else {
+                    return;
+                };
+                if let Err(error) = server.keep_endpoints().await {
+                    tracing::warn!(%error, "could not write which servers answer; trying again");
+                    servers.mark_changed();
+                    tokio::time::sleep(KEEP_AFTER).await;
+                }
+            }
+        });
+    }
+
+    /// Where the servers are reached, as Endpoints and EndpointSlice.
     async fn keep_endpoints(&self) -> Result<(), ServerError> {
-        let ip = self.config.advertise_address;
-        if ip.is_loopback() || ip.is_unspecified() {
-            tracing::warn!(%ip, "pods cannot reach the server at this address: give it another one with --advertise-address");
+        let own = self.config.advertise_address;
+        if own.is_loopback() || own.is_unspecified() {
+            tracing::warn!(%own, "pods cannot reach the server at this address: give it another one with --advertise-address");
             return Ok(());
         }
-        let (address, port) = (ip.to_string(), self.config.advertise_port);
-        let subsets =
-            json!([{"addresses": [{"ip": address}], "ports": [{"name": "https", "port": port, "protocol": "TCP"}]}]);
+        let servers = match &self.config.servers {
+            Some(servers) => servers.borrow().clone(),
+            None => Some(vec![own]),
+        };
+        let Some(mut servers) = servers else {
+            return Ok(());
+        };
+        // A slice has addresses of one family only: the family of the first server's.
+        servers.retain(|ip| ip.is_ipv4() == own.is_ipv4());
+        servers.sort();
+        let port = self.config.advertise_port;
+        let addresses: Vec<Value> = servers.iter().map(|ip| json!({"ip": ip})).collect();
+        let subsets = json!([{"addresses": addresses, "ports": [{"name": "https", "port": port, "protocol": "TCP"}]}]);
         let labels = json!({"endpointslice.kubernetes.io/skip-mirror": "true"});
         let endpoints = json!({"apiVersion": "v1", "kind": "Endpoints", "metadata": {"name": "kubernetes", "namespace": "default", "labels": labels}, "subsets": subsets});
         self.keep("", "endpoints", endpoints, &["subsets"]).await?;
+        let endpoints: Vec<Value> = servers
+            .iter()
+            .map(|ip| json!({"addresses": [ip], "conditions": {"ready": true}}))
+            .collect();
         let slice = json!({
             "apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice",
             "metadata": {"name": "kubernetes", "namespace": "default", "labels": {"kubernetes.io/service-name": "kubernetes"}},
-            "addressType": if ip.is_ipv4() { "IPv4" } else { "IPv6" },
-            "endpoints": [{"addresses": [address], "conditions": {"ready": true}}],
+            "addressType": if own.is_ipv4() { "IPv4" } else { "IPv6" },
+            "endpoints": endpoints,
             "ports": [{"name": "https", "port": port, "protocol": "TCP"}],
         });
         self.keep("discovery.k8s.io", "endpointslices", slice, &["endpoints", "ports"])

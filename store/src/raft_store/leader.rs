@@ -3,8 +3,8 @@
 use super::RaftStore;
 use crate::contract::StoreError;
 use crate::host;
-use crate::peers::wire::{Question, Refusal, Reply};
-use crate::peers::{Peer, ask};
+use crate::peers::wire::{self, Question, Refusal, Reply, Route};
+use crate::peers::{Peer, Unreachable, ask};
 use crate::raft_types::*;
 use openraft::ReadPolicy;
 use openraft::errors::{ClientWriteError, LinearizableReadError, RaftError};
@@ -43,11 +43,33 @@ impl RaftStore {
         }
     }
 
-    /// Asks one server, once.
+    /// Asks the server that leads, once. No answer is waited for from one that no longer does.
     pub(super) async fn ask(&self, peer: &Peer, question: &Question, limit: Duration) -> Reply {
-        {
-            let me = (self.id(), self.group.number());
-            ask(&*self.config.transport, me, peer, question, limit).await
+        let mut leadership = self.leadership.subscribe();
+        let me = (self.id(), self.group.number());
+        tokio::select! {
+            biased;
+            reply = ask(&*self.config.transport, me, peer, question, limit) => reply,
+            now = leadership.wait_for(|now| now.leader != Some(peer.id)) => {
+                Reply::Refused(Refusal::NotLeader(now.ok().and_then(|now| now.leader)))
+            }
+        }
+    }
+
+    /// Whether that server answers there, whatever it says.
+    pub async fn reach(&self, peer: &Peer, limit: Duration) -> Result<(), Unreachable> {
+        let route = Route {
+            to: peer.id,
+            from: self.id(),
+            group: self.group.number(),
+        };
+        let call = self
+            .config
+            .transport
+            .call(peer, wire::put_question(route, &Question::ReadIndex));
+        match tokio::time::timeout(limit, call).await {
+            Ok(answered) => answered.map(|_| ()),
+            Err(_) => Err(Unreachable::new(peer, "no answer in time")),
         }
     }
 
@@ -96,6 +118,11 @@ impl RaftStore {
             Ok(linearizer) => Ok(Reply::Index(*linearizer.read_log_id().log_id())),
             Err(RaftError::APIError(LinearizableReadError::ForwardToLeader(to))) => {
                 Err(Refusal::NotLeader(to.leader_id))
+            }
+            Err(RaftError::APIError(LinearizableReadError::QuorumNotEnough(few))) => {
+                let voters = self.members().iter().filter(|m| m.voter).count();
+                let answered = few.got.len();
+                Err(unavailable(format!("only {answered} of {voters} servers answered")))
             }
             Err(error) => Err(unavailable(error)),
         }

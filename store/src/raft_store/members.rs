@@ -7,10 +7,11 @@ use crate::contract::StoreError;
 use crate::peers::Peer;
 use crate::peers::wire::{Question, Refusal};
 use openraft::async_runtime::watch::WatchReceiver;
-use openraft::{BasicNode, ChangeMembers};
+use openraft::{BasicNode, ChangeMembers, Instant};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::Ordering;
 use std::time::Duration;
+use tokio::sync::watch;
 
 /// How long a change may take; a new server may need a snapshot first.
 const CHANGE_MAX: Duration = Duration::from_secs(120);
@@ -46,6 +47,22 @@ impl RaftStore {
             .collect()
     }
 
+    /// As the leader: the other servers, and how long ago each was heard of.
+    pub fn silence(&self) -> BTreeMap<u64, Option<Duration>> {
+        let metrics = self.raft.metrics();
+        let metrics = metrics.borrow_watched();
+        let heard = metrics.heartbeat.iter().flatten();
+        heard
+            .filter(|(id, _)| **id != metrics.id)
+            .map(|(id, at)| (*id, at.map(|at| at.elapsed())))
+            .collect()
+    }
+
+    /// Who leads and how many there are, as it changes.
+    pub fn follow_leader(&self) -> watch::Receiver<Leadership> {
+        self.leadership.subscribe()
+    }
+
     pub(super) fn peer(&self, id: u64) -> Option<Peer> {
         let metrics = self.raft.server_metrics();
         let metrics = metrics.borrow_watched();
@@ -60,15 +77,11 @@ impl RaftStore {
         let (now, alone) = {
             let metrics = self.raft.server_metrics();
             let metrics = metrics.borrow_watched();
-            let others = metrics
-                .membership_config
-                .membership()
-                .nodes()
-                .any(|(id, _)| *id != metrics.id);
-            let known = metrics.membership_config.membership().nodes().next().is_some();
+            let nodes = || metrics.membership_config.membership().nodes();
+            let (others, servers) = (nodes().any(|(id, _)| *id != metrics.id), nodes().count());
             let leader = metrics.current_leader;
             let here = leader == Some(metrics.id);
-            (Leadership { leader, here }, known && !others)
+            (Leadership { leader, here, servers }, servers > 0 && !others)
         };
         if self.alone.swap(alone, Ordering::AcqRel) != alone || !alone {
             let timers = self.raft.runtime_config();
@@ -87,7 +100,7 @@ impl RaftStore {
     }
 
     /// Makes a server part of the group: it learns what there is, then it votes. Doing it
-    /// again does no harm.
+    /// again does no harm; with another address, the server is looked for there from now on.
     pub async fn add_member(&self, id: u64, address: &str) -> Result<(), StoreError> {
         for voter in [false, true] {
             let address = address.to_owned();
@@ -113,11 +126,14 @@ impl RaftStore {
             )));
         }
         match known.iter().find(|m| m.id == id) {
+            // It moved: whoever has this number is who it was.
             Some(member) if member.address != address => {
-                return Err(Refusal::Failed(format!(
-                    "server {id} is known at {}: remove it first",
-                    member.address
-                )));
+                let nodes = BTreeMap::from([(id, BasicNode::new(&address))]);
+                let moved = self.raft.change_membership(ChangeMembers::SetNodes(nodes), false);
+                moved.await.map_err(refusal)?;
+                if member.voter || !voter {
+                    return Ok(());
+                }
             }
             Some(member) if member.voter || !voter => return Ok(()),
             _ => {}

@@ -139,9 +139,11 @@ pub struct Progress {
 
 /// Who leads, as far as is known here.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(crate) struct Leadership {
+pub struct Leadership {
     pub leader: Option<u64>,
     pub here: bool,
+    /// How many servers there are, voting or learning.
+    pub servers: usize,
 }
 
 pub struct RaftStore {

@@ -26,7 +26,10 @@ pub(super) async fn serve(store: Weak<RaftStore>, mut asked: mpsc::UnboundedRece
             waiting.push(next);
         }
         let Some(store) = store.upgrade() else { return };
-        let found = store.find_read_index().await.map_err(|e| e.to_string());
+        let found = store.find_read_index().await.map_err(|error| match error {
+            StoreError::Unavailable(why) => why,
+            other => other.to_string(),
+        });
         for waiter in waiting {
             let _ = waiter.send(found.clone());
         }
