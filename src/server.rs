@@ -143,7 +143,13 @@ impl Running<'_> {
             tasks.spawn(async move { ("etcd API", serving.await) });
         }
         start_snapshots(args, store, &shutdown, &mut tasks);
-        write_kubeconfig(args, pki)?;
+        let write_kubeconfig = kubeconfig_writer(args, pki);
+        write_kubeconfig(&[])?;
+        tokio::spawn(servers::follow_others(
+            store.clone(),
+            write_kubeconfig,
+            shutdown.clone(),
+        ));
         tracing::info!(
             port = args.https_listen_port,
             after_ms = self.begun.elapsed().as_millis(),
@@ -397,17 +403,16 @@ fn port_range(text: &str) -> Result<(u16, u16)> {
     }
 }
 
-fn write_kubeconfig(args: &ServerArgs, pki: &Pki) -> Result<()> {
-    let path = kubeconfig_path(args);
-    let server = format!("https://127.0.0.1:{}", args.https_listen_port);
-    let text = pki::kubeconfig(
-        "skiff",
-        "kubernetes-admin",
-        &server,
-        pki.ca.certificate_pem(),
-        &pki.admin,
-    );
-    files::write_private(&path, &text)
+/// Writes the administrator's kubeconfig, whenever the servers of the cluster change: this
+/// server first, each other in a context of its own.
+fn kubeconfig_writer(args: &ServerArgs, pki: &Pki) -> impl Fn(&[(String, String)]) -> Result<()> + Send + 'static {
+    let (path, port) = (kubeconfig_path(args), args.https_listen_port);
+    let (ca, admin) = (pki.ca.certificate_pem().to_string(), pki.admin.clone());
+    move |others| {
+        let server = format!("https://127.0.0.1:{port}");
+        let text = pki::kubeconfig("skiff", "kubernetes-admin", &server, others, &ca, &admin);
+        files::write_private(&path, &text)
+    }
 }
 
 fn kubeconfig_path(args: &ServerArgs) -> PathBuf {

@@ -61,6 +61,7 @@ async fn serve() -> anyhow::Result<()> {
         "dev",
         "admin",
         &format!("https://127.0.0.1:{port}"),
+        &[],
         pki.ca.certificate_pem(),
         &pki.admin,
     );

@@ -1,9 +1,10 @@
 //! Where each server's API is, kept in the store, and which of them answer: the endpoints
 //! of the `kubernetes` Service. The leader sees to those; nothing runs on a server that is alone.
 
+use anyhow::Result;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
-use skiff_store::{Compare, Leadership, Member, Op, RaftStore, Snapshot, Store, StoreError, Txn};
+use skiff_store::{Leadership, Member, Op, RaftStore, Snapshot, Store, StoreError, Txn};
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -70,7 +71,6 @@ pub async fn write(store: &RaftStore, id: u64, record: &Record) -> Result<(), St
 /// Forgets a server that is not a member any more.
 pub async fn forget(store: &RaftStore, id: u64) -> Result<(), StoreError> {
     let txn = Txn {
-        compare: Vec::<Compare>::new(),
         then: vec![Op::Delete { key: key(id) }],
         ..Txn::default()
     };
@@ -145,6 +145,43 @@ pub async fn wait_for_majority(store: &RaftStore, shutdown: &CancellationToken) 
             );
         }
         tokio::time::sleep(ASK_AGAIN).await;
+    }
+}
+
+/// Tells, as it changes, which other servers there are: their names and URLs.
+pub async fn follow_others(
+    store: Arc<RaftStore>,
+    tell: impl Fn(&[(String, String)]) -> Result<()> + Send + 'static,
+    shutdown: CancellationToken,
+) {
+    let mut told: Vec<(String, String)> = Vec::new();
+    loop {
+        let snapshot = store.snapshot();
+        let others = records(&*snapshot).into_iter().filter(|(id, _)| *id != store.id());
+        let others: Vec<(String, String)> = others
+            .map(|(_, record)| (record.name, format!("https://{}", record.api)))
+            .collect();
+        if others != told {
+            if let Err(error) = tell(&others) {
+                tracing::warn!("cannot write the kubeconfig anew: {error:#}");
+            }
+            told = others;
+        }
+        let Ok(mut changes) = store.watch(Bytes::from_static(PREFIX.as_bytes()), snapshot.revision()) else {
+            return;
+        };
+        drop(snapshot);
+        let changed = async {
+            while let Some(batch) = changes.next().await {
+                if !batch.events.is_empty() {
+                    break;
+                }
+            }
+        };
+        tokio::select! {
+            () = shutdown.cancelled() => return,
+            () = changed => {}
+        }
     }
 }
 

@@ -120,6 +120,10 @@ fn a_minority_of_servers_is_not_missed() -> Result<()> {
     cluster.wait_ready(4)?;
     wait_until_whole(&cluster)?;
     endpoints_are(&cluster, 0, &[0, 1, 2])?;
+    let through_another = ["--context=kubernetes-admin@skiff-node3", "get", "nodes", "-o", "name"];
+    until(LONG, "the kubeconfig knows the other servers", || {
+        cluster.kubectl_at(1, &through_another).map(|_| Ok(()))
+    })?;
 
     let writers = Writers {
         cluster: &cluster,

@@ -288,13 +288,17 @@ fn kubeconfig_text() {
         certificate_pem: "CERT".into(),
         key_pem: "KEY".into(),
     };
-    let text = kubeconfig("skiff", "admin", "https://127.0.0.1:6443", "CA", &identity);
+    let others = [("b".to_string(), "https://10.0.0.2:6443".to_string())];
+    let text = kubeconfig("skiff", "admin", "https://127.0.0.1:6443", &others, "CA", &identity);
     for line in [
         "- name: \"admin@skiff\"",
         "    server: \"https://127.0.0.1:6443\"",
         "    certificate-authority-data: Q0E=",
         "    client-certificate-data: Q0VSVA==",
         "    client-key-data: S0VZ",
+        "- name: \"admin@skiff-b\"",
+        "    cluster: \"skiff-b\"",
+        "    server: \"https://10.0.0.2:6443\"",
         "current-context: \"admin@skiff\"",
     ] {
         assert!(text.lines().any(|l| l == line), "{line}\n{text}");
