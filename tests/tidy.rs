@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 const MAY_DEPEND_ON: &[(&str, &[&str])] = &[
     ("skiff-api", &[]),
     ("skiff-metrics", &[]),
+    ("skiff-events", &[]),
     ("skiff-proto", &[]),
     ("skiff-store", &[]),
     ("skiff-peer", &["skiff-store", "skiff-proto"]),
