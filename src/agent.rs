@@ -24,7 +24,8 @@ pub async fn run(args: AgentArgs) -> Result<()> {
     files::private_directory(&tls_dir)?;
     let config = node::config(&args.node, &args.cluster, data_dir)?;
     let shutdown = CancellationToken::new();
-    signals::watch(shutdown.clone())?;
+    let leaving = CancellationToken::new();
+    signals::watch(shutdown.clone(), leaving.clone())?;
     let _pid = PidFile::write(&data_dir.join(paths::PID))?;
 
     let token = join::token(args.token.as_deref(), args.token_file.as_deref())?;
@@ -39,7 +40,7 @@ pub async fn run(args: AgentArgs) -> Result<()> {
     tracing::info!(node = config.node_name, server = joined.server, "joined");
     let following = join::follow_servers(tls_dir, joined.servers, joined.client.clone(), shutdown.clone());
     tokio::spawn(following);
-    skiff_agent::run(config, joined.client, joined.credentials, shutdown)
+    skiff_agent::run(config, joined.client, joined.credentials, (shutdown, leaving))
         .await
         .context("the node agent failed")
 }

@@ -19,6 +19,7 @@ mod paths;
 mod remote;
 mod reset;
 mod resources;
+mod role;
 mod scheduler;
 mod server;
 mod servers;

@@ -2,7 +2,7 @@
 //! controllers and the scheduler on the server that leads, and the node.
 
 use crate::cli::ServerArgs;
-use crate::{files, node, paths};
+use crate::{files, node, paths, role};
 use anyhow::Result;
 use skiff_access::UserInfo;
 use skiff_access::pki::{self, Pki};
@@ -141,7 +141,7 @@ pub fn start_agent(
     pki: &Pki,
     server: &Arc<ApiServer>,
     node_ip: IpAddr,
-    shutdown: &CancellationToken,
+    (shutdown, leaving): (&CancellationToken, &CancellationToken),
     tasks: &mut Tasks,
 ) -> Result<()> {
     let config = node::config(&args.node, &args.cluster, &args.common.data_dir)?;
@@ -161,8 +161,10 @@ pub fn start_agent(
         serving_key_pem: serving.key_pem,
         cluster_ca_pem: pki.ca.certificate_pem().to_string(),
     };
+    let labels = client(server, controller("node-controller"));
+    tokio::spawn(role::label(labels, name.clone(), shutdown.clone()));
     let client = client(server, user(&format!("system:node:{name}"), &["system:nodes"]));
-    let stop = shutdown.clone();
+    let stop = (shutdown.clone(), leaving.clone());
     tasks.spawn(async move {
         (
             "node agent",

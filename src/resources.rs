@@ -3,6 +3,7 @@
 use anyhow::{Result, bail};
 use clap::Args;
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 #[derive(Debug, Clone, Args)]
 pub struct ResourceArgs {
@@ -62,11 +63,19 @@ pub struct ResourceArgs {
     /// How long the node tells a pressure after it has ended
     #[arg(long, env = "SKIFF_EVICTION_PRESSURE_TRANSITION_PERIOD", default_value = "5m",
         value_parser = crate::duration::parse, value_name = "DURATION")]
-    pub eviction_pressure_transition_period: std::time::Duration,
+    pub eviction_pressure_transition_period: Duration,
     /// The longest that a pod may take to end when a soft threshold was crossed, in seconds
     #[arg(long, env = "SKIFF_EVICTION_MAX_POD_GRACE_PERIOD", default_value_t = 0, value_name = "SECONDS",
         value_parser = clap::value_parser!(i64).range(0..))]
     pub eviction_max_pod_grace_period: i64,
+    /// How long pods may take to end when the machine goes down; 0: they are not told of it
+    #[arg(long, env = "SKIFF_SHUTDOWN_GRACE_PERIOD", default_value = "0", value_parser = crate::duration::parse,
+        value_name = "DURATION")]
+    pub shutdown_grace_period: Duration,
+    /// The part of it that is kept for critical pods, which end last
+    #[arg(long, env = "SKIFF_SHUTDOWN_GRACE_PERIOD_CRITICAL_PODS", default_value = "0",
+        value_parser = crate::duration::parse, value_name = "DURATION")]
+    pub shutdown_grace_period_critical_pods: Duration,
 }
 
 fn reserved(list: &[String], flag: &str) -> Result<BTreeMap<String, String>> {
@@ -102,6 +111,11 @@ pub fn apply(args: &ResourceArgs, config: &mut skiff_agent::Config) -> Result<()
     settings.grace_s_max = args.eviction_max_pod_grace_period;
     settings.transition = args.eviction_pressure_transition_period.try_into()?;
     config.eviction = settings;
+    let (all, critical) = (args.shutdown_grace_period, args.shutdown_grace_period_critical_pods);
+    if critical > all {
+        bail!("--shutdown-grace-period-critical-pods must be no more than --shutdown-grace-period");
+    }
+    config.shutdown_grace = skiff_agent::ShutdownGrace { all, critical };
     Ok(())
 }
 

@@ -52,7 +52,12 @@ pub async fn run(args: ServerArgs) -> Result<()> {
     let listener = listen_patiently(args.bind_address, args.https_listen_port).await?;
     let etcd = crate::etcd::listen(&args)?;
     let shutdown = CancellationToken::new();
-    signals::watch(shutdown.clone())?;
+    let leaving = if args.disable_agent {
+        shutdown.clone()
+    } else {
+        CancellationToken::new()
+    };
+    signals::watch(shutdown.clone(), leaving.clone())?;
 
     let node_ip = args.node.node_ip.unwrap_or_else(crate::address::node_address);
     let advertise = args.advertise_address.unwrap_or(node_ip);
@@ -68,6 +73,7 @@ pub async fn run(args: ServerArgs) -> Result<()> {
         node_ip,
         advertise,
         shutdown: shutdown.clone(),
+        leaving,
     };
     let result = async {
         let group = group(&args, store.clone(), advertise, &closed)?;
@@ -94,7 +100,10 @@ async fn enter(running: &Running<'_>, joining: Option<Joining>, group: &Pages) -
         let address = peer_address(running.args, running.advertise);
         joining.enter(address, group.record.clone()).await?;
     }
-    Ok(servers::wait_for_majority(store, &running.shutdown).await)
+    tokio::select! {
+        up = servers::wait_for_majority(store, &running.shutdown) => Ok(up),
+        () = running.leaving.cancelled() => Ok(false),
+    }
 }
 
 /// What all parts of a server that is up need.
@@ -106,6 +115,8 @@ struct Running<'s> {
     node_ip: IpAddr,
     advertise: IpAddr,
     shutdown: CancellationToken,
+    /// The machine goes down; the agent ends its pods, then all.
+    leaving: CancellationToken,
 }
 
 impl Running<'_> {
@@ -122,6 +133,7 @@ impl Running<'_> {
             pki,
             store,
             shutdown,
+            leaving,
             ..
         } = self;
         let (sender, answering) = watch::channel(first_endpoints(store, self.advertise));
@@ -156,7 +168,7 @@ impl Running<'_> {
             "the API is served"
         );
         if !args.disable_agent {
-            parts::start_agent(args, pki, &server, self.node_ip, &shutdown, &mut tasks)?;
+            parts::start_agent(args, pki, &server, self.node_ip, (&shutdown, &leaving), &mut tasks)?;
         }
         parts::start_controllers(args, pki, &server, leads.clone(), &shutdown, &mut tasks)?;
         parts::start_scheduler(settings, &server, leads, &shutdown, &mut tasks);

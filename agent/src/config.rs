@@ -33,6 +33,8 @@ pub struct Config {
     pub cgroup_root: String,
     /// Kubernetes' tools expect `/var/log/pods`.
     pub pod_logs_dir: PathBuf,
+    /// Links to the logs in there, by container: `/var/log/containers`.
+    pub container_logs_dir: PathBuf,
     /// A container's log is rotated from this size on.
     pub log_bytes_max: u64,
     /// Logs kept of one container, the present one included; at least two.
@@ -42,6 +44,8 @@ pub struct Config {
     pub pod_pids_max: Option<i64>,
     /// When pods are evicted.
     pub eviction: crate::eviction::Settings,
+    /// How long pods may take to end when the machine goes down.
+    pub shutdown_grace: crate::leaving::plan::Grace,
     /// Resources that pods may not have: for the system, for the node's own processes.
     pub system_reserved: BTreeMap<String, String>,
     pub kube_reserved: BTreeMap<String, String>,
@@ -79,11 +83,13 @@ impl Config {
             kubelet_port: 10250,
             cgroup_root: "kubepods".to_owned(),
             pod_logs_dir: PathBuf::from("/var/log/pods"),
+            container_logs_dir: PathBuf::from("/var/log/containers"),
             log_bytes_max: 10 << 20,
             log_files_max: 5,
             pods_max: 110,
             pod_pids_max: None,
             eviction: crate::eviction::Settings::default(),
+            shutdown_grace: crate::leaving::plan::Grace::default(),
             system_reserved: BTreeMap::new(),
             kube_reserved: BTreeMap::new(),
             allowed_unsafe_sysctls: Vec::new(),

@@ -21,6 +21,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::TcpListener;
+use tokio::sync::broadcast::error::RecvError;
 use tokio_util::sync::CancellationToken;
 
 /// A command that is run to its end and not streamed.
@@ -179,9 +180,25 @@ impl skiff_streaming::Runtime for Endpoint {
         })
     }
 
-    async fn is_running(&self, id: &str) -> bool {
-        let status = self.0.runtime.container_status(id).await;
-        matches!(status, Ok(Some(s)) if s.state == cri::ContainerState::ContainerRunning as i32)
+    async fn ended(&self, id: &str) {
+        // From before it is asked on, so that no end in between is missed.
+        let mut ends = self.0.ends.subscribe();
+        loop {
+            match self.0.runtime.container_status(id).await {
+                Ok(Some(status)) if status.state == cri::ContainerState::ContainerRunning as i32 => {}
+                // What ends while the runtime is away is told when it is back.
+                Err(_) => {}
+                Ok(_) => return,
+            }
+            loop {
+                match ends.recv().await {
+                    Ok(one) if *one == *id => return,
+                    Ok(_) => {}
+                    Err(RecvError::Lagged(_)) => break,
+                    Err(RecvError::Closed) => return,
+                }
+            }
+        }
     }
 
     async fn exec_url(&self, id: &str, command: &[String], streams: Streams) -> Result<String, EndpointError> {

@@ -6,7 +6,7 @@
 
 use crate::config::Config;
 use crate::error::Error;
-use crate::pod::cgroup;
+use crate::pod::{cgroup, links};
 use crate::runtime::config::Layout;
 use crate::volume;
 use nix::mount::{MntFlags, umount2};
@@ -79,6 +79,7 @@ pub fn remove(config: &Config, uid: &str) {
         tracing::warn!(error = error.chain(), uid, "cannot remove what is left of a pod");
     }
     remove_logs(&config.pod_logs_dir, uid);
+    links::sweep(&config.container_logs_dir, &config.pod_logs_dir, None);
 }
 
 pub fn remove_logs(pod_logs_dir: &Path, uid: &str) {
@@ -108,6 +109,46 @@ pub fn end_processes(group: &Path) {
     }
 }
 
+/// Where a runtime keeps what its shims run, by container.
+fn bundles(layout: &Layout) -> PathBuf {
+    layout.state.join("io.containerd.runtime.v2.task/k8s.io")
+}
+
+/// Where runc keeps what it runs, by container.
+fn runc_state(id: &str) -> PathBuf {
+    Path::new("/run/containerd/runc/k8s.io").join(id)
+}
+
+/// Of these containers (or sandboxes), which have ended, those of which the runtime has
+/// left something: it was killed while it cleaned up, or had no time to.
+pub fn of_ended<'a>(layout: &Layout, ids: impl Iterator<Item = &'a str>) -> Vec<String> {
+    let bundles = bundles(layout);
+    let left = ids.filter(|id| !id.is_empty() && bundles.join(id).exists());
+    left.map(str::to_owned).collect()
+}
+
+/// Blocks: removes what the runtime has left of a container in `pod_cgroup` that has ended.
+pub fn remove_container(layout: &Layout, pod_cgroup: &str, id: &str) {
+    tracing::info!(id, "removing what the runtime has left of a container");
+    let group = format!("{}/{id}", pod_cgroup.trim_start_matches('/'));
+    end_processes(Path::new(&group));
+    let bundle = bundles(layout).join(id);
+    let _ = umount2(&bundle.join("rootfs"), MntFlags::MNT_DETACH | MntFlags::UMOUNT_NOFOLLOW);
+    if let Ok(work) = std::fs::read_link(bundle.join("work"))
+        && work.starts_with(&layout.root)
+    {
+        let _ = std::fs::remove_dir_all(work);
+    }
+    for dir in [runc_state(id), bundle] {
+        if let Err(error) = std::fs::remove_dir_all(&dir)
+            && error.kind() != std::io::ErrorKind::NotFound
+        {
+            tracing::warn!(dir = %dir.display(), %error, "cannot remove what is left of a container");
+        }
+    }
+    cgroup::remove(&group);
+}
+
 /// Ends this runtime's shims and takes away what they left outside of its directory.
 pub fn end_runtime(layout: &Layout) -> Vec<Error> {
     let socket = layout.socket.display().to_string();
@@ -119,7 +160,7 @@ pub fn end_runtime(layout: &Layout) -> Vec<Error> {
         }
     }
     let mut errors = Vec::new();
-    let tasks = layout.state.join("io.containerd.runtime.v2.task/k8s.io");
+    let tasks = bundles(layout);
     for id in names(&tasks) {
         let bundle = tasks.join(&id);
         let spec = std::fs::read(bundle.join("config.json")).unwrap_or_default();
@@ -137,7 +178,7 @@ pub fn end_runtime(layout: &Layout) -> Vec<Error> {
         if let Some(path) = address.trim().strip_prefix("unix://") {
             let _ = std::fs::remove_file(path);
         }
-        let _ = std::fs::remove_dir_all(Path::new("/run/containerd/runc/k8s.io").join(&id));
+        let _ = std::fs::remove_dir_all(runc_state(&id));
     }
     errors
 }
@@ -174,6 +215,23 @@ mod tests {
         ] {
             assert!(!is_uid(other), "{other}");
         }
+    }
+
+    #[test]
+    fn what_is_left_of_a_container_goes_with_its_work() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let layout = Layout::new(dir.path());
+        let id = "0000-of-no-container";
+        let (bundle, work) = (bundles(&layout).join(id), layout.root.join("work").join(id));
+        for folder in [bundle.join("rootfs"), work.clone()] {
+            std::fs::create_dir_all(folder).expect("made");
+        }
+        std::os::unix::fs::symlink(&work, bundle.join("work")).expect("linked");
+        let left = || of_ended(&layout, [id, "another", ""].into_iter());
+        assert_eq!(left(), [id]);
+        remove_container(&layout, "/no-cgroups/pod0", id);
+        assert_eq!(left(), Vec::<String>::new());
+        assert!(!work.exists() && bundles(&layout).exists());
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use crate::config::Config;
 use crate::error::Error;
 use crate::leftovers;
-use crate::pod::cgroup;
+use crate::pod::{cgroup, links};
 use crate::runtime::config::Layout;
 use crate::runtime::{Runtime, supervise};
 use crate::volume;
@@ -20,6 +20,8 @@ struct Trace {
     cluster_dns: IpAddr,
     cgroup_root: String,
     pod_logs_dir: PathBuf,
+    #[serde(default)]
+    container_logs_dir: PathBuf,
 }
 
 pub fn leave_trace(config: &Config) -> Result<(), Error> {
@@ -27,6 +29,7 @@ pub fn leave_trace(config: &Config) -> Result<(), Error> {
         cluster_dns: config.cluster_dns,
         cgroup_root: config.cgroup_root.clone(),
         pod_logs_dir: config.pod_logs_dir.clone(),
+        container_logs_dir: config.container_logs_dir.clone(),
     };
     let path = config.data_dir.join("trace.json");
     let bytes = serde_json::to_vec(&trace).map_err(|e| Error::Copy(e.to_string()))?;
@@ -50,6 +53,7 @@ pub async fn stop_everything(data_dir: &Path) -> Result<(), Vec<Error>> {
         for entry in std::fs::read_dir(data_dir.join("pods")).into_iter().flatten().flatten() {
             leftovers::remove_logs(&trace.pod_logs_dir, &entry.file_name().to_string_lossy());
         }
+        links::sweep(&trace.container_logs_dir, &trace.pod_logs_dir, None);
     }
     errors.extend(leftovers::end_runtime(&layout));
     errors.extend(volume::unmount_all(&data_dir.join("pods")).err());
@@ -76,6 +80,7 @@ pub async fn stop_everything(data_dir: &Path) -> Result<(), Vec<Error>> {
         "/var/lib/cni/results",
         "/var/lib/cni",
         "/var/log/pods",
+        "/var/log/containers",
     ] {
         let _ = std::fs::remove_dir(shared);
     }

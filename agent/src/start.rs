@@ -10,32 +10,36 @@ use crate::pod::{cgroup, supervisor};
 use crate::recorder::Recorder;
 use crate::runtime::config::Layout;
 use crate::runtime::{Runtime, events, images, supervise};
-use crate::{endpoint, eviction, manifest, node, reset};
+use crate::{endpoint, eviction, leaving, manifest, node, reset};
 use ipnet::IpNet;
 use skiff_network::ClusterView;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::{Notify, mpsc, watch};
+use tokio::sync::{Notify, broadcast, mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 /// Exit events that wait for the supervisor; more than a node has containers.
 const EVENTS_MAX: usize = 4_096;
+/// Ends of containers that who follows logs has not taken note of; beyond them it asks.
+const ENDS_MAX: usize = 256;
 /// Pods that the node ends at once.
 const ENDINGS_MAX: usize = 64;
 
-/// Runs the node until shutdown. Containers keep running afterwards.
+/// Runs the node until shutdown. Containers keep running afterwards, but for those that end
+/// because the machine goes down (`leaving`), after which the agent asks for the shutdown.
 pub async fn run(
     config: Config,
     client: kube::Client,
     credentials: NodeCredentials,
-    shutdown: CancellationToken,
+    (shutdown, leaving): (CancellationToken, CancellationToken),
 ) -> Result<(), Error> {
     let mut config = config;
     for dir in [
         &config.data_dir,
         &config.pods_dir(),
         &config.pod_logs_dir,
+        &config.container_logs_dir,
         &config.manifests_dir,
     ] {
         std::fs::create_dir_all(dir).map_err(Error::io("create", dir))?;
@@ -74,6 +78,8 @@ pub async fn run(
         host: cgroup::host(machine.memory_bytes),
         ledger: crate::resize::Ledger::default(),
         burstable_shares: std::sync::atomic::AtomicI64::new(0),
+        leaving,
+        ends: broadcast::Sender::new(ENDS_MAX),
         pressures: watch::Sender::default(),
         storage_bytes: i64::try_from(machine.disk_bytes).unwrap_or(i64::MAX),
         resolv_conf: std::fs::read_to_string(&config.resolv_conf).unwrap_or_default(),
@@ -156,7 +162,8 @@ pub async fn run(
         .recorder
         .node(&config.node_name, false, "Starting", "Starting kubelet.".into());
     let (endings, ended) = mpsc::channel(ENDINGS_MAX);
-    tokio::spawn(eviction::run(shared.clone(), endings, shutdown.clone()));
+    tokio::spawn(eviction::run(shared.clone(), endings.clone(), shutdown.clone()));
+    tokio::spawn(leaving::run(shared.clone(), endings, shutdown.clone()));
     let outcome = supervisor::run(shared, changes, exits, ended, shutdown.clone()).await;
     shutdown.cancel();
     if let Ok(Some(network)) = network.await {

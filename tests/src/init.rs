@@ -44,10 +44,12 @@ fn mounts(dir: &Path) -> Result<()> {
     let run = dir.join("run");
     std::fs::create_dir_all(&run)?;
     mount(Some("tmpfs"), "/run", Some("tmpfs"), MsFlags::empty(), Some("mode=755")).context("cannot mount /run")?;
-    let logs = dir.join("log-pods");
-    std::fs::create_dir_all(&logs)?;
-    std::fs::create_dir_all("/var/log/pods")?;
-    mount(Some(&logs), "/var/log/pods", none, MsFlags::MS_BIND, none).context("cannot mount /var/log/pods")?;
+    for (own, place) in [("log-pods", "/var/log/pods"), ("log-containers", "/var/log/containers")] {
+        let own = dir.join(own);
+        std::fs::create_dir_all(&own)?;
+        std::fs::create_dir_all(place)?;
+        mount(Some(&own), place, none, MsFlags::MS_BIND, none).with_context(|| format!("cannot mount {place}"))?;
+    }
     cgroups()
 }
 

@@ -11,6 +11,8 @@ data=$1
 uid='s/.*\([0-9a-f]\{8\}-[0-9a-f]\{4\}-[0-9a-f]\{4\}-[0-9a-f]\{4\}-[0-9a-f]\{12\}\).*/\1/'
 ls "$data/agent/pods" 2>/dev/null | sed 's/^/directory /'
 ls /var/log/pods 2>/dev/null | sed "$uid" | sed 's/^/logs /'
+find /var/log/containers -type l 2>/dev/null | sed 's|.*/|log-link |'
+find /var/log/containers -xtype l 2>/dev/null | sed 's|.*/|broken-log-link |'
 find /sys/fs/cgroup -name unified -prune -o -type d -name 'pod????????-*' -print 2>/dev/null | sed "$uid" | sort -u | sed 's/^/cgroup /'
 find /sys/fs/cgroup -name unified -prune -o -type d -path '*/pod????????-*/*' -print 2>/dev/null | sed 's|.*/||' | sort -u | sed 's/^/container-cgroup /'
 ls /run/netns 2>/dev/null | sed 's/^/netns /'
@@ -96,6 +98,14 @@ pub fn holds_exactly(things: &Things, uids: &BTreeSet<String>, containers: usize
         if of(kind).len() != uids.len() {
             return Err(format!("{kind}: {} for {} pods", of(kind).len(), uids.len()));
         }
+    }
+    // One to the log of each container that runs, some to those of ended ones.
+    let links = of("log-link").len();
+    if links < containers || (uids.is_empty() && links > 0) || !of("broken-log-link").is_empty() {
+        let broken = of("broken-log-link").len();
+        return Err(format!(
+            "log-link: {links} for {containers} containers, {broken} broken"
+        ));
     }
     for kind in ["rootfs", "bundle", "runc", "container-cgroup"] {
         let wanted = uids.len() + containers;

@@ -375,7 +375,11 @@ impl Cache {
         let cache = self.clone();
         tokio::spawn(async move {
             // Who wrote which field is of no use here, and half of a small object's size.
-            let lean = |object: &mut K| object.meta_mut().managed_fields = None;
+            let lean = |object: &mut K| {
+                object.meta_mut().managed_fields = None;
+                // What was read has room to grow in each of its lists; a clone has not.
+                *object = object.clone();
+            };
             let mut stream = std::pin::pin!(watcher(api, config).default_backoff().modify(lean));
             let mut listing: BTreeMap<Key, Arc<K>> = BTreeMap::new();
             loop {

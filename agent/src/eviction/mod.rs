@@ -14,7 +14,7 @@ mod plan;
 mod rank;
 pub mod threshold;
 
-pub use rank::admits;
+pub use rank::{admits, is_critical};
 pub use threshold::{Pressure, Settings};
 
 use crate::image::gc;

@@ -5,6 +5,7 @@ pub mod status;
 
 use crate::config::Config;
 use crate::error::Error;
+use crate::leaving;
 use crate::pod::node::Shared;
 use crate::runtime::Runtime;
 use jiff::Timestamp;
@@ -121,6 +122,7 @@ pub async fn report(mut sources: Sources, mut machine: Machine, shutdown: Cancel
     loop {
         let why = match sources.health.borrow_and_update().clone() {
             Health::NotReady(why) => Some(why),
+            _ if shared.leaving.is_cancelled() => Some(leaving::NOT_READY.to_owned()),
             Health::Ready | Health::Unknown => None,
         };
         ask_runtime(&shared.runtime, &mut machine).await;
@@ -182,6 +184,7 @@ pub async fn report(mut sources: Sources, mut machine: Machine, shutdown: Cancel
             changed = sources.health.changed() => if changed.is_err() { return },
             changed = pressures.changed() => if changed.is_err() { return },
             () = another => {}
+            () = shared.leaving.cancelled(), if why.as_deref() != Some(leaving::NOT_READY) => {}
             () = tokio::time::sleep(pause) => {}
         }
     }

@@ -3,10 +3,12 @@
 use super::node::Shared;
 use super::observed::Observed;
 use super::spec::Key;
-use super::{cgroup, resources, sandbox, spec};
+use super::{cgroup, links, resources, sandbox, spec};
 use crate::error::Error;
 use crate::image::pull;
+use crate::leftovers;
 use crate::manifest;
+use crate::runtime::config::Layout;
 use crate::volume;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Pod, PodStatus};
@@ -90,7 +92,12 @@ async fn patch(shared: &Shared, pod: &Pod, uid: &str, status: &PodStatus) -> Res
             if result.is_ok() {
                 crate::stats::own::written(pod, status);
             }
-            result.map_err(refused)
+            let lean = |mut pod: Pod| {
+                // Of no use here, and larger than all the rest.
+                pod.metadata.managed_fields = None;
+                pod
+            };
+            result.map(lean).map_err(refused)
         }
         Err(_) => Err(Refused::Later("the API server does not answer".into())),
     }
@@ -189,16 +196,25 @@ pub async fn tear_down(shared: &Arc<Shared>, pod: &Arc<Pod>, seen: &Observed) ->
         }
     }
     let cleaned = volume::teardown::tear_down(shared, pod).await;
+    let layout = Layout::new(&shared.config.data_dir);
+    let sandboxes = seen.sandboxes.iter().map(|s| s.id.as_str());
+    let left = if first.is_none() {
+        leftovers::of_ended(&layout, seen.all().map(|c| c.id.as_str()).chain(sandboxes))
+    } else {
+        Vec::new()
+    };
     let (shared, pod) = (shared.clone(), pod.clone());
     let work = move || {
         let _ = std::fs::remove_dir_all(sandbox::log_directory(&shared.config, &pod));
-        if let Some(pod_spec) = &pod.spec {
-            cgroup::remove(&resources::cgroup_path(
-                &shared.config.cgroup_root,
-                resources::qos(pod_spec),
-                spec::uid(&pod),
-            ));
+        let (links_dir, logs_dir) = (&shared.config.container_logs_dir, &shared.config.pod_logs_dir);
+        links::sweep(links_dir, logs_dir, Some(&spec::key(&pod)));
+        let Some(pod_spec) = &pod.spec else { return };
+        let (root, class) = (&shared.config.cgroup_root, resources::qos(pod_spec));
+        let group = resources::cgroup_path(root, class, spec::uid(&pod));
+        for id in &left {
+            leftovers::remove_container(&layout, &group, id);
         }
+        cgroup::remove(&group);
     };
     let _ = tokio::task::spawn_blocking(work).await;
     match first {

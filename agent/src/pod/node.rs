@@ -13,7 +13,8 @@ use kube::Client;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
-use tokio::sync::watch;
+use tokio::sync::{broadcast, watch};
+use tokio_util::sync::CancellationToken;
 
 pub struct Shared {
     pub config: Config,
@@ -28,6 +29,10 @@ pub struct Shared {
     pub ledger: Ledger,
     /// The CPU shares that the Burstable pods' cgroup was last given.
     pub burstable_shares: AtomicI64,
+    /// Ids of containers whose end was just seen, for who follows their logs.
+    pub ends: broadcast::Sender<Arc<str>>,
+    /// The machine goes down.
+    pub leaving: CancellationToken,
     /// What the node is short of.
     pub pressures: watch::Sender<BTreeSet<Pressure>>,
     pub storage_bytes: i64,

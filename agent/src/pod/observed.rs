@@ -99,7 +99,11 @@ impl Observed {
         let list = self.containers.entry(container.name.clone()).or_default();
         match list.iter_mut().find(|c| c.id == container.id) {
             Some(slot) => *slot = container,
-            None => list.push(container),
+            None => {
+                // Most never get a second one.
+                list.reserve_exact(1);
+                list.push(container);
+            }
         }
         list.sort_by_key(|c| std::cmp::Reverse((c.created_at_ns, c.attempt)));
     }

@@ -6,7 +6,7 @@ use super::node::Shared;
 use super::observed::{self, Container as Seen};
 use super::plan::Waiting;
 use super::spec::{self, Role};
-use super::{image, sandbox};
+use super::{image, links, sandbox};
 use crate::probe;
 use k8s_openapi::api::core::v1::{Container, Pod};
 use skiff_proto::cri::v1 as cri;
@@ -101,6 +101,10 @@ pub async fn container(shared: &Shared, pod: &Pod, wanted: &Wanted) -> Result<Se
         return Err(left_behind(shared, &id, sandbox, waiting).await);
     }
     event("Started", "started");
+    let log = logs.join(format!("{attempt}.log"));
+    if let Err(error) = links::make(&shared.config, &spec::key(pod), &container.name, &id, &log) {
+        tracing::warn!(error = error.chain(), "collectors of logs will not find a container's");
+    }
     let hook = container.lifecycle.as_ref().and_then(|l| l.post_start.as_ref());
     if let Some(hook) = hook {
         let host = pod.spec.as_ref().is_some_and(spec::host_network);

@@ -5,16 +5,17 @@ use super::observed::{self, LABEL_POD_UID, Observed, Sandbox};
 use super::plan::{Memory, Verdict};
 use super::spec;
 use super::worker::{self, INBOX, Signal};
-use super::{admission, api};
+use super::{admission, api, links, preemption};
 use crate::cache::Change;
 use crate::error::Error;
 use crate::eviction;
+use crate::leaving;
 use crate::manifest;
 use crate::resize;
 use crate::runtime::events::RuntimeEvent;
 use crate::volume::payload;
 use k8s_openapi::api::core::v1::{Node, Pod};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::mpsc;
@@ -22,9 +23,6 @@ use tokio_util::sync::CancellationToken;
 
 /// The safety net for lost events; everything normal is driven by events.
 const RESYNC: Duration = Duration::from_secs(60);
-/// Kubernetes' defaults for a container's log.
-const LOG_BYTES_MAX: u64 = 10 << 20;
-const LOG_FILES_MAX: u32 = 5;
 
 struct Supervisor {
     shared: Arc<Shared>,
@@ -33,6 +31,8 @@ struct Supervisor {
     orphans: BTreeMap<String, Observed>,
     /// What earlier pods have left was looked for.
     swept: bool,
+    /// Critical pods that wait until others have ended for them, by UID.
+    preempting: BTreeSet<String>,
     /// Labels and annotations that files of the pod's volumes show.
     metadata: BTreeMap<spec::Key, (Texts, Texts)>,
 }
@@ -55,6 +55,7 @@ pub async fn run(
         keys: BTreeMap::new(),
         orphans,
         swept: false,
+        preempting: BTreeSet::new(),
         metadata: BTreeMap::new(),
     };
     let kept: Vec<spec::Key> = supervisor.shared.cache.pods().into_keys().collect();
@@ -85,13 +86,10 @@ pub async fn run(
             },
             Some((uid, verdict)) = endings.recv() => {
                 if let Some(inbox) = supervisor.workers.get(&uid) {
-                    let _ = inbox.send(Signal::End(verdict)).await;
+                    let _ = inbox.send(Signal::End(Box::new(verdict))).await;
                 }
             }
-            _ = resync.tick() => {
-                supervisor.tell_all(|| Signal::Resync).await;
-                rotate_logs(supervisor.shared.clone()).await;
-            }
+            _ = resync.tick() => supervisor.tell_all(|| Signal::Resync).await,
         }
     }
 }
@@ -142,6 +140,7 @@ impl Supervisor {
         if let Some(old) = self.keys.get(key).filter(|old| uid.as_ref() != Some(*old)) {
             // The cluster gives its room away already.
             self.shared.ledger.release(old);
+            self.preempting.remove(old);
             if let Some(inbox) = self.workers.get(old) {
                 let _ = inbox.send(Signal::Gone).await;
                 // Of the node's own pods one waits until that of its name has ended.
@@ -175,8 +174,11 @@ impl Supervisor {
         if spec::phase_is_final(&pod) && seen == Observed::default() && pod.metadata.deletion_timestamp.is_none() {
             return;
         }
+        let Some(memory) = self.admit(&pod, &seen).await else {
+            // Looked at again as others end.
+            return;
+        };
         let (inbox, signals) = mpsc::channel(INBOX);
-        let memory = self.admit(&pod, &seen).await;
         self.workers.insert(uid, inbox.clone());
         tokio::spawn(worker::run(self.shared.clone(), pod, seen, memory, inbox, signals));
     }
@@ -189,9 +191,10 @@ impl Supervisor {
         });
     }
 
-    /// Enters the pod in the node's book. One that is new here may be refused.
-    async fn admit(&self, pod: &Arc<Pod>, seen: &Observed) -> Memory {
-        let shared = &self.shared;
+    /// Enters the pod in the node's book. One that is new here may be refused, and none
+    /// begins that waits for others to end.
+    async fn admit(&mut self, pod: &Arc<Pod>, seen: &Observed) -> Option<Memory> {
+        let shared = self.shared.clone();
         let fresh = *seen == Observed::default();
         let kept = (!fresh).then(|| resize::file::read(&shared.config.pod_dir(spec::uid(pod))));
         let mut memory = Memory {
@@ -200,39 +203,58 @@ impl Supervisor {
         };
         let granted = memory.resize.allocation.applied(pod);
         if spec::phase_is_final(pod) {
-            return memory;
+            return Some(memory);
         }
         if !fresh || pod.metadata.deletion_timestamp.is_some() {
             shared.ledger.enter(&granted);
-            return memory;
+            self.waits_no_more(pod);
+            return Some(memory);
         }
         memory.blocked = admission::blocked(pod, shared.app_armor);
-        if let Err((reason, message)) = self.lets_in(pod, &granted).await {
-            shared.ledger.release(spec::uid(pod));
-            shared.recorder.pod(pod, None, true, &reason, message.clone());
-            memory.failed = Some(Verdict {
-                reason,
-                message,
-                rejected: true,
-                ..Verdict::default()
-            });
+        match self.lets_in(pod, &granted).await {
+            Ok(true) => self.waits_no_more(pod),
+            Ok(false) => return None,
+            Err((reason, message)) => {
+                self.waits_no_more(pod);
+                shared.ledger.release(spec::uid(pod));
+                shared.recorder.pod(pod, None, true, &reason, message.clone());
+                memory.failed = Some(Verdict {
+                    reason,
+                    message,
+                    rejected: true,
+                    ..Verdict::default()
+                });
+            }
         }
-        memory
+        Some(memory)
     }
 
-    /// Asks what upstream asks, in its order. Who is let in is in the node's book.
-    async fn lets_in(&self, pod: &Arc<Pod>, granted: &Pod) -> Result<(), admission::Refusal> {
+    fn waits_no_more(&mut self, pod: &Pod) {
+        if self.preempting.remove(spec::uid(pod)) {
+            self.shared.ledger.stop_waiting(spec::uid(pod));
+        }
+    }
+
+    /// Asks what upstream asks, in its order. Who is let in is in the node's book; `false`:
+    /// so is who waits until others have ended.
+    async fn lets_in(&mut self, pod: &Arc<Pod>, granted: &Pod) -> Result<bool, admission::Refusal> {
         /// The node is asked for anew when what is known of it speaks against a pod.
         const ANSWER_MAX: Duration = Duration::from_secs(2);
-        let shared = &self.shared;
+        let shared = self.shared.clone();
+        if shared.leaving.is_cancelled() {
+            return Err(leaving::refusal());
+        }
         let name = &shared.config.node_name;
         let node = shared.cache.view().borrow().nodes.get(name).cloned();
         admission::of_itself(pod, node.as_deref(), &shared.config.allowed_unsafe_sysctls)?;
         eviction::admits(granted, &shared.pressures.borrow()).map_err(|message| ("Evicted".to_owned(), message))?;
-        shared.ledger.admit(granted)?;
+        let room = shared.ledger.admit(granted);
+        if !preemption::may(pod) {
+            room.clone()?;
+        }
         // A pod that was let in before the node started anew stays.
-        if pod.status.as_ref().is_some_and(|s| s.start_time.is_some()) {
-            return Ok(());
+        if room.is_ok() && pod.status.as_ref().is_some_and(|s| s.start_time.is_some()) {
+            return Ok(true);
         }
         let others: Vec<Arc<Pod>> = self.keys.keys().filter_map(|key| shared.cache.pod(key)).collect();
         let runs = |other: &Arc<Pod>| spec::uid(other) != spec::uid(pod) && !spec::phase_is_final(other);
@@ -247,6 +269,64 @@ impl Supervisor {
                 }
             }
             other => other,
+        }?;
+        if room.is_err() {
+            self.make_room(pod, granted, others).await?;
+        }
+        Ok(room.is_ok())
+    }
+
+    /// Ends others for a pod that the node needs. It is in the book from then on, so that
+    /// nobody else takes their room.
+    async fn make_room(
+        &mut self,
+        pod: &Arc<Pod>,
+        granted: &Pod,
+        others: Vec<Arc<Pod>>,
+    ) -> Result<(), admission::Refusal> {
+        let ledger = &self.shared.ledger;
+        if !self.preempting.contains(spec::uid(pod)) {
+            let runs = |pod: Arc<Pod>| {
+                let granted = ledger.granted(spec::uid(&pod))?;
+                Some(preemption::Runner { pod, granted })
+            };
+            let runners = others.into_iter().filter_map(runs).collect();
+            let victims = preemption::victims(pod, runners, &ledger.missing(granted)).map_err(|why| {
+                let message = format!(
+                    "Unexpected error while attempting to recover from admission failure: preemption: error finding \
+                     a set of pods to preempt: {why}"
+                );
+                ("UnexpectedAdmissionError".to_owned(), message)
+            })?;
+            for victim in victims {
+                self.preempt(&victim).await;
+            }
+            self.preempting.insert(spec::uid(pod).to_owned());
+        }
+        self.shared.ledger.enter(granted);
+        let (cache, key) = (self.shared.cache.clone(), spec::key(pod));
+        let wake = move || cache.touch(key.clone());
+        self.shared.ledger.wait(pod, Box::new(wake.clone()));
+        // They may have ended in between.
+        if self.shared.ledger.missing(granted).is_empty() {
+            wake();
+        }
+        Ok(())
+    }
+
+    async fn preempt(&self, pod: &Pod) {
+        let message = preemption::MESSAGE.to_owned();
+        tracing::warn!(pod = spec::full_name(pod), "ending a pod for a critical one");
+        let reason = preemption::REASON;
+        self.shared.recorder.pod(pod, None, true, reason, message.clone());
+        let verdict = Verdict {
+            reason: reason.to_owned(),
+            message,
+            disruption: Some(("TerminationByKubelet".to_owned(), preemption::CONDITION.to_owned())),
+            ..Verdict::default()
+        };
+        if let Some(inbox) = self.workers.get(spec::uid(pod)) {
+            let _ = inbox.send(Signal::End(Box::new(verdict))).await;
         }
     }
 
@@ -294,8 +374,11 @@ impl Supervisor {
         }
         if !left.is_empty() {
             tracing::info!(pods = left.len(), "removing what earlier pods have left");
-            tokio::task::spawn_blocking(move || left.iter().for_each(|uid| crate::leftovers::remove(&config, uid)));
         }
+        tokio::task::spawn_blocking(move || {
+            left.iter().for_each(|uid| crate::leftovers::remove(&config, uid));
+            links::sweep(&config.container_logs_dir, &config.pod_logs_dir, None);
+        });
     }
 
     fn remove_orphans(&mut self) {
@@ -316,29 +399,6 @@ impl Supervisor {
                 let work = move || crate::leftovers::remove(&shared.config, &uid);
                 let _ = tokio::task::spawn_blocking(work).await;
             });
-        }
-    }
-}
-
-async fn rotate_logs(shared: Arc<Shared>) {
-    let Ok(containers) = shared.runtime.containers().await else {
-        return;
-    };
-    for container in containers.into_iter().filter(|c| c.state == 1) {
-        let Ok(Some(status)) = shared.runtime.container_status(&container.id).await else {
-            continue;
-        };
-        if !std::fs::metadata(&status.log_path).is_ok_and(|m| m.len() > LOG_BYTES_MAX) {
-            continue;
-        }
-        let name = |number: u32| format!("{}.{number}", status.log_path);
-        for number in (1..LOG_FILES_MAX - 1).rev() {
-            let _ = std::fs::rename(name(number), name(number + 1));
-        }
-        if std::fs::rename(&status.log_path, name(1)).is_ok()
-            && let Err(error) = shared.runtime.reopen_log(&container.id).await
-        {
-            tracing::warn!(error = error.chain(), "cannot rotate a log");
         }
     }
 }

@@ -15,7 +15,7 @@ mod resize;
 use super::node::Shared;
 use super::observed::{Container, Observed, Sandbox, State};
 use super::plan::{self, Action, Memory, Op, Probed, Verdict};
-use super::{api, spec, start};
+use super::{api, links, spec, start};
 use crate::error::Error;
 use crate::manifest;
 use crate::probe::{self, Kind};
@@ -23,6 +23,7 @@ use crate::resize::act as act_resize;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Pod, PodStatus, ResourceRequirements};
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{mpsc, watch};
@@ -40,7 +41,7 @@ pub enum Signal {
     Refresh,
     Resync,
     /// The node ends the pod: it stays as Failed.
-    End(Verdict),
+    End(Box<Verdict>),
     /// The API may be asked again.
     ApiRetry,
     /// Another pod has given room, which a resize may have waited for.
@@ -88,10 +89,12 @@ struct Worker {
     gone: bool,
     deleting: bool,
     deleted: bool,
-    /// The status last sent, and what the API made of it.
+    /// The status last sent, and what the API made of it, if that is another one.
     settled: Option<(PodStatus, PodStatus)>,
     sending: bool,
     wake_at: Option<Timestamp>,
+    /// When this worker made the sandbox.
+    sandbox_made: Option<Timestamp>,
     /// Probes that begin now may begin that much later, each by chance.
     spread: Duration,
     operations: JoinSet<(Option<Op>, Outcome)>,
@@ -130,6 +133,7 @@ pub async fn run(
         settled: None,
         sending: false,
         wake_at: None,
+        sandbox_made: None,
         spread: Duration::ZERO,
         operations: JoinSet::new(),
         probes: BTreeMap::new(),
@@ -168,6 +172,10 @@ pub async fn run(
         }
     }
     worker.end_probes();
+    // Of some the end was not seen: the pod was taken away with them.
+    for container in worker.seen.all() {
+        let _ = worker.shared.ends.send(container.id.as_str().into());
+    }
     worker.shared.ledger.release(spec::uid(&worker.pod));
     worker.shared.share_by_class();
 }
@@ -199,10 +207,15 @@ impl Worker {
             }
         }
         let running: Vec<Container> = self.seen.all().filter(|c| c.state == State::Running).cloned().collect();
+        let ended = self.seen.all().filter(|c| c.state == State::Exited);
+        self.clear(ended.map(|c| c.id.as_str()));
         // All pods of the node are adopted at once, and must not be probed at once for ever.
         self.spread = Duration::MAX;
         for container in running {
             self.begin_probes(&container);
+            // Whoever started it may not have lived to link its log.
+            let (key, log) = (spec::key(&self.pod), Path::new(&container.log_path));
+            let _ = links::make(&self.shared.config, &key, &container.name, &container.id, log);
         }
         self.spread = Duration::ZERO;
         // They were made before any container was; bringing them up to date may wait for the API.
@@ -273,7 +286,7 @@ impl Worker {
         match signal {
             Signal::Spec(pod) => self.show(pod),
             Signal::Gone => self.vanished(),
-            Signal::End(verdict) => self.end(verdict),
+            Signal::End(verdict) => self.end(*verdict),
             Signal::ApiRetry => self.api_wait = false,
             // Every step asks again.
             Signal::Room => {}

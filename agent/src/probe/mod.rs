@@ -137,12 +137,13 @@ pub async fn run<F: Future<Output = ()> + Send>(
     loop {
         ticks.tick().await;
         let begun = std::time::Instant::now();
-        let mut outcome = once(&target, &probe, timeout).await;
+        // Boxed: what one try needs is not to be held from one period to the next.
+        let mut outcome = Box::pin(once(&target, &probe, timeout)).await;
         for _ in 1..TRIES {
             if !matches!(outcome, Outcome::Unknown(_)) {
                 break;
             }
-            outcome = once(&target, &probe, timeout).await;
+            outcome = Box::pin(once(&target, &probe, timeout)).await;
         }
         let ok = matches!(outcome, Outcome::Success | Outcome::Warning(_));
         crate::stats::own::probed(&target.counted, begun.elapsed(), ok);

@@ -95,8 +95,8 @@ impl Book {
     }
 }
 
-/// CPU is told in thousandths, all else whole.
-fn in_unit(name: &str, milli: i128) -> i64 {
+/// From thousandths to what is told: CPU stays, all else is whole.
+pub fn in_unit(name: &str, milli: i128) -> i64 {
     match name {
         "cpu" => i64::try_from(milli).unwrap_or(i64::MAX),
         _ => of_milli(milli),
@@ -149,6 +149,32 @@ impl Ledger {
                 Ok(())
             }
         }
+    }
+
+    /// What a pod that does not fit asks for more than there is, in thousandths by resource.
+    pub fn missing(&self, pod: &Pod) -> Sums {
+        let Some(spec) = &pod.spec else { return Sums::new() };
+        let (book, uid) = (self.lock(), spec::uid(pod));
+        let mut wanted = sums::requests(spec);
+        wanted.retain(|_, milli| *milli > 0);
+        let others = book.granted.keys().filter(|other| *other != uid).count();
+        let over = |name: &String, wanted: i128| {
+            let used = match name.as_str() {
+                "pods" => i128::try_from(others).unwrap_or(i128::MAX / 1_000) * 1_000,
+                name => book.used(name, uid),
+            };
+            Some(used + wanted - book.allocatable.get(name)?)
+        };
+        wanted.insert("pods".to_owned(), 1_000);
+        let each = wanted
+            .iter()
+            .filter_map(|(name, milli)| Some((name.clone(), over(name, *milli)?)));
+        each.filter(|(_, missing)| *missing > 0).collect()
+    }
+
+    /// What the pod was granted, if it is in the book.
+    pub fn granted(&self, uid: &str) -> Option<Sums> {
+        self.lock().granted.get(uid).cloned()
     }
 
     /// Grants the pod what its specification asks for, if that fits beside the others.
@@ -272,6 +298,10 @@ mod tests {
         }
         let message = "Node didn't have enough resource: pods, requested: 1, used: 3, capacity: 3";
         assert_eq!(ledger.admit(&pod("e", "1m")), Err(("OutOfpods".into(), message.into())));
+        assert_eq!(
+            ledger.missing(&pod("e", "700m")),
+            Sums::from([("cpu".into(), 202), ("pods".into(), 1_000)])
+        );
         ledger.release("c");
         assert_eq!(ledger.admit(&pod("e", "1m")), Ok(()));
     }

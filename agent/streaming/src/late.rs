@@ -13,7 +13,6 @@ use std::time::Duration;
 const YOUNG: Duration = Duration::from_secs(10);
 /// The runtime learns of the end a moment after the streams have ended.
 const END_KNOWN_MAX: Duration = Duration::from_secs(2);
-const LOOK_EVERY: Duration = Duration::from_millis(10);
 /// Logs are rotated at 10 MiB.
 const LOG_BYTES_MAX: usize = 16 << 20;
 
@@ -43,11 +42,7 @@ impl Late {
 
     /// The whole log in order; nothing while the container still runs.
     pub async fn missed(&self) -> Vec<Piece> {
-        let ended = async {
-            while self.runtime.is_running(&self.id).await {
-                tokio::time::sleep(LOOK_EVERY).await;
-            }
-        };
+        let ended = self.runtime.ended(&self.id);
         if tokio::time::timeout(END_KNOWN_MAX, ended).await.is_err() {
             return Vec::new();
         }

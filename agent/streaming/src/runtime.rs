@@ -58,8 +58,8 @@ pub trait Runtime: Send + Sync + 'static {
         previous: bool,
     ) -> Result<Container, EndpointError>;
 
-    /// Whether this run of the container still goes on.
-    async fn is_running(&self, id: &str) -> bool;
+    /// Waits until this run of the container is over and its log complete. May be dropped.
+    async fn ended(&self, id: &str);
 
     /// Runs a command to its end; all that it printed.
     async fn run(&self, id: &str, command: &[String]) -> Result<Vec<u8>, EndpointError>;

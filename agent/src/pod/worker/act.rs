@@ -7,7 +7,7 @@ use crate::pod::node::Shared;
 use crate::pod::observed::{Container, Sandbox};
 use crate::pod::plan::{Action, Op, Verdict};
 use crate::pod::spec::{self, Role};
-use crate::pod::{api, cgroup, resources, sandbox, start};
+use crate::pod::{api, cgroup, links, resources, sandbox, start};
 use crate::probe::{self, Kind};
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::Pod;
@@ -173,6 +173,7 @@ impl Worker {
             .collect();
         for container in old {
             self.seen.forget_container(&container.id);
+            links::remove(&self.shared.config, &spec::key(&self.pod), name, &container.id);
             let shared = self.shared.clone();
             tokio::spawn(async move {
                 let outcome = shared.runtime.remove_container(&container.id).await;

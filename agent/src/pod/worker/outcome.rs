@@ -64,6 +64,7 @@ impl Worker {
                 // What failed in the one before may succeed in this one.
                 self.memory.retry.retain(|op, _| !matches!(op, Op::Container(_)));
                 self.seen.put_sandbox(sandbox);
+                self.sandbox_made = Some(now);
                 self.show_addresses(now);
             }
             Err(error) => {
@@ -179,8 +180,13 @@ impl Worker {
         match result {
             Ok(pod) => {
                 let made = status::owned(pod.status.as_ref());
-                self.settled = Some((status, made));
-                self.show(Arc::from(pod));
+                self.settled = (made != status).then_some((status, made));
+                // What the watch has shown already is shared with the node's copy.
+                let known = self.asked_for.metadata.resource_version.is_some()
+                    && self.asked_for.metadata.resource_version == pod.metadata.resource_version;
+                if !known {
+                    self.show(Arc::from(pod));
+                }
             }
             Err(api::Refused::Gone) => self.vanished(),
             Err(api::Refused::Later(error)) => {

@@ -2,8 +2,21 @@
 
 use super::{Outcome, Worker};
 use crate::pod::{api, spec, status};
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::PodStatus;
+
+/// How long a sandbox may be there before the API hears of it alone.
+const ALONE: SignedDuration = SignedDuration::from_secs(1);
+
+/// What the status says besides the sandbox.
+fn without_sandbox(status: &PodStatus) -> PodStatus {
+    let mut status = status.clone();
+    (status.pod_ip, status.pod_ips) = (None, None);
+    if let Some(conditions) = &mut status.conditions {
+        conditions.retain(|c| c.type_ != "PodReadyToStartContainers");
+    }
+    status
+}
 
 impl Worker {
     pub(super) fn wanted(&self, now: Timestamp) -> PodStatus {
@@ -14,6 +27,13 @@ impl Worker {
         let mut pod = (*self.pod).clone();
         pod.status = Some(self.wanted(now));
         self.shared.cache.publish_pod(pod);
+    }
+
+    /// Until when a sandbox that has just been made is not worth a word of its own: what
+    /// runs in it will follow at once. Upstream looks at sandboxes once a second, too.
+    fn untold(&self, held: &PodStatus, wanted: &PodStatus, now: Timestamp) -> Option<Timestamp> {
+        let until = self.sandbox_made.and_then(|at| at.checked_add(ALONE).ok())?;
+        (now < until && without_sandbox(held) == without_sandbox(wanted)).then_some(until)
     }
 
     /// Makes the API hold what is so; what others change of it is set right again.
@@ -33,6 +53,10 @@ impl Worker {
             .is_some_and(|(sent, made)| *sent == wanted && *made == held);
         let (shared, pod) = (self.shared.clone(), self.pod.clone());
         if held != wanted && !settled {
+            if let Some(until) = self.untold(&held, &wanted, now) {
+                self.wake_at = self.wake_at.into_iter().chain([until]).min();
+                return;
+            }
             self.sending = true;
             self.spawn(None, async move {
                 let outcome = api::patch_status(&shared, &pod, &wanted).await;

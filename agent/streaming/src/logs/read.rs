@@ -21,10 +21,6 @@ const LINE_BYTES_MAX: usize = 1 << 20;
 /// How long a log that is not there may be in the middle of its rotation.
 const ROTATION_LOOKS: u32 = 10;
 const ROTATION_PAUSE: Duration = Duration::from_millis(20);
-/// While following a silent log: how often to look whether the container ended.
-const LOOK_EVERY: Duration = Duration::from_secs(1);
-/// A log that has just fallen silent may have ended with its container.
-const LOOK_SOON: Duration = Duration::from_millis(100);
 
 /// Whose log it is.
 pub struct Followed {
@@ -73,15 +69,11 @@ async fn run(
         current.file.seek(SeekFrom::Start(offset))?;
     }
     let mut old: Option<Source> = None;
-    // Asked before the log is read, so that nothing written before the end is missed,
-    // but not with every line of a busy log.
-    let mut look = true;
+    let mut end = std::pin::pin!(followed.runtime.ended(&followed.container));
+    // Known before the log is read, so that nothing written before the end is missed.
+    let mut ended = watch.is_none();
     loop {
         let news = watch.as_ref().map(Watch::news);
-        let ended = match &watch {
-            Some(_) => look && !followed.runtime.is_running(&followed.container).await,
-            None => true,
-        };
         // Its writer may have gone on for a moment after the new file was there.
         if let Some(old) = &mut old
             && !old.drain(&mut selection, out).await?
@@ -104,8 +96,8 @@ async fn run(
             return Ok(());
         };
         tokio::select! {
-            () = news => look = false,
-            () = tokio::time::sleep(if look { LOOK_EVERY } else { LOOK_SOON }) => look = true,
+            () = news => {}
+            () = &mut end => ended = true,
         }
     }
 }
