@@ -97,7 +97,17 @@ impl World {
                 let held = pod.metadata.finalizers.iter().flatten().next().is_some();
                 pod.metadata.deletion_timestamp.is_some() || !bound || held
             })
-            .map(name)
+            .map(|pod| {
+                let (meta, spec) = (&pod.metadata, pod.spec.as_ref());
+                let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref());
+                let node = spec.and_then(|spec| spec.node_name.as_deref());
+                let going = meta.deletion_timestamp.as_ref().map(|at| at.0);
+                let held = meta.finalizers.as_deref().unwrap_or_default();
+                format!(
+                    "{} ({phase:?} on {node:?}, to go {going:?}, held by {held:?})",
+                    name(pod)
+                )
+            })
             .collect();
         self.check(hanging.is_empty(), || format!("pods hang: {hanging:?}"));
     }

@@ -26,6 +26,8 @@ const HEARTBEAT: Duration = Duration::from_millis(700);
 const REPORT_EVERY: u32 = 3;
 /// A pod is something else after at most this time.
 const STEP_MS_MAX: u64 = 60;
+/// How long a node waits after the server has refused it something.
+const RETRY: Duration = Duration::from_millis(500);
 
 #[derive(Clone)]
 pub struct Nodes {
@@ -151,8 +153,15 @@ impl Nodes {
             let (nodes, client) = (self.clone(), client.clone());
             tokio::spawn(async move {
                 tokio::time::sleep(wait).await;
-                if !nodes.is_down(&node) {
-                    act(&client, &pod, step).await;
+                while !nodes.is_down(&node) {
+                    match act(&client, &pod, &step).await {
+                        Ok(()) => return,
+                        // As a kubelet would: nobody else will do it.
+                        Err(error) => {
+                            eprintln!("{}: {error}; trying again", pod.metadata.name.as_deref().unwrap_or(""))
+                        }
+                    }
+                    tokio::time::sleep(RETRY).await;
                 }
             });
         }
@@ -228,19 +237,20 @@ fn address(pod: &Pod) -> String {
     format!("10.{b}.{c}.{d}")
 }
 
-async fn act(client: &Client, pod: &Pod, step: Step) {
+/// What somebody else changed meanwhile is no error: that change brings the next step.
+async fn act(client: &Client, pod: &Pod, step: &Step) -> Result<(), kube::Error> {
     let (name, namespace) = (
         pod.metadata.name.clone().unwrap(),
         pod.metadata.namespace.clone().unwrap(),
     );
     let pods: Api<Pod> = api(client, &namespace);
     // What has ended stays so, whatever was planned before.
-    let Ok(Some(live)) = pods.get_opt(&name).await else {
-        return;
+    let Some(live) = pods.get_opt(&name).await? else {
+        return Ok(());
     };
     let ended = matches!(phase(&live), "Succeeded" | "Failed");
     if live.metadata.uid != pod.metadata.uid || (ended && !matches!(step, Step::Remove)) {
-        return;
+        return Ok(());
     }
     let now = Timestamp::now();
     let ready = |status: &str| json!([{"type": "Ready", "status": status, "lastTransitionTime": now}]);
@@ -250,14 +260,16 @@ async fn act(client: &Client, pod: &Pod, step: Step) {
                 uid: pod.metadata.uid.clone(),
                 resource_version: None,
             });
-            let _ = pods.delete(&name, &parameters).await;
-            return;
+            return match pods.delete(&name, &parameters).await {
+                Err(kube::Error::Api(status)) if status.code == 404 => Ok(()),
+                other => other.map(drop),
+            };
         }
         Step::Run => json!({"phase": "Running", "conditions": ready("True"), "startTime": now,
             "podIP": address(pod), "podIPs": [{"ip": address(pod)}]}),
         Step::Recover => json!({"conditions": ready("True")}),
         Step::End(phase) => {
-            let code = i32::from(phase == "Failed");
+            let code = i32::from(*phase == "Failed");
             let containers: Vec<Value> = pod
                 .spec
                 .iter()
@@ -274,9 +286,11 @@ async fn act(client: &Client, pod: &Pod, step: Step) {
     };
     // Where it changed meanwhile, that change brings the next step.
     let patch = json!({"metadata": {"resourceVersion": live.metadata.resource_version}, "status": state});
-    let _ = pods
-        .patch_status(&name, &PatchParams::default(), &Patch::Strategic(patch))
-        .await;
+    let (parameters, patch) = (PatchParams::default(), Patch::Strategic(patch));
+    match pods.patch_status(&name, &parameters, &patch).await {
+        Err(kube::Error::Api(status)) if status.code == 404 || status.code == 409 => Ok(()),
+        other => other.map(drop),
+    }
 }
 
 /// Pods by namespace and labels, for checks.

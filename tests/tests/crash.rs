@@ -1,8 +1,8 @@
 //! A node's agent, its containerd and its shims are killed at any moment of a pod's
 //! life; after that each pod is there once, wholly, and nothing is left of the others.
 //! One server and one node; one check after another. `SKIFF_TEST_SEED` repeats a run,
-//! `SKIFF_TEST_ROUNDS` kills
-//! things so often, `SKIFF_TEST_CHURN` lets so many pods through.
+//! `SKIFF_TEST_ROUNDS` kills things so often, `SKIFF_TEST_CHURN` lets so many pods through,
+//! `SKIFF_TEST_NETWORK` is for a run beside others.
 
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
@@ -12,6 +12,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 const LONG: Duration = Duration::from_secs(90);
+/// Longer than a client keeps an idle connection.
+const LEAKS_AFTER: Duration = Duration::from_secs(150);
 const NODE: usize = 1;
 const IMAGE: &str = "skiff.local/web:0.1.0";
 
@@ -37,7 +39,8 @@ fn number(name: &str, otherwise: u64) -> u64 {
 #[test]
 fn whatever_is_killed_each_pod_is_there_once() -> Result<()> {
     let programs = Programs::beside(&std::env::current_exe()?)?;
-    let mut cluster = Cluster::new(programs, Network { id: 214 })?;
+    let id = u8::try_from(number("SKIFF_TEST_NETWORK", 214))?;
+    let mut cluster = Cluster::new(programs, Network { id })?;
     cluster.add_host()?;
     cluster.add_host()?;
     cluster.start_server(&["--disable-agent"])?;
@@ -331,70 +334,96 @@ fn churn(cluster: &Cluster) -> Result<()> {
         // The first round fills what is kept for the next ones.
         if before.is_none() {
             before = Some(held(host)?);
+            eprintln!("{before:?} after the first round");
         }
     }
-    let (things_before, agent, containerd) = before.context("there was a round")?;
-    let (things_after, agent_after, containerd_after) = held(host)?;
-    let difference = node::difference(&things_before, &things_after);
-    ensure!(difference.is_empty(), "{all} pods left {difference}");
-    for (what, before, after) in [
-        ("agent", agent, agent_after),
-        ("containerd", containerd, containerd_after),
-    ] {
-        eprintln!("{what}: {before:?}, after {all} pods {after:?}");
-        ensure!(
-            after.files <= before.files + 8,
-            "{what} has more open files: {before:?}, {after:?}"
-        );
-        ensure!(
-            after.memory_kib <= before.memory_kib + 24_576,
-            "{what} has become larger: {before:?}, {after:?}"
-        );
+    let before = before.context("there was a round")?;
+    // Connections that nobody uses any more are kept for a while; what leaks stays.
+    until(LEAKS_AFTER, "what was taken is given back", || {
+        let after = held(host)?;
+        Ok(more_than(&before, &after).map_or_else(|| Ok(eprintln!("{after:?} after {all} pods")), Err))
+    })
+}
+
+/// What there is more of than rest and chance explain.
+fn more_than(before: &Held, after: &Held) -> Option<String> {
+    let difference = node::difference(&before.things, &after.things);
+    if !difference.is_empty() {
+        return Some(difference);
     }
-    Ok(())
+    let grown = |what: &str, before: node::Process, after: node::Process| {
+        let more = after.files > before.files + 8 || after.memory_kib > before.memory_kib + 24_576;
+        more.then(|| format!("{what} has become larger: {before:?}, {after:?}"))
+    };
+    grown("the agent", before.agent, after.agent).or_else(|| grown("containerd", before.containerd, after.containerd))
 }
 
-fn held(host: &Host) -> Result<(node::Things, node::Process, node::Process)> {
-    Ok((
-        things(host)?,
-        node::process(host, "skiff.pid")?,
-        node::process(host, "agent/run/containerd.pid")?,
-    ))
+/// What a node and its programs hold.
+struct Held {
+    things: node::Things,
+    agent: node::Process,
+    containerd: node::Process,
 }
 
-/// Every process is gone and `/run` is empty, as after a power cut; the server is away.
+impl std::fmt::Debug for Held {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "agent {:?}, containerd {:?}", self.agent, self.containerd)
+    }
+}
+
+fn held(host: &Host) -> Result<Held> {
+    Ok(Held {
+        things: things(host)?,
+        agent: node::process(host, "skiff.pid")?,
+        containerd: node::process(host, "agent/run/containerd.pid")?,
+    })
+}
+
+/// Every process is gone, and with them the mounts, the cgroups and what is in `/run`.
+fn power_cut(host: &Host) -> Result<()> {
+    let data = host.data_dir().display().to_string();
+    let script = format!(
+        r"sed -n 's|^[^ ]* \({data}[^ ]*\) .*|\1|p; s|^[^ ]* \(/run/[^ ]*\) .*|\1|p' /proc/mounts | sort -r | xargs -r umount -l
+        rm -rf /run/* {data}/agent/run/*
+        for root in /sys/fs/cgroup /sys/fs/cgroup/*; do
+            [ ${{root##*/}} = unified ] || ! [ -d $root/kubepods ] || find $root/kubepods -depth -type d -exec rmdir {{}} +
+        done 2>/dev/null
+        find /sys/fs/cgroup -name unified -prune -o -name kubepods -print"
+    );
+    shell(host, "kill -9 -1")?;
+    until(LONG, "nothing is left of before", || {
+        let left = shell(host, &script)?;
+        Ok(if left.is_empty() { Ok(()) } else { Err(left) })
+    })
+}
+
+/// A power cut, while the server is away.
 fn reboot_without_a_server(cluster: &Cluster) -> Result<()> {
     let host = &cluster.hosts[NODE];
     let names: BTreeSet<String> = (0..4).map(|at| format!("again-{at}")).collect();
     apply(cluster, names.iter().map(|name| pod(name, "Always")).collect())?;
     let before = converged(cluster, &names)?;
     cluster.stop(0, "-TERM")?;
-    shell(
-        host,
-        &format!(
-            "kill -9 -1; sleep 0.2; sed -n 's|^[^ ]* \\({}[^ ]*\\) .*|\\1|p; s|^[^ ]* \\(/run/[^ ]*\\) .*|\\1|p' /proc/mounts | sort -r | xargs -r umount -l; rm -rf /run/*",
-            host.data_dir().display()
-        ),
-    )?;
-    shell(
-        host,
-        &format!(
-            "sed -n 's|^[^ ]* \\({}[^ ]*\\) .*|\\1|p; s|^[^ ]* \\(/run/[^ ]*\\) .*|\\1|p' /proc/mounts | sort -r | xargs -r umount -l; rm -rf /run/* {}/agent/run/*",
-            host.data_dir().display(),
-            host.data_dir().display(),
-        ),
-    )?;
+    power_cut(host)?;
     cluster.start_joined_agent(NODE)?;
     let uids: BTreeSet<String> = before.values().map(|pod| text(&pod["metadata"]["uid"])).collect();
     until(LONG, "the node runs what it ran", || {
         Ok(holds_exactly(&things(host)?, &uids, uids.len()))
     })?;
     cluster.start_server(&["--disable-agent"])?;
+    // Until the node has told it of the restarts, the server knows the pods as they were.
+    until(LONG, "the server knows that they were restarted", || {
+        let seen = pods(cluster)?;
+        Ok(match seen.iter().find(|(_, pod)| container(pod).1 == 0) {
+            Some((name, pod)) => Err(format!("{name}: {}", pod["status"])),
+            None => Ok(()),
+        })
+    })?;
     let after = converged(cluster, &names)?;
     for (name, pod) in &after {
         ensure!(
             pod["metadata"]["uid"] == before[name]["metadata"]["uid"] && container(pod).1 == 1,
-            "{name} is the same pod, restarted: {:?}",
+            "{name} is the same pod, restarted once: {:?}",
             container(pod)
         );
         ensure!(
@@ -434,7 +463,7 @@ fn reset_after_a_crash(cluster: &Cluster) -> Result<()> {
         let tables = shell(host, "nft list tables | grep -i skiff || true")?;
         let mounts = shell(
             host,
-            &format!("grep {} /proc/mounts | grep -v log-pods || true", data.display()),
+            &format!("grep {} /proc/mounts | grep -v log- || true", data.display()),
         )?;
         let all = format!("{processes}{tables}{mounts}");
         Ok(if all.is_empty() { Ok(()) } else { Err(all) })

@@ -2,17 +2,25 @@ use super::*;
 use crate::error::EndpointError;
 use crate::runtime::{Caller, Container, MetricsPage, Streams};
 use std::io::Write;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+use tokio::sync::watch;
 
-struct Fake(AtomicBool);
+struct Fake(watch::Sender<bool>);
+
+impl Fake {
+    fn running(yes: bool) -> Arc<Self> {
+        Arc::new(Self(watch::Sender::new(yes)))
+    }
+}
 
 #[async_trait::async_trait]
 impl Runtime for Fake {
     async fn container(&self, _: &str, _: &str, _: &str, _: bool) -> Result<Container, EndpointError> {
         Err(EndpointError::NotFound("none".into()))
     }
-    async fn is_running(&self, _: &str) -> bool {
-        self.0.load(Ordering::SeqCst)
+    async fn ended(&self, _: &str) {
+        let _ = self.0.subscribe().wait_for(|running| !running).await;
     }
     async fn exec_url(&self, _: &str, _: &[String], _: Streams) -> Result<String, EndpointError> {
         Err(EndpointError::NotFound("none".into()))
@@ -107,7 +115,7 @@ async fn following_goes_on_through_rotation_and_ends_with_the_container() {
     let dir = tempfile::tempdir().expect("a directory");
     let path = dir.path().join("0.log");
     std::fs::write(&path, line("old") + &line("one")).expect("written");
-    let fake = Arc::new(Fake(AtomicBool::new(true)));
+    let fake = Fake::running(true);
     let mut receiver = start(
         fake.clone(),
         &path,
@@ -127,7 +135,7 @@ async fn following_goes_on_through_rotation_and_ends_with_the_container() {
     std::fs::write(&path, line("three")).expect("written");
     assert_eq!(next(&mut receiver).await.as_deref(), Some("last of the old file\n"));
     assert_eq!(next(&mut receiver).await.as_deref(), Some("three\n"));
-    fake.0.store(false, Ordering::SeqCst);
+    fake.0.send_replace(false);
     assert_eq!(next(&mut receiver).await, None);
 }
 
@@ -136,14 +144,10 @@ async fn without_follow_it_ends_at_the_end() {
     let dir = tempfile::tempdir().expect("a directory");
     let path = dir.path().join("0.log");
     std::fs::write(&path, line("one") + "2026-01-01T00:00:01Z stdout F half a li").expect("written");
-    let mut receiver = start(Arc::new(Fake(AtomicBool::new(true))), &path, options());
+    let mut receiver = start(Fake::running(true), &path, options());
     assert_eq!(next(&mut receiver).await.as_deref(), Some("one\n"));
     assert_eq!(next(&mut receiver).await, None);
-    let mut receiver = start(
-        Arc::new(Fake(AtomicBool::new(false))),
-        &dir.path().join("none"),
-        options(),
-    );
+    let mut receiver = start(Fake::running(false), &dir.path().join("none"), options());
     assert_eq!(next(&mut receiver).await, None, "a missing file is an empty log");
 }
 
@@ -155,10 +159,13 @@ async fn no_line_is_lost_or_doubled_across_rotations() {
     let dir = tempfile::tempdir().expect("a directory");
     let path = dir.path().join("0.log");
     std::fs::write(&path, "").expect("written");
-    let fake = Arc::new(Fake(AtomicBool::new(true)));
+    let fake = Fake::running(true);
     let notices = Arc::new(Notices::default());
     let mut readers = Vec::new();
-    for _ in 0..FOLLOWERS {
+    // Bytes that each has received.
+    let progress: Arc<Vec<AtomicUsize>> = Arc::new((0..FOLLOWERS).map(|_| AtomicUsize::new(0)).collect());
+    for number in 0..FOLLOWERS {
+        let progress = progress.clone();
         let (sender, mut receiver) = mpsc::channel(4);
         let followed = Followed {
             runtime: fake.clone(),
@@ -175,6 +182,7 @@ async fn no_line_is_lost_or_doubled_across_rotations() {
             let mut text = Vec::new();
             while let Some(chunk) = receiver.recv().await {
                 text.extend_from_slice(&chunk.expect("read"));
+                progress[number].store(text.len(), Ordering::Relaxed);
             }
             String::from_utf8(text).expect("text")
         }));
@@ -186,8 +194,10 @@ async fn no_line_is_lost_or_doubled_across_rotations() {
     tokio::time::sleep(Duration::from_millis(50)).await;
     let writer = tokio::task::spawn_blocking(move || {
         let mut file = File::options().append(true).open(&path).expect("a file");
+        let mut told = 0;
         for number in 0..LINES {
             file.write_all(line(&number.to_string()).as_bytes()).expect("written");
+            told += format!("{number}\n").len();
             if number % 5_000 == 4_999 {
                 std::fs::rename(&path, dir.path().join(format!("0.log.{number}"))).expect("renamed");
                 let new = File::create(&path).expect("a file");
@@ -195,14 +205,19 @@ async fn no_line_is_lost_or_doubled_across_rotations() {
                 file.write_all(line(&format!("{number} late")).as_bytes())
                     .expect("written");
                 file = new;
-                // Rotations are looked for every ten seconds.
-                std::thread::sleep(Duration::from_millis(300));
+                told += format!("{number} late\n").len();
+                // Between two rotations pass ten seconds at least: nobody is two files behind.
+                let behind = || progress.iter().any(|bytes| bytes.load(Ordering::Relaxed) < told);
+                let begun = std::time::Instant::now();
+                while behind() && begun.elapsed() < Duration::from_secs(60) {
+                    std::thread::sleep(Duration::from_millis(5));
+                }
             }
         }
         dir
     });
     let _dir = writer.await.expect("written");
-    fake.0.store(false, Ordering::SeqCst);
+    fake.0.send_replace(false);
     let mut expected = String::new();
     for number in 0..LINES {
         expected += &format!("{number}\n");
