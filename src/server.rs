@@ -308,12 +308,7 @@ async fn force_single(config: &StoreConfig) -> Result<()> {
     Ok(())
 }
 
-fn start_snapshots(
-    args: &ServerArgs,
-    store: &Arc<RaftStore>,
-    shutdown: &CancellationToken,
-    tasks: &mut Tasks,
-) {
+fn start_snapshots(args: &ServerArgs, store: &Arc<RaftStore>, shutdown: &CancellationToken, tasks: &mut Tasks) {
     let (data_dir, scheduled) = (args.common.data_dir.clone(), args.snapshots.clone());
     let place = scheduled.place.clone();
     let serving = crate::snapshot::serve(data_dir.clone(), place, store.clone(), shutdown.clone());

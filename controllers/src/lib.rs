@@ -53,8 +53,8 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 pub use certificates::CertificateSigner;
-pub use cronjob::schedule::Schedule;
 pub use context::Error;
+pub use cronjob::schedule::Schedule;
 pub use metrics::families;
 
 use context::Context;

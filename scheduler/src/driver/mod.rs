@@ -28,10 +28,10 @@ use crate::watches::Watches;
 use crate::{Config, Error};
 use bind::Bound;
 use evict::{Evicted, Rooms};
-use storage::{Following, Prepared};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+use storage::{Following, Prepared};
 use tokio::sync::{Semaphore, mpsc};
 use tokio_util::sync::CancellationToken;
 

@@ -495,7 +495,9 @@ async fn a_snapshot_is_streamed_as_its_tool_expects_it() {
     let server = serve().await;
     let mut kv = pb::kv_client::KvClient::new(server.channel.clone());
     for n in 0..200 {
-        kv.put(put(&format!("/snap/{n}"), &"v".repeat(2000))).await.expect("put");
+        kv.put(put(&format!("/snap/{n}"), &"v".repeat(2000)))
+            .await
+            .expect("put");
     }
     let mut maintenance = pb::maintenance_client::MaintenanceClient::new(server.channel.clone());
     let mut stream = maintenance
@@ -538,20 +540,32 @@ async fn alarms_are_listed_and_disarmed() {
         Code::ResourceExhausted,
         "etcdserver: mvcc: database space exceeded",
     );
-    let status = maintenance.status(pb::StatusRequest {}).await.expect("status").into_inner();
+    let status = maintenance
+        .status(pb::StatusRequest {})
+        .await
+        .expect("status")
+        .into_inner();
     assert_eq!(status.errors, ["memberID:1 alarm:NOSPACE "]);
     let delete = pb::DeleteRangeRequest {
         key: bytes("/a"),
         ..Default::default()
     };
     kv.delete_range(delete).await.expect("deletions go on");
-    let gone = maintenance.alarm(ask(Deactivate, 0)).await.expect("disarmed").into_inner();
+    let gone = maintenance
+        .alarm(ask(Deactivate, 0))
+        .await
+        .expect("disarmed")
+        .into_inner();
     assert_eq!(gone.alarms.len(), 1);
     kv.put(put("/b", "1")).await.expect("put again");
     maintenance.defragment(pb::DefragmentRequest {}).await.expect("done");
     let mut cluster = pb::cluster_client::ClusterClient::new(server.channel.clone());
     let remove = pb::MemberRemoveRequest { id: 9 };
-    refused(cluster.member_remove(remove).await, Code::NotFound, "etcdserver: member not found");
+    refused(
+        cluster.member_remove(remove).await,
+        Code::NotFound,
+        "etcdserver: member not found",
+    );
     let promote = pb::MemberPromoteRequest { id: 1 };
     let text = "etcdserver: can only promote a learner member";
     refused(cluster.member_promote(promote).await, Code::FailedPrecondition, text);
