@@ -64,6 +64,13 @@ pub async fn run(data_dir: &Path, snapshot: &Path, key: &Path, force: bool) -> R
         std::fs::rename(&store, &aside).with_context(|| format!("cannot put {} aside", store.display()))?;
         println!("The store that was there is now {}", aside.display());
     }
+    // What is restored is the first server of its cluster, whichever this one was of the old.
+    match std::fs::remove_file(data_dir.join(paths::SERVER_IDENTITY)) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            return Err(error).context("cannot forget which server this was");
+        }
+        _ => {}
+    }
     let restored = backup::restore(snapshot, &store, Some(&encryption(data_dir)?), 1, "").await?;
     std::fs::remove_file(&mark).with_context(|| format!("cannot remove {}", mark.display()))?;
     println!("Restored {}: {}", snapshot.display(), told(&about));
