@@ -71,6 +71,7 @@ const MAY_DEPEND_ON: &[(&str, &[&str])] = &[
             "skiff-agent",
             "skiff-network",
             "skiff-etcd",
+            "skiff-peer",
         ],
     ),
 ];
