@@ -129,8 +129,7 @@ impl RaftStore {
             // It moved: whoever has this number is who it was.
             Some(member) if member.address != address => {
                 let nodes = BTreeMap::from([(id, BasicNode::new(&address))]);
-                let moved = self.raft.change_membership(ChangeMembers::SetNodes(nodes), false);
-                moved.await.map_err(refusal)?;
+                self.change(ChangeMembers::SetNodes(nodes)).await?;
                 if member.voter || !voter {
                     return Ok(());
                 }
@@ -138,16 +137,12 @@ impl RaftStore {
             Some(member) if member.voter || !voter => return Ok(()),
             _ => {}
         }
-        let changed = match voter {
-            false => self.raft.add_learner(id, BasicNode::new(address), true).await,
-            true => {
-                let voters = BTreeMap::from([(id, BasicNode::new(address))]);
-                self.raft
-                    .change_membership(ChangeMembers::AddVoters(voters), false)
-                    .await
-            }
-        };
-        changed.map(|_| ()).map_err(refusal)
+        let nodes = BTreeMap::from([(id, BasicNode::new(address))]);
+        self.change(match voter {
+            false => ChangeMembers::AddNodes(nodes),
+            true => ChangeMembers::AddVoters(nodes),
+        })
+        .await
     }
 
     pub(super) async fn remove_here(&self, id: u64) -> Result<(), Refusal> {
@@ -160,17 +155,42 @@ impl RaftStore {
                 "server {id} is the only one that votes: add another first"
             )));
         }
-        if member.voter {
-            let voters = BTreeSet::from([id]);
-            let removed = self.raft.change_membership(ChangeMembers::RemoveVoters(voters), false);
-            removed.await.map_err(refusal)?;
-        }
-        if self.members().iter().any(|m| m.id == id) {
-            let nodes = BTreeSet::from([id]);
-            let removed = self.raft.change_membership(ChangeMembers::RemoveNodes(nodes), false);
-            removed.await.map_err(refusal)?;
-        }
-        Ok(())
+        // A voter that is no voter any more is gone altogether.
+        let ids = BTreeSet::from([id]);
+        self.change(match member.voter {
+            true => ChangeMembers::RemoveVoters(ids),
+            false => ChangeMembers::RemoveNodes(ids),
+        })
+        .await
+    }
+
+    /// One change after the other. A leader that took itself out leads on until another is
+    /// elected, but openraft does not bear that it changes the group once more.
+    async fn change(&self, change: ChangeMembers<u64, BasicNode>) -> Result<(), Refusal> {
+        let changed = async {
+            let _turn = self.changing.lock().await;
+            let me = self.id();
+            let votes = self
+                .raft
+                .with_raft_state(move |state| state.membership_state.effective().voter_ids().any(|id| id == me));
+            match votes.await {
+                Ok(true) => {}
+                Ok(false) => return Err(Refusal::NotLeader(None)),
+                Err(error) => return Err(Refusal::Unavailable(error.to_string())),
+            }
+            let ChangeMembers::AddNodes(nodes) = change else {
+                let changed = self.raft.change_membership(change, false).await;
+                return changed.map(|_| ()).map_err(refusal);
+            };
+            for (id, node) in nodes {
+                self.raft.add_learner(id, node, true).await.map_err(refusal)?;
+            }
+            Ok(())
+        };
+        let late = || Refusal::Unavailable("the servers did not agree in time".into());
+        tokio::time::timeout(CHANGE_MAX, changed)
+            .await
+            .unwrap_or_else(|_| Err(late()))
     }
 
     /// Lets another server lead, if there is one, before this one stops.

@@ -162,6 +162,8 @@ pub struct RaftStore {
     alone: AtomicBool,
     reads: mpsc::UnboundedSender<read::Asked>,
     inflight: Semaphore,
+    /// Held while this server changes who is in the group.
+    changing: tokio::sync::Mutex<()>,
     closed: AtomicBool,
     jobs: Mutex<Vec<JoinHandle<()>>>,
     /// Held as long as the store lives; its lock keeps other processes out.
@@ -251,6 +253,7 @@ impl RaftStore {
             alone: AtomicBool::new(false),
             reads,
             inflight: Semaphore::new(inflight_bytes),
+            changing: tokio::sync::Mutex::default(),
             closed: AtomicBool::new(false),
             jobs: Mutex::default(),
             lock: Mutex::new(Some(lock)),

@@ -47,10 +47,16 @@ use world::World;
 const SEEDS: u64 = 24;
 
 /// Seeds that once found a fault, with what it was.
-const ONCE_FAILED: &[(u64, &str)] = &[(
-    4,
-    "a leader that lost power led on in its term, and gave places in the log that others had committed to something else",
-)];
+const ONCE_FAILED: &[(u64, &str)] = &[
+    (
+        4,
+        "a leader that lost power led on in its term, and gave places in the log that others had committed to something else",
+    ),
+    (
+        138,
+        "a leader took itself out, then changed the group once more, which ended its Raft",
+    ),
+];
 
 /// How long the servers may take to come to one mind once all is well.
 const HEAL_MAX: Duration = Duration::from_secs(180);
