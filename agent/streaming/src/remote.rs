@@ -55,6 +55,9 @@ pub async fn websocket<T: AsyncRead + AsyncWrite + Unpin>(stream: T) -> WebSocke
     WebSocketStream::from_raw_socket(stream, Role::Server, Some(config)).await
 }
 
+/// How long a client may take to answer the end, or to read what came before it.
+const LINGER: std::time::Duration = std::time::Duration::from_secs(10);
+
 /// Carries everything until the runtime has said how it ended. `late`: what was
 /// written before is delivered when nothing else was.
 pub async fn run<C, R>(
@@ -85,10 +88,8 @@ where
         let _ = write.shutdown().await;
     });
     let (mut to, from) = client.split();
-    let reading = tokio::spawn(from_client(from, frames.clone(), ids, dialect));
+    let mut reading = tokio::spawn(from_client(from, frames.clone(), ids, dialect));
     let result = to_client(read, &mut Client { sink: &mut to, dialect }, frames, ids, late).await;
-    reading.abort();
-    writer.abort();
     let close = match &result {
         Ok(()) => CloseFrame {
             code: CloseCode::Normal,
@@ -102,6 +103,11 @@ where
     // The client may have gone already.
     let _ = to.send(Message::Close(Some(close))).await;
     let _ = to.close().await;
+    // A connection that is dropped with something unread is reset, and what is still on its
+    // way to the client is lost: the client has the last word.
+    let _ = tokio::time::timeout(LINGER, &mut reading).await;
+    reading.abort();
+    writer.abort();
     result
 }
 

@@ -18,16 +18,24 @@ pub const PORT_FORWARD: &str = "portforward.k8s.io";
 /// Copied at once: a TCP window's worth.
 const BUFFER_BYTES: usize = 64 * 1024;
 
-/// Until both sides have ended; a half-closed side stays half-closed.
-pub async fn bytes<A, B>(mut one: A, mut other: B)
+/// Until both sides have ended; a half-closed side stays half-closed. A side that takes
+/// nothing more may still have much to say: that is carried to its end.
+pub async fn bytes<A, B>(one: A, other: B)
 where
     A: AsyncRead + AsyncWrite + Unpin,
     B: AsyncRead + AsyncWrite + Unpin,
 {
-    if let Err(error) = tokio::io::copy_bidirectional_with_sizes(&mut one, &mut other, BUFFER_BYTES, BUFFER_BYTES).await
-    {
+    let (from_one, to_one) = tokio::io::split(one);
+    let (from_other, to_other) = tokio::io::split(other);
+    tokio::join!(carry(from_one, to_other), carry(from_other, to_one));
+}
+
+async fn carry<R: AsyncRead + Unpin, W: AsyncWrite + Unpin>(from: R, mut to: W) {
+    let mut from = tokio::io::BufReader::with_capacity(BUFFER_BYTES, from);
+    if let Err(error) = tokio::io::copy_buf(&mut from, &mut to).await {
         tracing::debug!(%error, "a stream broke off");
     }
+    let _ = to.shutdown().await;
 }
 
 /// [`bytes`] for an attach that may have come late: as long as no output has been

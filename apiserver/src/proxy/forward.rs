@@ -13,6 +13,7 @@ use hyper::body::Incoming;
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
 use skiff_api::ApiError;
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 
 /// As much of a backend's error text is shown, as upstream.
 const ERROR_TEXT_MAX: usize = 2048;
@@ -168,19 +169,20 @@ pub(crate) fn join(upgrade: OnUpgrade, theirs: OnUpgrade) {
                 return;
             }
         };
-        let (mut client, mut server) = (TokioIo::new(client), TokioIo::new(server));
-        // Ends one direction at a time: a closed stdin must not cut the output.
-        let copied = tokio::io::copy_bidirectional_with_sizes(
-            &mut client,
-            &mut server,
-            TUNNEL_BUFFER_BYTES,
-            TUNNEL_BUFFER_BYTES,
-        )
-        .await;
-        if let Err(error) = copied {
-            tracing::debug!(%error, "a tunnel ended early");
-        }
+        let (from_client, to_client) = tokio::io::split(TokioIo::new(client));
+        let (from_server, to_server) = tokio::io::split(TokioIo::new(server));
+        tokio::join!(carry(from_client, to_server), carry(from_server, to_client));
     });
+}
+
+/// One direction to its end: neither a closed stdin nor a side that takes nothing more
+/// may cut what comes the other way.
+async fn carry<R: AsyncRead + Unpin, W: AsyncWrite + Unpin>(from: R, mut to: W) {
+    let mut from = tokio::io::BufReader::with_capacity(TUNNEL_BUFFER_BYTES, from);
+    if let Err(error) = tokio::io::copy_buf(&mut from, &mut to).await {
+        tracing::debug!(%error, "a tunnel ended early");
+    }
+    let _ = to.shutdown().await;
 }
 
 fn request_to(
