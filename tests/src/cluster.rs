@@ -173,6 +173,9 @@ impl Cluster {
         let pid = pid.trim();
         let sent = host.command("kill").args([signal, pid]).status()?;
         ensure!(sent.success(), "cannot signal skiff on {}", host.name);
+        if signal == "-CONT" {
+            continue_what_stopped_with_it(&host.data_dir())?;
+        }
         Ok(pid.to_owned())
     }
 
@@ -301,6 +304,20 @@ impl Drop for Cluster {
             eprintln!("not everything could be removed: {error:#}");
         }
     }
+}
+
+/// nsenter stops when the program below it does; stopped, it would keep the host from ending.
+fn continue_what_stopped_with_it(data_dir: &Path) -> Result<()> {
+    let data_dir = data_dir.to_string_lossy();
+    for process in std::fs::read_dir("/proc")?.flatten() {
+        let command = std::fs::read(process.path().join("cmdline")).unwrap_or_default();
+        let command = String::from_utf8_lossy(&command).replace('\0', " ");
+        if command.starts_with("nsenter ") && command.contains(&*data_dir) {
+            let pid = process.file_name();
+            Command::new("kill").arg("-CONT").arg(pid).status()?;
+        }
+    }
+    Ok(())
 }
 
 fn text_of(output: Output, what: impl Fn() -> String) -> Result<String> {
