@@ -63,6 +63,10 @@ pub async fn run(
         shutdown.clone(),
     )?;
     let machine = Machine::read(&config);
+    cgroup::create(
+        &format!("/{}", config.cgroup_root),
+        &node::allocatable::of_all_pods(&config, &machine),
+    );
     let runtime = Runtime::connect(&layout.socket)?;
     let (images_done, images_ready) = watch::channel(false);
     let images = Images::open(config.images.clone(), layout.certs.clone(), &layout.root)?;
@@ -75,7 +79,7 @@ pub async fn run(
         host_ips: vec![node_ip.to_string()],
         cpu_milli: i64::try_from(machine.cpus).unwrap_or(1) * 1_000,
         memory_bytes: machine.memory_bytes,
-        host: cgroup::host(machine.memory_bytes),
+        host: cgroup::host(machine.memory_bytes, &config.cgroup_root),
         ledger: crate::resize::Ledger::default(),
         burstable_shares: std::sync::atomic::AtomicI64::new(0),
         leaving,
@@ -92,10 +96,6 @@ pub async fn run(
     shared
         .ledger
         .set_allocatable(node::allocatable::allocatable(&config, &machine, None));
-    cgroup::create(
-        &format!("/{}", config.cgroup_root),
-        &node::allocatable::of_all_pods(&config, &machine),
-    );
     let (ready, health) = watch::channel(node::Health::Unknown);
     let (broken, network_up) = (Arc::new(Notify::new()), watch::Sender::new(config.cni_binary.is_none()));
 

@@ -20,8 +20,8 @@ fn is_v2() -> bool {
     Path::new(ROOT).join("cgroup.controllers").exists()
 }
 
-/// What the kernel can do here, besides the memory that it has.
-pub fn host(memory_bytes: i64) -> Host {
+/// What the kernel can do here, besides the memory that it has. The cgroup of all pods is there.
+pub fn host(memory_bytes: i64, root: &str) -> Host {
     let sizes = std::fs::read_dir("/sys/kernel/mm/hugepages")
         .into_iter()
         .flatten()
@@ -32,14 +32,9 @@ pub fn host(memory_bytes: i64) -> Host {
         .collect();
     page_sizes.sort_unstable();
     let cgroup_v2 = is_v2();
-    let own = std::fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
     let swap_file = if cgroup_v2 {
-        // The root has no such file; our own cgroup has when the kernel counts.
-        let own = own
-            .lines()
-            .find_map(|line| line.strip_prefix("0::/"))
-            .unwrap_or_default();
-        Path::new(ROOT).join(own).join("memory.swap.max")
+        // The hierarchy's root has no such file, and the agent itself may be in there.
+        Path::new(ROOT).join(root).join("memory.swap.max")
     } else {
         Path::new(ROOT).join("memory/memory.memsw.limit_in_bytes")
     };

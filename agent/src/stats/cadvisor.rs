@@ -4,6 +4,7 @@
 use super::cgroup::Reading;
 use super::network::Counters;
 use super::observe::NodeUse;
+use super::pressure::{Pressure, Stall, Stalls};
 use super::resource::seconds;
 use skiff_metrics::Page;
 
@@ -108,6 +109,7 @@ pub fn page(node: &NodeUse, machine: &Machine, pause_image: &str) -> String {
     );
     cpu(&mut out, &groups);
     memory(&mut out, &groups);
+    pressure(&mut out, &groups);
     disks(&mut out, &groups, node);
     network(&mut out, node, pause_image, &ids);
     limits(&mut out, &groups);
@@ -257,6 +259,33 @@ fn memory(out: &mut Out, groups: &[Group<'_>]) {
                 out.sample(name, labels, value);
             }
         }
+    }
+}
+
+fn pressure(out: &mut Out, groups: &[Group<'_>]) {
+    type Pick = fn(&Pressure) -> Option<Stalls>;
+    let resources: [(&str, &str, Pick); 3] = [
+        ("cpu", "CPU", |p| p.cpu),
+        ("memory", "memory", |p| p.memory),
+        ("io", "IO", |p| p.io),
+    ];
+    let total = |stall: Stall| seconds(stall.total_us.saturating_mul(1_000));
+    for (resource, shown, pick) in resources {
+        let of = |g: &Group<'_>| pick(&g.reading.more.as_ref()?.pressure);
+        out.each(
+            &format!("container_pressure_{resource}_stalled_seconds_total"),
+            "counter",
+            &format!("Total time duration no tasks in the container could make progress due to {shown} congestion."),
+            groups,
+            |g| of(g).map(|stalls| total(stalls.full)),
+        );
+        out.each(
+            &format!("container_pressure_{resource}_waiting_seconds_total"),
+            "counter",
+            &format!("Total time duration tasks in the container have waited due to {shown} congestion."),
+            groups,
+            |g| of(g).map(|stalls| total(stalls.some)),
+        );
     }
 }
 

@@ -1,6 +1,7 @@
 //! What a cgroup's files say of what its processes have used, in both versions. Reading
 //! is apart from understanding, which is pure.
 
+use super::pressure::{self, Pressure};
 use std::collections::BTreeMap;
 use std::path::Path;
 
@@ -53,6 +54,7 @@ pub struct More {
     pub cpu_period_us: u64,
     /// By device, as `8:0`.
     pub io: BTreeMap<String, Io>,
+    pub pressure: Pressure,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -75,7 +77,13 @@ pub fn read(path: &str, depth: Depth) -> Option<Reading> {
     let relative = path.trim_start_matches('/');
     if Path::new(ROOT).join("cgroup.controllers").exists() {
         let dir = Path::new(ROOT).join(relative);
-        let file = |name: &str| std::fs::read_to_string(dir.join(name)).ok();
+        let file = |name: &str| {
+            let found = std::fs::read_to_string(dir.join(name)).ok();
+            // Before Linux 6.1 the root has none of its own.
+            let machine =
+                || std::fs::read_to_string(Path::new("/proc/pressure").join(name.strip_suffix(".pressure")?)).ok();
+            found.or_else(|| relative.is_empty().then(machine)?)
+        };
         let mut reading = v2(&file, depth)?;
         if relative.is_empty() {
             whole_machine(
@@ -162,6 +170,8 @@ fn v1(file: &dyn Fn(&str) -> Option<String>, depth: Depth) -> Option<Reading> {
         cpu_quota_us: number(file("cpu/cpu.cfs_quota_us")),
         cpu_period_us: number(file("cpu/cpu.cfs_period_us")).unwrap_or(0),
         io,
+        // v1 has none by cgroup.
+        pressure: Pressure::default(),
     });
     Some(reading)
 }
@@ -231,6 +241,7 @@ fn v2(file: &dyn Fn(&str) -> Option<String>, depth: Depth) -> Option<Reading> {
         cpu_quota_us: quota.parse().ok(),
         cpu_period_us: period.parse().unwrap_or(0),
         io: io_v2(&file("io.stat").unwrap_or_default()),
+        pressure: pressure::read(file),
     });
     Some(reading)
 }

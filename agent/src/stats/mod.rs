@@ -13,6 +13,7 @@ pub mod disk;
 mod network;
 pub mod observe;
 pub mod own;
+mod pressure;
 mod rates;
 mod resource;
 mod summary;

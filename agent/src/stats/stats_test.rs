@@ -21,6 +21,13 @@ fn reading(cpu_ns: u64) -> Reading {
             processes: 3,
             cpu_quota_us: Some(50_000),
             cpu_period_us: 100_000,
+            pressure: pressure::read(&|file| {
+                let total = ["cpu", "memory"]
+                    .iter()
+                    .position(|r| *r == file.strip_suffix(".pressure").unwrap_or(""))?;
+                let line = |kind: &str, total| format!("{kind} avg10=1.25 avg60=0.00 avg300=0.00 total={total}\n");
+                Some(line("some", 2_500_000 + total) + &line("full", 500_000))
+            }),
             ..More::default()
         }),
     }
@@ -114,6 +121,14 @@ fn the_second_summary_tells_rates() {
     // Logs, what was written over the image, and the volume on the node's disk.
     assert_eq!(pod["ephemeral-storage"]["usedBytes"], 630);
     assert_eq!(second["node"]["rlimit"]["curproc"], 10);
+    for part in [&second["node"], pod, &pod["containers"][0]] {
+        assert_eq!(
+            part["cpu"]["psi"]["some"],
+            serde_json::json!({"total": 2_500_000, "avg10": 1.25, "avg60": 0.0, "avg300": 0.0})
+        );
+        assert_eq!(part["memory"]["psi"]["full"]["total"], 500_000);
+        assert_eq!(part.get("io"), None, "the kernel did not say");
+    }
 }
 
 #[test]
@@ -168,12 +183,16 @@ fn cadvisors_series_have_its_labels() {
             "container_fs_usage_bytes{container=\"c\",device=\"\",id=\"/kubepods/podu/id\",image=\"i:1\",name=\"id\",namespace=\"n\",pod=\"p\"} 20 1767225600000",
             "container_cpu_usage_seconds_total{container=\"c\",cpu=\"total\",id=\"/kubepods/podu/id\",image=\"i:1\",name=\"id\",namespace=\"n\",pod=\"p\"} 1.5 1767225600000",
             &format!("container_spec_cpu_quota{{{container}}} 50000 1767225600000"),
+            &format!("container_pressure_cpu_waiting_seconds_total{{{container}}} 2.5 1767225600000"),
+            &format!("container_pressure_cpu_stalled_seconds_total{{{container}}} 0.5 1767225600000"),
+            &format!("container_pressure_memory_waiting_seconds_total{{{container}}} 2.500001 1767225600000"),
             "container_network_receive_bytes_total{container=\"\",id=\"/kubepods/podu/sandbox\",image=\"pause:1\",interface=\"eth0\",name=\"sandbox\",namespace=\"n\",pod=\"p\"} 7 1767225600000",
             "container_memory_rss{container=\"\",id=\"/kubepods/podu\",image=\"\",name=\"\",namespace=\"n\",pod=\"p\"} 50 1767225600000",
             "container_memory_rss{container=\"\",id=\"/\",image=\"\",name=\"\",namespace=\"\",pod=\"\"} 50 1767225600000",
             "machine_cpu_cores{boot_id=\"b\",machine_id=\"m\",system_uuid=\"s\"} 2",
         ],
     );
+    assert!(!text.contains("container_pressure_io"), "the kernel did not say");
     // A family's lines stand together, and no series is there twice.
     let mut seen = std::collections::BTreeSet::new();
     for line in text.lines().filter(|l| !l.starts_with('#')) {

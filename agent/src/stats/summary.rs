@@ -49,8 +49,17 @@ impl Summary<'_> {
         if let Some(limit) = limit {
             shown["availableBytes"] = json!(limit.saturating_sub(memory.working_set_bytes));
         }
+        let pressure = reading.more.as_ref().map(|m| m.pressure).unwrap_or_default();
+        for (of, stalls) in [(&mut cpu, pressure.cpu), (&mut shown, pressure.memory)] {
+            if let Some(stalls) = stalls {
+                of["psi"] = stalls.shown();
+            }
+        }
         let mut part = json!({"cpu": cpu, "memory": shown});
         if !self.brief {
+            if let Some(stalls) = pressure.io {
+                part["io"] = json!({"time": self.at, "psi": stalls.shown()});
+            }
             part["swap"] = json!({"time": self.at, "swapUsageBytes": memory.swap_bytes});
         }
         part

@@ -147,6 +147,10 @@ pub fn container(pod: &Pod, container: &Container, host: &Host) -> cri::LinuxCon
     if host.cgroup_v2 {
         // A container ends as a whole when it has used its memory up.
         unified.insert("memory.oom.group".to_owned(), "1".to_owned());
+        if host.counts_swap {
+            // Of a container without a memory limit too.
+            unified.insert("memory.swap.max".to_owned(), "0".to_owned());
+        }
     }
     let pages = hugepages(&sums::of_limits(container.resources.as_ref()), host);
     cri::LinuxContainerResources {
@@ -155,7 +159,8 @@ pub fn container(pod: &Pod, container: &Container, host: &Host) -> cri::LinuxCon
         // What is not asked for counts as the limit.
         cpu_shares: cpu_shares(found.cpu_request_milli.or(found.cpu_limit_milli).unwrap_or(0)),
         memory_limit_in_bytes: memory,
-        memory_swap_limit_in_bytes: if host.counts_swap { memory } else { 0 },
+        // v1 counts memory and swap together: equal to the memory, no swap is left.
+        memory_swap_limit_in_bytes: if host.counts_swap && !host.cgroup_v2 { memory } else { 0 },
         oom_score_adj: oom_score_adj(pod, container, host.memory_bytes),
         hugepage_limits: pages
             .into_iter()
@@ -282,7 +287,22 @@ mod tests {
             .collect();
         assert_eq!(pages, [("2MB", 4 << 20), ("1GB", 0)]);
         assert!(one.unified.is_empty());
-        assert_eq!(of(true).unified["memory.oom.group"], "1");
+        let two = of(true);
+        assert_eq!(two.unified["memory.oom.group"], "1");
+        assert_eq!(
+            (two.unified["memory.swap.max"].as_str(), two.memory_swap_limit_in_bytes),
+            ("0", 0)
+        );
+        let uncounted = Host {
+            counts_swap: false,
+            ..host(true)
+        };
+        let three = container(&pod, &pod.spec.as_ref().expect("given").containers[0], &uncounted);
+        assert_eq!(
+            three.unified.get("memory.swap.max"),
+            None,
+            "the kernel has no such file"
+        );
     }
 
     #[test]
