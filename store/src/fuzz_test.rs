@@ -134,6 +134,10 @@ fn commands() -> Vec<Command> {
         Command::Revoke(77),
         Command::Alarm { server: 2, on: true },
         Command::Once(tag, Box::new(Command::Txn(txn()))),
+        Command::Batch(vec![
+            Command::Revoke(77),
+            Command::Once(tag, Box::new(Command::Compact(900))),
+        ]),
     ]
 }
 

@@ -190,6 +190,10 @@ impl Machine {
                 }
                 return response;
             }
+            Command::Batch(commands) => {
+                let each = commands.into_iter().map(|c| self.command(state, c, events, mine));
+                return Response::Batch(each.collect());
+            }
         };
         match applied {
             Ok(applied) => {

@@ -20,6 +20,19 @@ pub enum Command {
     },
     /// Does the command unless it was done before.
     Once(Tag, Box<Command>),
+    /// Several that came together, in their order; each for itself.
+    Batch(Vec<Command>),
+}
+
+impl Command {
+    /// Is it, or all of it, done once however often it is sent?
+    pub fn is_numbered(&self) -> bool {
+        match self {
+            Command::Once(..) => true,
+            Command::Batch(commands) => commands.iter().all(Command::is_numbered),
+            _ => false,
+        }
+    }
 }
 
 /// Tells a request from all others, also when it is sent again.
@@ -42,6 +55,7 @@ impl fmt::Display for Command {
             Command::Revoke(id) => write!(f, "revoke lease {id}"),
             Command::Alarm { server, on } => write!(f, "alarm of server {server}: {on}"),
             Command::Once(tag, command) => write!(f, "request {} of server {}: {command}", tag.number, tag.origin),
+            Command::Batch(commands) => write!(f, "{} commands", commands.len()),
         }
     }
 }
@@ -55,6 +69,8 @@ pub enum Response {
     Refused(Refused),
     /// It was done before; whoever asked was or is answered otherwise.
     Duplicate,
+    /// To each of a batch.
+    Batch(Vec<Response>),
 }
 
 openraft::declare_raft_types!(

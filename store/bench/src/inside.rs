@@ -3,6 +3,7 @@
 use crate::Plan;
 use crate::load::Numbers;
 use crate::report::{Better, Table};
+use crate::servers;
 use anyhow::Result;
 use bytes::Bytes;
 use skiff_store::{Op, RaftStore, Record, Store, StoreConfig, Txn};
@@ -17,10 +18,14 @@ pub async fn measure(plan: &Plan, table: &mut Table) -> Result<()> {
     let store = RaftStore::open(StoreConfig::new(dir.path().join("data"))).await?;
     for writers in [1, 256] {
         let before = store.progress().log_syncs;
+        let me = std::process::id();
+        let cpu_before = servers::cpu_s(me)?;
         let (rate, p99) = run(plan, &store, writers).await?;
+        let cpu = (servers::cpu_s(me)? - cpu_before) / (rate * plan.cell.as_secs_f64()) * 1e6;
         let aim = (writers == 256).then_some((Better::More, AIM));
         table.ours(format!("in process, 256 B, {writers} writers: txn/s"), rate, aim);
         table.ours(format!("in process, 256 B, {writers} writers: p99 ms"), p99, None);
+        table.ours(format!("in process, 256 B, {writers} writers: CPU us/txn"), cpu, None);
         let syncs = (store.progress().log_syncs - before) as f64 / plan.cell.as_secs_f64();
         table.ours(format!("in process, 256 B, {writers} writers: syncs/s"), syncs, None);
     }

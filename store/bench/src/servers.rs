@@ -144,15 +144,7 @@ impl Server {
 
     pub async fn cost(&self) -> Result<Cost> {
         let pid = self.child.id().context("it ended")?;
-        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat"))?;
         let status = std::fs::read_to_string(format!("/proc/{pid}/status"))?;
-        let after = stat.rsplit_once(") ").map_or("", |(_, after)| after);
-        let ticks: f64 = after
-            .split(' ')
-            .skip(11)
-            .take(2)
-            .filter_map(|n| n.parse::<f64>().ok())
-            .sum();
         let mib = |name: &str| -> f64 {
             let line = status.lines().find_map(|line| line.strip_prefix(name));
             line.and_then(|l| l.split_whitespace().next()?.parse::<f64>().ok())
@@ -170,12 +162,20 @@ impl Server {
                 .unwrap_or(0.0),
         };
         Ok(Cost {
-            cpu_s: ticks / 100.0,
+            cpu_s: cpu_s(pid)?,
             syncs,
             rss_mib: mib("VmRSS:"),
             anonymous_mib: mib("RssAnon:"),
         })
     }
+}
+
+/// What a process has used of the processors.
+pub fn cpu_s(pid: u32) -> Result<f64> {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat"))?;
+    let after = stat.rsplit_once(") ").map_or("", |(_, after)| after);
+    let ticks = after.split(' ').skip(11).take(2).filter_map(|n| n.parse::<f64>().ok());
+    Ok(ticks.sum::<f64>() / 100.0)
 }
 
 fn spawn(plan: &Plan, kind: Kind, place: &Place, all: &[Place], dir: &std::path::Path, again: bool) -> Result<Child> {

@@ -84,6 +84,13 @@ fn op() -> impl Strategy<Value = Op> {
 }
 
 fn command() -> impl Strategy<Value = Command> {
+    prop_oneof![
+        4 => numbered_command(),
+        1 => prop::collection::vec(numbered_command(), 0..4).prop_map(Command::Batch),
+    ]
+}
+
+fn numbered_command() -> impl Strategy<Value = Command> {
     let ops = || prop::collection::vec(op(), 0..4);
     let bare = prop_oneof![
         6 => (prop::collection::vec(compare(), 0..4), ops(), ops())
@@ -135,7 +142,7 @@ proptest! {
     }
 
     #[test]
-    fn any_bytes_are_refused_or_read(mut noise in prop::collection::vec(any::<u8>(), 0..64), tag in 0..6u8) {
+    fn any_bytes_are_refused_or_read(mut noise in prop::collection::vec(any::<u8>(), 0..64), tag in 0..7u8) {
         noise.splice(0..0, [CODEC_VERSION, tag]);
         let _ = read_command(noise.into(), &Plain);
     }

@@ -262,6 +262,11 @@ fn put_bare_command(out: &mut Vec<u8>, command: &Command, seal: &dyn Seal) {
                 .for_each(|n| put_u64(out, n));
             put_bare_command(out, command, seal);
         }
+        Command::Batch(commands) => {
+            out.push(6);
+            put_u64(out, commands.len() as u64);
+            commands.iter().for_each(|c| put_bare_command(out, c, seal));
+        }
     }
 }
 
@@ -271,24 +276,35 @@ pub fn read_command(bytes: Bytes, seal: &dyn Seal) -> Result<Command, CodecError
     if found != CODEC_VERSION {
         return Err(CodecError::Version { found });
     }
-    let tag = r.u8("command")?;
-    let command = match tag {
-        4 => {
-            let tag = Tag {
-                origin: r.u64("origin")?,
-                boot: r.u64("start")?,
-                number: r.u64("number")?,
-                settled: r.u64("settled")?,
-            };
-            let inner = r.u8("command")?;
-            Command::Once(tag, Box::new(read_bare_command(&mut r, inner, seal)?))
+    let command = match r.u8("command")? {
+        6 => {
+            let commands = (0..r.count("commands")?).map(|_| {
+                let tag = r.u8("command")?;
+                read_numbered_command(&mut r, tag, seal)
+            });
+            Command::Batch(commands.collect::<Result<_, _>>()?)
         }
-        tag => read_bare_command(&mut r, tag, seal)?,
+        tag => read_numbered_command(&mut r, tag, seal)?,
     };
     match r.is_empty() {
         true => Ok(command),
         false => Err(CodecError::Invalid("what follows the command")),
     }
+}
+
+/// A command that may have the number of its request.
+fn read_numbered_command(r: &mut Reader, tag: u8, seal: &dyn Seal) -> Result<Command, CodecError> {
+    if tag != 4 {
+        return read_bare_command(r, tag, seal);
+    }
+    let tag = Tag {
+        origin: r.u64("origin")?,
+        boot: r.u64("start")?,
+        number: r.u64("number")?,
+        settled: r.u64("settled")?,
+    };
+    let inner = r.u8("command")?;
+    Ok(Command::Once(tag, Box::new(read_bare_command(r, inner, seal)?)))
 }
 
 fn read_bare_command(r: &mut Reader, tag: u8, seal: &dyn Seal) -> Result<Command, CodecError> {

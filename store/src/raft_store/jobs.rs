@@ -1,7 +1,7 @@
 //! What goes on behind: history is compacted by age, snapshots are taken and the log
 //! purged by size, and what Raft says of who leads is followed. All sleep while nothing happens.
 
-use super::{RaftStore, leases, read};
+use super::{RaftStore, gather, leases, read};
 use crate::codec::Seal;
 use crate::contract::{Snapshot, Store, StoreError};
 use crate::host;
@@ -30,6 +30,7 @@ impl RaftStore {
             host::spawn(compact(weak(), history)),
             host::spawn(take_snapshots(weak(), seal)),
             host::spawn(follow(weak())),
+            host::spawn(gather::carry(weak())),
             host::spawn(read::serve(weak(), asked)),
             leases::expire(self),
         ];

@@ -1,13 +1,14 @@
 //! The real store: one Raft group over our log, state machine and snapshots. Owns
 //! opening and closing; the rest by topics:
 //!
-//! `propose` brings commands through Raft, once each · `leader` asks what only the leader
+//! `propose` brings commands through Raft, once each, and `gather` several in one entry · `leader` asks what only the leader
 //! knows, and answers as it · `read` finds out what a read must see · `members` changes who is in the group · `leases` grants and ends them · `quota` stops growth · `jobs`
 //! compacts history, takes snapshots, follows who leads · `disk` is what opening finds.
 
 mod backup;
 mod disk;
 mod force;
+mod gather;
 mod jobs;
 mod leader;
 mod leases;
@@ -162,6 +163,7 @@ pub struct RaftStore {
     alone: AtomicBool,
     reads: mpsc::UnboundedSender<read::Asked>,
     inflight: Semaphore,
+    gatherer: Arc<gather::Gatherer>,
     /// Held while this server changes who is in the group.
     changing: tokio::sync::Mutex<()>,
     closed: AtomicBool,
@@ -253,6 +255,7 @@ impl RaftStore {
             alone: AtomicBool::new(false),
             reads,
             inflight: Semaphore::new(inflight_bytes),
+            gatherer: Arc::default(),
             changing: tokio::sync::Mutex::default(),
             closed: AtomicBool::new(false),
             jobs: Mutex::default(),
@@ -304,6 +307,7 @@ impl RaftStore {
         for job in self.jobs.lock().unwrap_or_else(PoisonError::into_inner).drain(..) {
             job.abort();
         }
+        self.gatherer.close();
         self.hand_over().await;
         self.applied.close();
         if let Err(error) = self.raft.shutdown().await {
@@ -394,7 +398,7 @@ impl Store for RaftStore {
             .await
             .map_err(|_| StoreError::Closed)?;
         self.make_room().await?;
-        self.propose(Command::Txn(Arc::new(txn))).await
+        self.propose_sized(Command::Txn(Arc::new(txn)), bytes).await
     }
 
     fn snapshot(&self) -> Arc<dyn Snapshot> {

@@ -19,29 +19,37 @@ const ATTEMPT: Duration = Duration::from_secs(3);
 /// Between attempts while no leader is known or it cannot be reached.
 const PAUSE: Duration = Duration::from_millis(50);
 
+/// What a command that is no transaction takes, with room to spare.
+const COMMAND_BYTES: usize = 128;
+
 fn result_of(response: Response) -> Result<TxnResult, StoreError> {
     match response {
         Response::Txn(result) => Ok(result),
         Response::Done => Ok(TxnResult::default()),
         Response::Refused(refused) => Err(refused.into()),
-        Response::Duplicate => Err(StoreError::Unknown),
+        Response::Duplicate | Response::Batch(_) => Err(StoreError::Unknown),
     }
 }
 
 impl RaftStore {
     /// The result of a command; one that makes none answers with an empty one.
     pub(super) async fn propose(&self, command: Command) -> Result<TxnResult, StoreError> {
+        self.propose_sized(command, COMMAND_BYTES).await
+    }
+
+    /// Like `propose`, of a command that takes about so many bytes.
+    pub(super) async fn propose_sized(&self, command: Command, bytes: usize) -> Result<TxnResult, StoreError> {
         if self.alone.load(Ordering::Acquire) {
-            return match self.propose_here(command).await {
+            return match self.submit(command, bytes).await {
                 Ok(response) => result_of(response),
-                Err(Failed::NotLeader) => Err(StoreError::NoLeader),
+                Err(Failed::NotLeader | Failed::NoLeader) => Err(StoreError::NoLeader),
                 Err(Failed::Other(error)) => Err(error),
             };
         }
-        self.propose_once(command).await
+        self.propose_once(command, bytes).await
     }
 
-    async fn propose_once(&self, command: Command) -> Result<TxnResult, StoreError> {
+    async fn propose_once(&self, command: Command, bytes: usize) -> Result<TxnResult, StoreError> {
         let mut pending = self.once.begin().await?;
         let command = Command::Once(pending.tag, Box::new(command));
         let deadline = tokio::time::Instant::now() + TIME_MAX;
@@ -50,11 +58,15 @@ impl RaftStore {
         loop {
             let changed = self.leadership.subscribe();
             let attempt = async {
-                let attempt = self.attempt(&command, &mut sent).await;
-                match attempt {
+                let sent_before = std::mem::replace(&mut sent, true);
+                match self.submit(command.clone(), bytes).await {
                     // It is on its way: what comes of it is heard when it is applied here.
-                    Ok(()) => self.changed_or(changed, ATTEMPT).await,
+                    Ok(_) => self.changed_or(changed, ATTEMPT).await,
                     Err(Failed::NotLeader) => self.changed_or(changed, PAUSE).await,
+                    Err(Failed::NoLeader) => {
+                        sent = sent_before;
+                        self.changed_or(changed, PAUSE).await;
+                    }
                     Err(Failed::Other(error)) => return Err(error),
                 }
                 Ok(())
@@ -78,24 +90,26 @@ impl RaftStore {
         let _ = tokio::time::timeout(limit, leadership.changed()).await;
     }
 
-    /// Sends a command to whom is believed to lead. `Ok`: it was applied there.
-    async fn attempt(&self, command: &Command, sent: &mut bool) -> Result<(), Failed> {
+    /// Brings a command to whom is believed to lead. `Ok`: it was applied there. One that has no
+    /// number goes nowhere else, for it might be done twice: it was begun when there was nobody else.
+    pub(super) async fn deliver(&self, command: Command) -> Result<Response, Failed> {
+        if !command.is_numbered() {
+            return self.propose_here(command).await;
+        }
         if self.leads() {
             self.make_room().await.map_err(Failed::Other)?;
-            *sent = true;
-            return self.propose_here(command.clone()).await.map(|_| ());
+            return self.propose_here(command).await;
         }
         let Some(peer) = self.leader().and_then(|id| self.peer(id)) else {
-            return Err(Failed::NotLeader);
+            return Err(Failed::NoLeader);
         };
-        *sent = true;
-        match self.ask(&peer, &Question::Propose(command.clone()), ATTEMPT).await {
+        match self.ask(&peer, &Question::Propose(command), ATTEMPT).await {
             Reply::Refused(Refusal::Failed(why)) => Err(Failed::Other(StoreError::Internal(why))),
             Reply::Refused(refusal) => {
                 tracing::debug!(?refusal, "the leader did not take a command; trying again");
                 Err(Failed::NotLeader)
             }
-            _ => Ok(()),
+            _ => Ok(Response::Done),
         }
     }
 
@@ -123,8 +137,30 @@ impl RaftStore {
     }
 }
 
+#[derive(Debug)]
 pub(super) enum Failed {
-    /// Another server leads, or none does.
+    /// No leader is known, so nothing was sent.
+    NoLeader,
+    /// Whoever was asked does not lead, or did not answer.
     NotLeader,
     Other(StoreError),
+}
+
+impl Failed {
+    /// The same for another one of a batch.
+    pub(super) fn again(&self) -> Failed {
+        match self {
+            Failed::NoLeader => Failed::NoLeader,
+            Failed::NotLeader => Failed::NotLeader,
+            Failed::Other(error) => Failed::Other(match error {
+                StoreError::Closed => StoreError::Closed,
+                StoreError::NoLeader => StoreError::NoLeader,
+                StoreError::Unknown => StoreError::Unknown,
+                StoreError::NoSpace => StoreError::NoSpace,
+                StoreError::ReadOnly(why) => StoreError::ReadOnly(why.clone()),
+                StoreError::Unavailable(why) => StoreError::Unavailable(why.clone()),
+                error => StoreError::Internal(error.to_string()),
+            }),
+        }
+    }
 }

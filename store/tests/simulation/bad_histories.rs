@@ -61,6 +61,15 @@ fn what_no_order_explains_is_found() {
             ],
         ),
         (
+            "done late, seen by what came of it",
+            true,
+            vec![
+                put(1, (1, 2), 7, Unknown),
+                swap((3, 4), Some(7), Some(8), Unknown),
+                read(2, (5, 6), Some(8)),
+            ],
+        ),
+        (
             "done late, and undone",
             false,
             vec![

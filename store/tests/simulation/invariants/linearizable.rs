@@ -49,6 +49,20 @@ fn operations(records: &[Record]) -> BTreeMap<&str, Vec<Operation>> {
             observed.insert((&record.object, expected));
         }
     }
+    // Who sees what a swap wrote knows that it had found what it expected, and so on.
+    loop {
+        let before = observed.len();
+        for record in records {
+            if let (Action::Swap(expected, new), Outcome::Unknown) = (record.action, record.outcome)
+                && observed.contains(&(&*record.object, new))
+            {
+                observed.insert((&record.object, expected));
+            }
+        }
+        if observed.len() == before {
+            break;
+        }
+    }
     let mut objects: BTreeMap<&str, Vec<Operation>> = BTreeMap::new();
     for record in records {
         let wrote = match record.action {
