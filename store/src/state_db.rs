@@ -15,7 +15,6 @@ use crate::host::{self, Disk, Table, TableWrite};
 use crate::mvcc::State;
 use crate::snapshot::Point;
 use bytes::Bytes;
-use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
@@ -31,8 +30,8 @@ const GATHER: Duration = Duration::from_secs(1);
 const GATHER_PER_WRITE: u32 = 16;
 const GATHER_MAX: Duration = Duration::from_secs(30);
 
-/// Changed keys that gather at most. With more, all is written anew.
-const EVENTS_MAX: usize = 262_144;
+/// Changes whose keys gather at most. When half of them are different keys, all is written anew.
+const KEYS_MAX: usize = 262_144;
 
 /// Items in one batch. sled frees no page that a batch has replaced before the batch
 /// ends: with tens of thousands of items in one, that came to more than a gigabyte.
@@ -296,7 +295,9 @@ impl StateDb {
     }
 
     /// Makes the database hold `point`, given the keys that may differ.
-    fn advance(&mut self, keys: BTreeSet<Bytes>, point: Point) -> std::io::Result<()> {
+    fn advance(&mut self, mut keys: Vec<Bytes>, point: Point) -> std::io::Result<()> {
+        keys.sort_unstable();
+        keys.dedup();
         let (old, new, seal) = (&self.held.state, &point.state, &*self.seal);
         let (mut sums, mut scratch) = (self.sums, Vec::new());
         for key in &keys {
@@ -339,7 +340,8 @@ impl StateDb {
 /// What is to be written.
 #[derive(Default)]
 struct Pending {
-    keys: BTreeSet<Bytes>,
+    /// In no order, and some more than once.
+    keys: Vec<Bytes>,
     point: Option<Point>,
     /// The keys are not all that may have changed.
     rewrite: bool,
@@ -396,12 +398,17 @@ impl Persister {
     pub fn push(&self, events: Vec<Arc<Event>>, point: Point) {
         let mut pending = lock(&self.shared.pending);
         let wake = pending.point.is_none();
-        if pending.keys.len() + events.len() > EVENTS_MAX {
-            pending.rewrite = true;
-            pending.keys.clear();
-        }
         if !pending.rewrite {
             pending.keys.extend(events.iter().map(|e| e.key.clone()));
+        }
+        if pending.keys.len() > KEYS_MAX {
+            // Once in so many keys; who appends has no time for it.
+            pending.keys.sort_unstable();
+            pending.keys.dedup();
+            pending.rewrite = pending.keys.len() > KEYS_MAX / 2;
+        }
+        if pending.rewrite {
+            pending.keys.clear();
         }
         pending.point = Some(point);
         drop(pending);

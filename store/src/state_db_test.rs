@@ -55,7 +55,7 @@ fn a_day_of_leases_and_events_does_not_grow() {
                 });
             }
         }
-        let mut keys = BTreeSet::new();
+        let mut keys = Vec::new();
         for txn in txns {
             let applied = point.state.apply(&txn).expect("applied");
             keys.extend(applied.events.iter().map(|e| e.key.clone()));

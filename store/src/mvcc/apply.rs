@@ -172,30 +172,32 @@ impl State {
     }
 
     fn put(&mut self, key: &Bytes, record: &Record, lease: LeaseId, run: &mut Run) -> Option<Arc<Entry>> {
-        let previous = self.tree.get(key).cloned();
         let (key, body) = own(key, &record.body);
+        let mut made = None;
+        let previous = self.tree.upsert(&key, |previous| {
+            let entry = Arc::new(Entry {
+                key: key.clone(),
+                record: Record {
+                    header: record.header.clone(),
+                    body: body.clone(),
+                },
+                create_revision: previous.map_or(run.revision, |p| p.create_revision),
+                mod_revision: run.revision,
+                version: previous.map_or(1, |p| p.version + 1),
+                lease,
+            });
+            made.insert(entry).clone()
+        });
         let before = previous.as_ref().map_or(0, |p| p.lease);
         if before != lease {
             self.leases.moved(&key, before, lease);
         }
-        let entry = Arc::new(Entry {
-            key: key.clone(),
-            record: Record {
-                header: record.header.clone(),
-                body,
-            },
-            create_revision: previous.as_ref().map_or(run.revision, |p| p.create_revision),
-            mod_revision: run.revision,
-            version: previous.as_ref().map_or(1, |p| p.version + 1),
-            lease,
-        });
-        self.bytes += space::of_entry(&entry);
+        self.bytes += made.as_ref().map_or(0, |e| space::of_entry(e));
         self.bytes -= previous.as_ref().map_or(0, |p| space::of_entry(p));
-        self.tree.insert(entry.clone());
         run.events.push(Arc::new(Event {
             revision: run.revision,
             key,
-            entry: Some(entry),
+            entry: made,
             previous: previous.clone(),
         }));
         previous

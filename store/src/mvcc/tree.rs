@@ -100,8 +100,12 @@ impl Node {
     }
 }
 
-fn insert(link: &mut Link, entry: Arc<Entry>) -> Option<Arc<Entry>> {
+/// What a key holds from now on, made from what it held.
+type Make<'a> = &'a mut dyn FnMut(Option<&Arc<Entry>>) -> Arc<Entry>;
+
+fn insert(link: &mut Link, key: &[u8], make: Make<'_>) -> Option<Arc<Entry>> {
     let Some(arc) = link else {
+        let entry = make(None);
         let max_mod = entry.mod_revision;
         *link = Some(Arc::new(Node {
             left: None,
@@ -113,10 +117,13 @@ fn insert(link: &mut Link, entry: Arc<Entry>) -> Option<Arc<Entry>> {
         return None;
     };
     let node = Arc::make_mut(arc);
-    let old = match entry.key.cmp(&node.entry.key) {
-        Ordering::Less => insert(&mut node.left, entry),
-        Ordering::Greater => insert(&mut node.right, entry),
-        Ordering::Equal => Some(std::mem::replace(&mut node.entry, entry)),
+    let old = match key.cmp(&node.entry.key) {
+        Ordering::Less => insert(&mut node.left, key, make),
+        Ordering::Greater => insert(&mut node.right, key, make),
+        Ordering::Equal => {
+            let entry = make(Some(&node.entry));
+            Some(std::mem::replace(&mut node.entry, entry))
+        }
     };
     match old {
         Some(_) => node.update(),
@@ -212,7 +219,17 @@ impl Tree {
 
     /// Returns what the key held before.
     pub fn insert(&mut self, entry: Arc<Entry>) -> Option<Arc<Entry>> {
-        insert(&mut self.root, entry)
+        let key = entry.key.clone();
+        insert(&mut self.root, &key, &mut |_| entry.clone())
+    }
+
+    /// Puts what is made from what the key held before, which is returned. One walk instead of two.
+    pub fn upsert(
+        &mut self,
+        key: &[u8],
+        mut make: impl FnMut(Option<&Arc<Entry>>) -> Arc<Entry>,
+    ) -> Option<Arc<Entry>> {
+        insert(&mut self.root, key, &mut make)
     }
 
     pub fn remove(&mut self, key: &[u8]) -> Option<Arc<Entry>> {
