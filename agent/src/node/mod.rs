@@ -105,7 +105,7 @@ pub struct Sources {
     pub health: watch::Receiver<Health>,
 }
 
-/// Sends the status whenever it is another one, and every five minutes.
+/// Sends the status whenever it is another one, or the API has another one, and every five minutes.
 pub async fn report(mut sources: Sources, mut machine: Machine, shutdown: CancellationToken) {
     let shared = sources.shared.clone();
     let api: Api<Node> = Api::all(shared.client.clone());
@@ -144,7 +144,7 @@ pub async fn report(mut sources: Sources, mut machine: Machine, shutdown: Cancel
         let now = tokio::time::Instant::now();
         let due = |(before, at): &(Value, tokio::time::Instant)| *before != bare || now - *at >= STATUS_EVERY;
         let mut failed = false;
-        if sent.as_ref().is_none_or(due) {
+        if sent.as_ref().is_none_or(due) || status::overruled(&basis) {
             let patch = json!({ "status": value });
             let outcome = api
                 .patch_status(
@@ -196,10 +196,15 @@ fn own_node(view: &ClusterView, shared: &Shared) -> Option<Arc<Node>> {
 
 type List = BTreeMap<String, Quantity>;
 
-/// What a node counts, by itself or as others have told it.
-fn counted(node: Option<&Node>) -> Option<(&Option<List>, &Option<List>)> {
+/// What a node counts and how it is, by itself or as others have told it.
+fn counted(node: Option<&Node>) -> Option<(&Option<List>, &Option<List>, Vec<&str>)> {
     let status = node?.status.as_ref()?;
-    Some((&status.capacity, &status.allocatable))
+    let conditions = status.conditions.iter().flatten();
+    Some((
+        &status.capacity,
+        &status.allocatable,
+        conditions.map(|c| c.status.as_str()).collect(),
+    ))
 }
 
 /// The runtime's version and what it can; asked until it has answered.

@@ -172,11 +172,22 @@ fn conditions(basis: &Basis<'_>, now: Timestamp) -> Vec<Value> {
     each.collect()
 }
 
+/// The API has another of this node's conditions: nobody heard of the node for too long, and
+/// the cluster took it for lost.
+pub fn overruled(basis: &Basis<'_>) -> bool {
+    let mut all = findings(basis).into_iter();
+    all.any(|(kind, on, ..)| {
+        let held = held_condition(basis.held, kind);
+        held.is_some_and(|held| held.status != if on { "True" } else { "False" })
+    })
+}
+
 /// What to tell of conditions that are new or have changed, as upstream's event reasons.
 pub fn transitions(basis: &Basis<'_>, told: &mut BTreeMap<&'static str, bool>) -> Vec<&'static str> {
     let mut news = Vec::new();
     for (kind, on, ..) in findings(basis) {
-        if told.insert(kind, on) == Some(on) {
+        let lost = held_condition(basis.held, kind).is_some_and(|held| held.status == "Unknown");
+        if told.insert(kind, on) == Some(on) && !lost {
             continue;
         }
         news.push(match (kind, on) {
@@ -305,8 +316,10 @@ mod tests {
         let same = status(&config, &Machine::default(), &basis, at("2026-01-01T01:00:00Z"));
         assert_eq!(without_heartbeat(&first), without_heartbeat(&same));
         assert!(transitions(&basis, &mut told).is_empty());
+        assert!(!overruled(&basis));
         basis.pressures = &pressures;
         basis.not_ready = Some("because");
+        assert!(overruled(&basis));
         let later = status(&config, &Machine::default(), &basis, at("2026-01-01T02:00:00Z"));
         let shown: Vec<String> = later["conditions"]
             .as_array()
@@ -332,5 +345,33 @@ mod tests {
         assert_eq!(transitions(&basis, &mut told), ["NodeHasDiskPressure", "NodeNotReady"]);
         assert_ne!(without_heartbeat(&later), without_heartbeat(&same));
         assert_eq!(later["addresses"][1]["type"], "Hostname");
+    }
+
+    #[test]
+    fn a_node_that_was_taken_for_lost_says_again_that_it_is_there() {
+        let config = Config::new("n", Path::new("/x"));
+        let none = BTreeSet::new();
+        let mut basis = Basis {
+            addresses: &[],
+            images: &[],
+            not_ready: None,
+            pressures: &none,
+            held: None,
+        };
+        assert!(!overruled(&basis), "nobody says anything of a node that is not there");
+        let mut told = BTreeMap::new();
+        let mut shown = status(&config, &Machine::default(), &basis, at("2026-01-01T00:00:00Z"));
+        transitions(&basis, &mut told);
+        shown["conditions"][3]["status"] = json!("Unknown");
+        shown["conditions"][3]["reason"] = json!("NodeStatusUnknown");
+        let held: Node = serde_json::from_value(json!({ "status": shown })).expect("valid");
+        basis.held = Some(&held);
+        assert!(overruled(&basis));
+        assert_eq!(transitions(&basis, &mut told), ["NodeReady"]);
+        let again = status(&config, &Machine::default(), &basis, at("2026-01-01T00:05:00Z"));
+        assert_eq!(again["conditions"][3]["lastTransitionTime"], "2026-01-01T00:05:00Z");
+        let held: Node = serde_json::from_value(json!({ "status": again })).expect("valid");
+        basis.held = Some(&held);
+        assert!(!overruled(&basis) && transitions(&basis, &mut told).is_empty());
     }
 }
