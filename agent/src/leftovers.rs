@@ -4,11 +4,14 @@
 //! `found` and `remove` are for the agent, which knows the pods there are; `end_runtime`
 //! is for a reset, when the runtime may be dead and its shims alive.
 
+pub mod network;
+
 use crate::config::Config;
 use crate::error::Error;
-use crate::pod::{cgroup, links};
+use crate::pod::{cgroup, links, resources, spec};
 use crate::runtime::config::Layout;
 use crate::volume;
+use k8s_openapi::api::core::v1::Pod;
 use nix::mount::{MntFlags, umount2};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -64,11 +67,12 @@ pub fn found(config: &Config) -> BTreeSet<String> {
             );
         }
     }
+    uids.extend(network::holders(config));
     uids.retain(|uid| is_uid(uid));
     uids
 }
 
-/// Blocks: removes the processes, cgroups, volumes and logs of a pod that is no more.
+/// Blocks: removes the processes, cgroups, volumes, logs and addresses of a pod that is no more.
 pub fn remove(config: &Config, uid: &str) {
     for class in CLASSES {
         let group = Path::new(&config.cgroup_root).join(class).join(format!("pod{uid}"));
@@ -80,6 +84,7 @@ pub fn remove(config: &Config, uid: &str) {
     }
     remove_logs(&config.pod_logs_dir, uid);
     links::sweep(&config.container_logs_dir, &config.pod_logs_dir, None);
+    network::release(config, uid);
 }
 
 pub fn remove_logs(pod_logs_dir: &Path, uid: &str) {
@@ -127,9 +132,26 @@ pub fn of_ended<'a>(layout: &Layout, ids: impl Iterator<Item = &'a str>) -> Vec<
     left.map(str::to_owned).collect()
 }
 
+/// Takes away what the runtime should have taken away of a pod's containers (or sandboxes) that
+/// have ended; almost always it has.
+pub fn clear<'a>(config: &Config, pod: &Pod, ids: impl Iterator<Item = &'a str>) {
+    let layout = Layout::new(&config.data_dir);
+    let left = of_ended(&layout, ids);
+    let Some(pod_spec) = pod.spec.as_ref().filter(|_| !left.is_empty()) else {
+        return;
+    };
+    let group = resources::cgroup_path(&config.cgroup_root, resources::qos(pod_spec), spec::uid(pod));
+    tokio::task::spawn_blocking(move || {
+        left.iter().for_each(|id| remove_container(&layout, &group, id));
+    });
+}
+
 /// Blocks: removes what the runtime has left of a container in `pod_cgroup` that has ended.
 pub fn remove_container(layout: &Layout, pod_cgroup: &str, id: &str) {
     tracing::info!(id, "removing what the runtime has left of a container");
+    for (pid, _) in shims(layout).into_iter().filter(|(_, of)| of == id) {
+        let _ = kill(pid, Signal::SIGKILL);
+    }
     let group = format!("{}/{id}", pod_cgroup.trim_start_matches('/'));
     end_processes(Path::new(&group));
     let bundle = bundles(layout).join(id);
@@ -149,15 +171,35 @@ pub fn remove_container(layout: &Layout, pod_cgroup: &str, id: &str) {
     cgroup::remove(&group);
 }
 
+/// This runtime's shims: their processes, and the containers that they are for.
+fn shims(layout: &Layout) -> Vec<(Pid, String)> {
+    let socket = layout.socket.display().to_string();
+    let pids = names(Path::new("/proc"))
+        .into_iter()
+        .filter_map(|name| name.parse().ok());
+    pids.filter_map(|pid: i32| {
+        let arguments = std::fs::read(format!("/proc/{pid}/cmdline")).ok()?;
+        Some((Pid::from_raw(pid), shim_of(&arguments, &socket)?))
+    })
+    .collect()
+}
+
+/// Blocks: ends the shims for which there is nothing. A runtime that was killed before it had heard
+/// of a shim takes what the shim is for away when it starts again, but not the shim.
+pub fn end_lost_shims(layout: &Layout) {
+    let bundles = bundles(layout);
+    for (pid, id) in shims(layout) {
+        if !bundles.join(&id).exists() {
+            tracing::info!(id, "ending a shim without a container");
+            let _ = kill(pid, Signal::SIGKILL);
+        }
+    }
+}
+
 /// Ends this runtime's shims and takes away what they left outside of its directory.
 pub fn end_runtime(layout: &Layout) -> Vec<Error> {
-    let socket = layout.socket.display().to_string();
-    for name in names(Path::new("/proc")) {
-        let Ok(pid) = name.parse::<i32>() else { continue };
-        let arguments = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-        if is_shim_of(&arguments, &socket) {
-            let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
-        }
+    for (pid, _) in shims(layout) {
+        let _ = kill(pid, Signal::SIGKILL);
     }
     let mut errors = Vec::new();
     let tasks = bundles(layout);
@@ -183,13 +225,16 @@ pub fn end_runtime(layout: &Layout) -> Vec<Error> {
     errors
 }
 
-/// `arguments`: a process' command line, each word ended by a zero byte.
-fn is_shim_of(arguments: &[u8], socket: &str) -> bool {
-    let mut words = arguments.split(|byte| *byte == 0);
-    let is_shim = words
-        .next()
-        .is_some_and(|name| name.ends_with(b"containerd-shim-runc-v2"));
-    is_shim && words.any(|word| word == socket.as_bytes())
+/// The container of a shim of the runtime at `socket`. `arguments`: a process' command line, each
+/// word ended by a zero byte.
+fn shim_of(arguments: &[u8], socket: &str) -> Option<String> {
+    let words: Vec<&[u8]> = arguments.split(|byte| *byte == 0).collect();
+    let is_shim = words.first()?.ends_with(b"containerd-shim-runc-v2");
+    if !is_shim || !words.contains(&socket.as_bytes()) {
+        return None;
+    }
+    let at = words.iter().position(|word| *word == b"-id")?;
+    Some(String::from_utf8_lossy(words.get(at + 1)?).into_owned())
 }
 
 /// The place of a sandbox's network namespace; a container's is told by process.
@@ -236,16 +281,22 @@ mod tests {
 
     #[test]
     fn only_own_shims_and_named_namespaces_are_ended() {
-        let shim = |socket: &str| format!("/usr/bin/containerd-shim-runc-v2\0-namespace\0k8s.io\0-address\0{socket}\0");
-        assert!(is_shim_of(
-            shim("/d/run/containerd.sock").as_bytes(),
-            "/d/run/containerd.sock"
-        ));
-        assert!(!is_shim_of(
-            shim("/run/containerd.sock").as_bytes(),
-            "/d/run/containerd.sock"
-        ));
-        assert!(!is_shim_of(b"vi\0/d/run/containerd.sock\0", "/d/run/containerd.sock"));
+        let ours = "/d/run/containerd.sock";
+        let shim = |socket: &str| {
+            let words = [
+                "/usr/bin/containerd-shim-runc-v2",
+                "-namespace",
+                "k8s.io",
+                "-id",
+                "c1",
+                "-address",
+                socket,
+            ];
+            shim_of((words.join("\0") + "\0").as_bytes(), ours)
+        };
+        assert_eq!(shim(ours).as_deref(), Some("c1"));
+        assert_eq!(shim("/run/containerd.sock"), None);
+        assert_eq!(shim_of(b"vi\0-id\0c1\0/d/run/containerd.sock\0", ours), None);
         let spec = |path: &str| {
             let all = serde_json::json!([{"type": "pid"}, {"type": "network", "path": path}]);
             serde_json::json!({"linux": {"namespaces": all}}).to_string()

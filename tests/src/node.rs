@@ -15,7 +15,7 @@ find /var/log/containers -type l 2>/dev/null | sed 's|.*/|log-link |'
 find /var/log/containers -xtype l 2>/dev/null | sed 's|.*/|broken-log-link |'
 find /sys/fs/cgroup -name unified -prune -o -type d -name 'pod????????-*' -print 2>/dev/null | sed "$uid" | sort -u | sed 's/^/cgroup /'
 find /sys/fs/cgroup -name unified -prune -o -type d -path '*/pod????????-*/*' -print 2>/dev/null | sed 's|.*/||' | sort -u | sed 's/^/container-cgroup /'
-ls /run/netns 2>/dev/null | sed 's/^/netns /'
+ls /run/netns "$data/agent/run/containerd/io.containerd.grpc.v1.cri/netns" 2>/dev/null | grep '^cni-' | sed 's/^/netns /'
 ip -o link | sed -n 's/^[0-9]*: \(skv[0-9a-f]*\).*/link \1/p'
 ip route | sed -n 's/^\([0-9.]*\) dev skv.*/route \1/p'
 sed -n "s|^[^ ]* \($data[^ ]*\) .*|\1|p" /proc/mounts | grep -v '/images/' | sed -n 's|.*/pods/\([^/]*\)/.*|volume \1|p; s|.*/k8s.io/\([^/]*\)/rootfs.*|rootfs \1|p; s|.*/sandboxes/\([^/]*\)/shm.*|shm \1|p' | sort -u

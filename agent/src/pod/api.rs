@@ -17,6 +17,7 @@ use kube::Api;
 use kube::api::{DeleteParams, Patch, PatchParams, Preconditions};
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -188,18 +189,27 @@ pub async fn mount_volumes(shared: &Arc<Shared>, pod: &Arc<Pod>, ips: Vec<String
 
 /// Everything of the pod that is left on the node. Carries on past failures.
 pub async fn tear_down(shared: &Arc<Shared>, pod: &Arc<Pod>, seen: &Observed) -> Result<(), Error> {
-    let mut first = None;
-    for sandbox in &seen.sandboxes {
-        // Also removes the sandbox's containers.
-        if let Err(error) = shared.runtime.remove_sandbox(&sandbox.id).await {
+    let (uid, mut first) = (spec::uid(pod), None);
+    let mut sandboxes: BTreeSet<String> = seen.sandboxes.iter().map(|s| s.id.clone()).collect();
+    let mut containers: BTreeSet<String> = seen.all().map(|c| c.id.clone()).collect();
+    // Of those whose making was cut short nobody was told.
+    match tokio::try_join!(shared.runtime.sandboxes_of(uid), shared.runtime.containers_of(uid)) {
+        Ok((more_sandboxes, more_containers)) => {
+            sandboxes.extend(more_sandboxes);
+            containers.extend(more_containers);
+        }
+        Err(error) => first = Some(error),
+    }
+    for id in &sandboxes {
+        // Also ends it where it runs, and removes its containers.
+        if let Err(error) = shared.runtime.remove_sandbox(id).await {
             first.get_or_insert(error);
         }
     }
     let cleaned = volume::teardown::tear_down(shared, pod).await;
     let layout = Layout::new(&shared.config.data_dir);
-    let sandboxes = seen.sandboxes.iter().map(|s| s.id.as_str());
     let left = if first.is_none() {
-        leftovers::of_ended(&layout, seen.all().map(|c| c.id.as_str()).chain(sandboxes))
+        leftovers::of_ended(&layout, containers.iter().chain(&sandboxes).map(String::as_str))
     } else {
         Vec::new()
     };
@@ -214,7 +224,10 @@ pub async fn tear_down(shared: &Arc<Shared>, pod: &Arc<Pod>, seen: &Observed) ->
         for id in &left {
             leftovers::remove_container(&layout, &group, id);
         }
+        // Whatever still runs there has lost its runtime.
+        leftovers::end_processes(Path::new(group.trim_start_matches('/')));
         cgroup::remove(&group);
+        leftovers::network::release(&shared.config, spec::uid(&pod));
     };
     let _ = tokio::task::spawn_blocking(work).await;
     match first {

@@ -224,7 +224,7 @@ pub fn memory_used(path: &str) -> u64 {
     text.trim().parse().unwrap_or(0)
 }
 
-/// Removes the cgroup and its (empty) children in every hierarchy.
+/// Blocks: removes the cgroup and its (empty) children in every hierarchy.
 pub fn remove(path: &str) {
     let relative = path.trim_start_matches('/');
     if is_v2() {
@@ -236,12 +236,22 @@ pub fn remove(path: &str) {
 }
 
 fn remove_tree(dir: &Path) {
+    /// A process that was killed is gone a moment later.
+    const PAUSE: std::time::Duration = std::time::Duration::from_millis(10);
+    const TRIES: u32 = 100;
     for entry in std::fs::read_dir(dir).into_iter().flatten().flatten() {
         if entry.file_type().is_ok_and(|t| t.is_dir()) {
             remove_tree(&entry.path());
         }
     }
-    let _ = std::fs::remove_dir(dir);
+    let busy = |outcome: std::io::Result<()>| outcome.is_err_and(|e| e.kind() == std::io::ErrorKind::ResourceBusy);
+    for _ in 0..TRIES {
+        if !busy(std::fs::remove_dir(dir)) {
+            return;
+        }
+        std::thread::sleep(PAUSE);
+    }
+    tracing::warn!(dir = %dir.display(), "a cgroup cannot be removed: something runs in it");
 }
 
 /// The processes and threads of a cgroup and of those below it.

@@ -83,7 +83,7 @@ pub struct Verdict {
 #[derive(Debug, Clone, Default)]
 pub struct Memory {
     pub volumes_ready: bool,
-    /// No try before; for the sandbox and volumes, and per container.
+    /// No try before; per sandbox and container, for the volumes and the teardown.
     pub retry: BTreeMap<Op, Backoff>,
     pub crash: BTreeMap<String, Backoff>,
     pub waiting: BTreeMap<String, Waiting>,
@@ -199,7 +199,7 @@ fn replace_sandbox(grace_s: i64, seen: &Observed, memory: &Memory, now: Timestam
     // A dead sandbox still holds its address.
     if let Some(dead) = seen.sandboxes.first().filter(|s| !s.stopped) {
         if decision.actions.is_empty() && seen.all().all(|c| c.state != State::Running) {
-            stop_sandbox(decision, memory, &dead.id);
+            stop_sandbox(decision, (memory, now), &dead.id);
         }
         return;
     }
@@ -239,8 +239,8 @@ fn stop_message(name: &str) -> String {
     format!("Stopping container {name}")
 }
 
-fn stop_sandbox(decision: &mut Decision, memory: &Memory, id: &str) {
-    if !memory.in_flight.contains(&Op::StopSandbox(id.to_owned())) {
+fn stop_sandbox(decision: &mut Decision, (memory, now): (&Memory, Timestamp), id: &str) {
+    if due(memory, &Op::StopSandbox(id.to_owned()), now, decision) {
         decision.actions.push(Action::StopSandbox { id: id.to_owned() });
     }
 }
@@ -249,7 +249,7 @@ fn wind_down(pod: &Pod, spec: &PodSpec, seen: &Observed, memory: &Memory, now: T
     stop_in_order(pod, spec, seen, memory, now, decision);
     let busy = memory.in_flight.iter().any(|op| *op != Op::Teardown);
     let quiet = decision.actions.is_empty() && !busy && seen.sandboxes.iter().all(|s| s.stopped);
-    if quiet && !memory.torn_down && !memory.in_flight.contains(&Op::Teardown) {
+    if quiet && !memory.torn_down && due(memory, &Op::Teardown, now, decision) {
         decision.actions.push(Action::Teardown);
     }
 }
@@ -297,7 +297,7 @@ fn stop_in_order(pod: &Pod, spec: &PodSpec, seen: &Observed, memory: &Memory, no
         .any(|op| matches!(op, Op::Container(_) | Op::Sandbox));
     if alive.is_empty() && !starting {
         for sandbox in seen.sandboxes.iter().filter(|s| !s.stopped) {
-            stop_sandbox(decision, memory, &sandbox.id);
+            stop_sandbox(decision, (memory, now), &sandbox.id);
         }
     }
 }

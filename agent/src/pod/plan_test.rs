@@ -342,3 +342,22 @@ fn debug_containers_start_once() {
     let ended = seen(true, &[("a", State::Running, 0), ("d", State::Exited, 1)]);
     check(&pod, &ended, &ready(), &[]);
 }
+
+#[test]
+fn an_end_that_the_runtime_refuses_is_not_asked_for_without_a_pause() {
+    let (pod, since) = (pod("Always", &[], &[], &["a"]), now());
+    let mut memory = ready();
+    memory.terminating = true;
+    let mut seen = seen(true, &[("a", State::Exited, 137)]);
+    for (op, action) in [
+        (Op::StopSandbox("s".into()), "stop sandbox"),
+        (Op::Teardown, "teardown"),
+    ] {
+        check(&pod, &seen, &memory, &[action]);
+        memory.retry.insert(op, Backoff { delay_s: 4, since });
+        let decision = plan(&pod, &seen, &memory, now());
+        assert_eq!(decision.actions, [], "{action}");
+        assert_eq!(decision.wake_at, Timestamp::from_second(1_000_004).ok());
+        seen.sandboxes[0].stopped = true;
+    }
+}

@@ -7,7 +7,9 @@ use super::observed::{self, Container as Seen};
 use super::plan::Waiting;
 use super::spec::{self, Role};
 use super::{image, links, sandbox};
+use crate::leftovers;
 use crate::probe;
+use crate::runtime;
 use k8s_openapi::api::core::v1::{Container, Pod};
 use skiff_proto::cri::v1 as cri;
 use std::collections::BTreeMap;
@@ -88,9 +90,10 @@ pub async fn container(shared: &Shared, pod: &Pod, wanted: &Wanted) -> Result<Se
             .pod(pod, field.clone(), true, "Failed", format!("Error: {}", error.bare()));
         waits(reason, error.bare())
     };
-    let id = Box::pin(shared.runtime.create_container(&sandbox.id, config, sandbox_config))
+    let runtime::Made { id, former } = Box::pin(shared.runtime.create_container(&sandbox.id, config, sandbox_config))
         .await
         .map_err(|e| failed("CreateContainerError", e))?;
+    leftovers::clear(&shared.config, pod, former.as_deref().into_iter());
     let event = |reason: &'static str, what: &str| {
         let text = format!("Container {what}");
         shared.recorder.pod(pod, field.clone(), false, reason, text);

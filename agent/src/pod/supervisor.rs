@@ -1,11 +1,13 @@
 //! Starts a worker per pod and routes events to them; cleans up what belongs to no pod.
 
+mod strays;
+
 use super::node::Shared;
 use super::observed::{self, LABEL_POD_UID, Observed, Sandbox};
 use super::plan::{Memory, Verdict};
 use super::spec;
 use super::worker::{self, INBOX, Signal};
-use super::{admission, api, links, preemption};
+use super::{admission, api, preemption};
 use crate::cache::Change;
 use crate::error::Error;
 use crate::eviction;
@@ -29,8 +31,8 @@ struct Supervisor {
     workers: BTreeMap<String, mpsc::Sender<Signal>>,
     keys: BTreeMap<spec::Key, String>,
     orphans: BTreeMap<String, Observed>,
-    /// What earlier pods have left was looked for.
-    swept: bool,
+    /// Which pods there are was told once.
+    listed: bool,
     /// Critical pods that wait until others have ended for them, by UID.
     preempting: BTreeSet<String>,
     /// Labels and annotations that files of the pod's volumes show.
@@ -54,14 +56,16 @@ pub async fn run(
         workers: BTreeMap::new(),
         keys: BTreeMap::new(),
         orphans,
-        swept: false,
+        listed: false,
         preempting: BTreeSet::new(),
         metadata: BTreeMap::new(),
     };
+    supervisor.remove_namespaces(&shutdown);
     let kept: Vec<spec::Key> = supervisor.shared.cache.pods().into_keys().collect();
     for key in kept {
         supervisor.changed(&key).await;
     }
+    let (strays, mut told) = mpsc::channel(1);
     let mut resync = tokio::time::interval_at(tokio::time::Instant::now() + RESYNC, RESYNC);
     loop {
         tokio::select! {
@@ -73,8 +77,9 @@ pub async fn run(
                 Change::Tokens(key) => supervisor.refresh(|pod| spec::key(pod) == key).await,
                 Change::PodsListed => {
                     supervisor.shared.cache.release();
-                    supervisor.remove_leftovers();
+                    supervisor.listed = true;
                     supervisor.remove_orphans();
+                    supervisor.look_twice(&strays);
                 }
             },
             Some(event) = events.recv() => match event {
@@ -82,14 +87,22 @@ pub async fn run(
                     supervisor.tell_all(|| Signal::Exited(container_id.clone())).await;
                 }
                 RuntimeEvent::OutOfMemory { .. } => {}
-                RuntimeEvent::Resync => supervisor.tell_all(|| Signal::Resync).await,
+                RuntimeEvent::Resync => {
+                    supervisor.tell_all(|| Signal::Resync).await;
+                    supervisor.remove_namespaces(&shutdown);
+                    supervisor.look_twice(&strays);
+                }
             },
             Some((uid, verdict)) = endings.recv() => {
                 if let Some(inbox) = supervisor.workers.get(&uid) {
                     let _ = inbox.send(Signal::End(Box::new(verdict))).await;
                 }
             }
-            _ = resync.tick() => supervisor.tell_all(|| Signal::Resync).await,
+            Some(running) = told.recv() => supervisor.remove_strays(running),
+            _ = resync.tick() => {
+                supervisor.tell_all(|| Signal::Resync).await;
+                supervisor.look_for_strays(&strays);
+            }
         }
     }
 }
@@ -356,49 +369,6 @@ impl Supervisor {
     async fn tell_all(&mut self, signal: impl Fn() -> Signal) {
         for inbox in self.workers.values() {
             let _ = inbox.send(signal()).await;
-        }
-    }
-
-    /// Once: which pods there are is known now.
-    fn remove_leftovers(&mut self) {
-        if std::mem::replace(&mut self.swept, true) {
-            return;
-        }
-        let config = self.shared.config.clone();
-        let mut left = crate::leftovers::found(&config);
-        left.retain(|uid| !self.workers.contains_key(uid) && !self.orphans.contains_key(uid));
-        // In front of its worker a pod's logs and volumes may be kept: it has ended.
-        let kept = self.shared.cache.pods();
-        for pod in kept.values() {
-            left.remove(spec::uid(pod));
-        }
-        if !left.is_empty() {
-            tracing::info!(pods = left.len(), "removing what earlier pods have left");
-        }
-        tokio::task::spawn_blocking(move || {
-            left.iter().for_each(|uid| crate::leftovers::remove(&config, uid));
-            links::sweep(&config.container_logs_dir, &config.pod_logs_dir, None);
-        });
-    }
-
-    fn remove_orphans(&mut self) {
-        for (uid, seen) in std::mem::take(&mut self.orphans) {
-            let shared = self.shared.clone();
-            tracing::info!(uid, "removing a pod that the cluster no longer has");
-            tokio::spawn(async move {
-                for sandbox in &seen.sandboxes {
-                    if let Err(error) = shared.runtime.stop_sandbox(&sandbox.id).await {
-                        tracing::warn!(error = error.chain(), "cannot stop an orphan");
-                    }
-                }
-                let mut pod = Pod::default();
-                pod.metadata.uid = Some(uid.clone());
-                if let Err(error) = api::tear_down(&shared, &Arc::new(pod), &seen).await {
-                    tracing::warn!(error = error.chain(), "cannot remove an orphan");
-                }
-                let work = move || crate::leftovers::remove(&shared.config, &uid);
-                let _ = tokio::task::spawn_blocking(work).await;
-            });
         }
     }
 }

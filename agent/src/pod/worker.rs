@@ -17,6 +17,7 @@ use super::observed::{Container, Observed, Sandbox, State};
 use super::plan::{self, Action, Memory, Op, Probed, Verdict};
 use super::{api, links, spec, start};
 use crate::error::Error;
+use crate::leftovers;
 use crate::manifest;
 use crate::probe::{self, Kind};
 use crate::resize::act as act_resize;
@@ -208,7 +209,7 @@ impl Worker {
         }
         let running: Vec<Container> = self.seen.all().filter(|c| c.state == State::Running).cloned().collect();
         let ended = self.seen.all().filter(|c| c.state == State::Exited);
-        self.clear(ended.map(|c| c.id.as_str()));
+        leftovers::clear(&self.shared.config, &self.pod, ended.map(|c| c.id.as_str()));
         // All pods of the node are adopted at once, and must not be probed at once for ever.
         self.spread = Duration::MAX;
         for container in running {
@@ -317,6 +318,10 @@ impl Worker {
                 }
             }
             Signal::Resync => {
+                // The runtime may be well again.
+                self.memory
+                    .retry
+                    .retain(|op, _| !matches!(op, Op::Sandbox | Op::StopSandbox(_) | Op::Teardown));
                 let alive = self
                     .seen
                     .all()

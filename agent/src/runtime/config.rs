@@ -10,6 +10,10 @@ pub struct Layout {
     pub config: PathBuf,
     pub log: PathBuf,
     pub pid: PathBuf,
+    /// Where sandboxes' network namespaces are: apart from those of other programs.
+    pub namespaces: PathBuf,
+    /// Names of the namespaces that there were when containerd was last started.
+    pub former: PathBuf,
     pub cni_bin: PathBuf,
     pub cni_conf: PathBuf,
     /// Hosts of registries, which containerd reads at each pull.
@@ -22,10 +26,13 @@ impl Layout {
     pub fn new(data_dir: &Path) -> Self {
         let base = data_dir.join("containerd");
         let run = data_dir.join("run");
+        let state = run.join("containerd");
         Self {
+            namespaces: state.join("io.containerd.grpc.v1.cri/netns"),
+            former: run.join("namespaces"),
             certs: base.join("certs.d"),
             root: base.join("root"),
-            state: run.join("containerd"),
+            state,
             socket: run.join("containerd.sock"),
             config: base.join("config.toml"),
             log: base.join("containerd.log"),
@@ -84,6 +91,7 @@ stream_server_port = "0"
 enable_unprivileged_ports = true
 enable_unprivileged_icmp = true
 restrict_oom_score_adj = {restrict}
+netns_mounts_under_state_dir = true
 disable_apparmor = {no_apparmor}
 max_container_log_line_size = 16384
 

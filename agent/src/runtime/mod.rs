@@ -14,6 +14,7 @@ pub mod supervise;
 mod turns;
 
 use crate::error::Error;
+use crate::pod::observed::LABEL_POD_UID;
 use counted::Counted;
 use hyper_util::rt::TokioIo;
 use skiff_proto::cri::v1::image_service_client::ImageServiceClient;
@@ -34,6 +35,14 @@ const CALL_TIME_MAX: Duration = Duration::from_secs(120);
 pub struct Runtime {
     channel: Channel,
     turns: Turns,
+}
+
+/// A sandbox or a container that was made.
+#[derive(Debug)]
+pub struct Made {
+    pub id: String,
+    /// One that had its name and that nobody knew; it was removed.
+    pub former: Option<String>,
 }
 
 impl Runtime {
@@ -96,22 +105,24 @@ impl Runtime {
     }
 
     /// An empty handler is the runtime's default.
-    pub async fn run_sandbox(&self, config: cri::PodSandboxConfig, handler: String) -> Result<String, Error> {
+    pub async fn run_sandbox(&self, config: cri::PodSandboxConfig, handler: String) -> Result<Made, Error> {
         let request = cri::RunPodSandboxRequest {
             config: Some(config),
             runtime_handler: handler,
         };
         let _turn = self.turns.take().await;
         let mut outcome = self.cri().run_pod_sandbox(timed(request.clone())).await;
-        if let Some(id) = outcome.as_ref().err().and_then(|status| reserved_for(status.message())) {
+        let former = outcome.as_ref().err().and_then(|status| reserved_for(status.message()));
+        if let Some(id) = &former {
             let _ = self.stop_sandbox(id).await;
             self.remove_sandbox(id).await?;
             outcome = self.cri().run_pod_sandbox(timed(request)).await;
         }
-        Ok(outcome
-            .map_err(Error::runtime("run a pod sandbox"))?
-            .into_inner()
-            .pod_sandbox_id)
+        let answer = outcome.map_err(Error::runtime("run a pod sandbox"))?.into_inner();
+        Ok(Made {
+            id: answer.pod_sandbox_id,
+            former,
+        })
     }
 
     pub async fn sandbox_status(&self, id: &str) -> Result<Option<cri::PodSandboxStatus>, Error> {
@@ -123,6 +134,23 @@ impl Runtime {
             Ok(answer) => Ok(answer.into_inner().status),
             Err(status) if status.code() == tonic::Code::NotFound => Ok(None),
             Err(status) => Err(Error::runtime("tell a sandbox's status")(status)),
+        }
+    }
+
+    /// Where the network namespace of a sandbox is, unless it is the machine's own.
+    pub async fn network_namespace(&self, id: &str) -> Result<Option<PathBuf>, Error> {
+        let request = cri::PodSandboxStatusRequest {
+            pod_sandbox_id: id.to_owned(),
+            verbose: true,
+        };
+        match self.cri().pod_sandbox_status(timed(request)).await {
+            Ok(answer) => {
+                let info = answer.into_inner().info.remove("info").unwrap_or_default();
+                namespace_of(&info)
+                    .ok_or_else(|| Error::Pod(format!("the runtime does not tell where sandbox {id} is")))
+            }
+            Err(status) if status.code() == tonic::Code::NotFound => Ok(None),
+            Err(status) => Err(Error::runtime("tell a sandbox's namespace")(status)),
         }
     }
 
@@ -153,7 +181,7 @@ impl Runtime {
         sandbox_id: &str,
         config: cri::ContainerConfig,
         sandbox_config: cri::PodSandboxConfig,
-    ) -> Result<String, Error> {
+    ) -> Result<Made, Error> {
         let request = cri::CreateContainerRequest {
             pod_sandbox_id: sandbox_id.to_owned(),
             config: Some(config),
@@ -161,14 +189,16 @@ impl Runtime {
         };
         // A container's description is large, and so is the future that carries it.
         let mut outcome = Box::pin(self.cri().create_container(timed(request.clone()))).await;
-        if let Some(id) = outcome.as_ref().err().and_then(|status| reserved_for(status.message())) {
+        let former = outcome.as_ref().err().and_then(|status| reserved_for(status.message()));
+        if let Some(id) = &former {
             self.remove_container(id).await?;
             outcome = Box::pin(self.cri().create_container(timed(request))).await;
         }
-        Ok(outcome
-            .map_err(Error::runtime("create a container"))?
-            .into_inner()
-            .container_id)
+        let answer = outcome.map_err(Error::runtime("create a container"))?.into_inner();
+        Ok(Made {
+            id: answer.container_id,
+            former,
+        })
     }
 
     pub async fn start_container(&self, id: &str) -> Result<(), Error> {
@@ -219,6 +249,33 @@ impl Runtime {
             .map_err(Error::runtime("list pod sandboxes"))?
             .into_inner()
             .items)
+    }
+
+    /// Ids of a pod's sandboxes.
+    pub async fn sandboxes_of(&self, uid: &str) -> Result<Vec<String>, Error> {
+        let filter = cri::PodSandboxFilter {
+            label_selector: [(LABEL_POD_UID.to_owned(), uid.to_owned())].into(),
+            ..Default::default()
+        };
+        let request = cri::ListPodSandboxRequest { filter: Some(filter) };
+        let answer = self.cri().list_pod_sandbox(timed(request)).await;
+        let listed = answer
+            .map_err(Error::runtime("list a pod's sandboxes"))?
+            .into_inner()
+            .items;
+        Ok(listed.into_iter().map(|sandbox| sandbox.id).collect())
+    }
+
+    /// Ids of a pod's containers.
+    pub async fn containers_of(&self, uid: &str) -> Result<Vec<String>, Error> {
+        let filter = cri::ContainerFilter {
+            label_selector: [(LABEL_POD_UID.to_owned(), uid.to_owned())].into(),
+            ..Default::default()
+        };
+        let request = cri::ListContainersRequest { filter: Some(filter) };
+        let answer = self.cri().list_containers(timed(request)).await;
+        let listed = answer.map_err(Error::runtime("list a pod's containers"))?.into_inner();
+        Ok(listed.containers.into_iter().map(|container| container.id).collect())
     }
 
     pub async fn containers(&self) -> Result<Vec<cri::Container>, Error> {
@@ -276,6 +333,14 @@ impl Runtime {
     }
 }
 
+/// `info`: what containerd tells of a sandbox beyond CRI, as JSON. Nothing: it does not tell.
+fn namespace_of(info: &str) -> Option<Option<PathBuf>> {
+    let info: serde_json::Value = serde_json::from_str(info).ok()?;
+    let all = info["runtimeSpec"]["linux"]["namespaces"].as_array()?;
+    let path = |one: &serde_json::Value| Some(PathBuf::from(one["path"].as_str()?));
+    Some(all.iter().find(|one| one["type"] == "network").and_then(path))
+}
+
 fn timed<T>(message: T) -> tonic::Request<T> {
     let mut request = tonic::Request::new(message);
     request.set_timeout(CALL_TIME_MAX);
@@ -284,9 +349,10 @@ fn timed<T>(message: T) -> tonic::Request<T> {
 
 /// Who has the name, when a call for the same was made before and its answer was lost,
 /// with the agent or with the runtime: nobody knows it, so it may go.
-fn reserved_for(message: &str) -> Option<&str> {
+fn reserved_for(message: &str) -> Option<String> {
     let (_, rest) = message.split_once("is reserved for \"")?;
-    rest.split_once('"').map(|(id, _)| id).filter(|id| !id.is_empty())
+    let (id, _) = rest.split_once('"')?;
+    (!id.is_empty()).then(|| id.to_owned())
 }
 
 fn absent_is_done<T>(answer: Result<T, tonic::Status>, action: &'static str) -> Result<(), Error> {
@@ -299,12 +365,29 @@ fn absent_is_done<T>(answer: Result<T, tonic::Status>, action: &'static str) -> 
 
 #[cfg(test)]
 mod tests {
-    use super::reserved_for;
+    use super::{namespace_of, reserved_for};
+
+    #[test]
+    fn a_sandbox_is_in_the_namespace_that_its_specification_names() {
+        let info =
+            |namespaces: &str| format!(r#"{{"pid": 7, "runtimeSpec": {{"linux": {{"namespaces": {namespaces}}}}}}}"#);
+        let path = "/d/netns/cni-1";
+        assert_eq!(
+            namespace_of(&info(&format!(
+                r#"[{{"type": "pid"}}, {{"type": "network", "path": "{path}"}}]"#
+            ))),
+            Some(Some(path.into()))
+        );
+        assert_eq!(namespace_of(&info(r#"[{"type": "pid"}]"#)), Some(None));
+        for none in [info("null"), String::new()] {
+            assert_eq!(namespace_of(&none), None, "{none}");
+        }
+    }
 
     #[test]
     fn a_lost_answer_leaves_a_name_behind() {
         let told = "failed to reserve container name \"first_a_default_d0_0\": name \"first_a_default_d0_0\" is reserved for \"e6fb\"";
-        assert_eq!(reserved_for(told), Some("e6fb"));
+        assert_eq!(reserved_for(told), Some("e6fb".to_owned()));
         for other in ["", "is reserved for \"", "is reserved for \"\"", "no such image"] {
             assert_eq!(reserved_for(other), None, "{other}");
         }

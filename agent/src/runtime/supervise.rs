@@ -7,6 +7,7 @@
 use super::config::{self, Layout, Options};
 use crate::config::Config;
 use crate::error::Error;
+use crate::leftovers;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::Stdio;
@@ -35,6 +36,7 @@ pub fn ensure_started(config: &Config, layout: &Layout) -> Result<(), Error> {
         apparmor: Path::new("/sys/kernel/security/apparmor").exists(),
     });
     std::fs::write(&layout.config, text).map_err(Error::io("write", &layout.config))?;
+    leftovers::network::note(layout)?;
     // A socket that nobody serves would make the wait below believe too early.
     let _ = std::fs::remove_file(&layout.socket);
     let log = std::fs::File::options()

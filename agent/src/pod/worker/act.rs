@@ -2,6 +2,7 @@
 
 use super::{API_RETRY, Outcome, Signal, Worker};
 use crate::error::Error;
+use crate::leftovers;
 use crate::pod::backoff::Backoff;
 use crate::pod::node::Shared;
 use crate::pod::observed::{Container, Sandbox};
@@ -9,6 +10,7 @@ use crate::pod::plan::{Action, Op, Verdict};
 use crate::pod::spec::{self, Role};
 use crate::pod::{api, cgroup, links, resources, sandbox, start};
 use crate::probe::{self, Kind};
+use crate::runtime;
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::Pod;
 use std::time::Duration;
@@ -207,7 +209,8 @@ async fn create_sandbox(shared: &Shared, pod: &Pod, attempt: u32) -> Result<Sand
             "RuntimeClass handler {handler:?} does not support user namespaces"
         )));
     }
-    let id = shared.runtime.run_sandbox(config, handler).await?;
+    let runtime::Made { id, former } = shared.runtime.run_sandbox(config, handler).await?;
+    leftovers::clear(&shared.config, pod, former.as_deref().into_iter());
     let status = shared.runtime.sandbox_status(&id).await?;
     status
         .map(Sandbox::from)

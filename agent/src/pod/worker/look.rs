@@ -4,8 +4,7 @@ use super::{Outcome, Worker};
 use crate::leftovers;
 use crate::pod::observed::{self, Container, Sandbox, State};
 use crate::pod::plan::Op;
-use crate::pod::{last_words, resources, spec};
-use crate::runtime::config::Layout;
+use crate::pod::{last_words, spec};
 use jiff::Timestamp;
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -92,29 +91,13 @@ impl Worker {
         });
     }
 
-    /// Takes away what the runtime should have taken away of containers that have ended;
-    /// almost always it has.
-    pub(super) fn clear<'a>(&self, ids: impl Iterator<Item = &'a str>) {
-        let config = &self.shared.config;
-        let layout = Layout::new(&config.data_dir);
-        let left = leftovers::of_ended(&layout, ids);
-        let Some(pod_spec) = self.pod.spec.as_ref().filter(|_| !left.is_empty()) else {
-            return;
-        };
-        let group = resources::cgroup_path(&config.cgroup_root, resources::qos(pod_spec), spec::uid(&self.pod));
-        tokio::task::spawn_blocking(move || {
-            left.iter()
-                .for_each(|id| leftovers::remove_container(&layout, &group, id));
-        });
-    }
-
     pub(super) fn ended(&mut self, mut container: Container) {
         if self.memory.resize.restarts(&container.id) {
             // No crash: it begins anew at once, with other resources.
             container.again = true;
             self.memory.crash.remove(&container.name);
         }
-        self.clear([container.id.as_str()].into_iter());
+        leftovers::clear(&self.shared.config, &self.pod, [container.id.as_str()].into_iter());
         let known = self.seen.find(&container.id).is_some_and(|c| c.state == State::Exited);
         // Nobody may be listening.
         let _ = self.shared.ends.send(container.id.as_str().into());

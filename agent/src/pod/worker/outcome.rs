@@ -1,6 +1,6 @@
 //! What came of a worker's operations.
 
-use super::{API_RETRY, Outcome, Signal, VOLUMES_RETRY, Worker};
+use super::{Outcome, Signal, VOLUMES_RETRY, Worker};
 use crate::error::Error;
 use crate::pod::backoff::Backoff;
 use crate::pod::observed::{Container, Sandbox, State};
@@ -30,10 +30,10 @@ impl Worker {
                     sandbox.stopped = true;
                 }
             }
-            Outcome::SandboxStopped(_, Err(error)) => {
+            Outcome::SandboxStopped(id, Err(error)) => {
                 let text = format!("error killing pod: {}", error.rpc());
                 self.shared.recorder.pod(&self.pod, None, true, "FailedKillPod", text);
-                self.later(API_RETRY, Signal::Resync);
+                self.retry(Op::StopSandbox(id), now, 1);
             }
             Outcome::TornDown(Ok(())) => self.memory.torn_down = true,
             Outcome::TornDown(Err(error)) => {
@@ -42,7 +42,7 @@ impl Worker {
                     pod = spec::full_name(&self.pod),
                     "cannot clean up; trying again"
                 );
-                self.later(API_RETRY, Signal::Resync);
+                self.retry(Op::Teardown, now, 1);
             }
             Outcome::Looked(containers, sandboxes, lost) => self.looked(containers, sandboxes, &lost, now),
             Outcome::Status(status, result) => self.status_sent(*status, result),
