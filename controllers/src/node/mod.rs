@@ -23,6 +23,7 @@ use serde_json::json;
 use tokio::task::JoinSet;
 
 use crate::Config;
+use crate::cache::Change;
 use crate::context::{Context, Doing, Error, gone_is_fine};
 use crate::key::{Key, name, namespace};
 use crate::pods::{is_finished, is_ready};
@@ -34,7 +35,7 @@ pub use health::{ready as node_is_ready, tolerates};
 pub use ipam::Range;
 
 use ipam::Leases;
-use zones::{Pace, Permit};
+use zones::{Census, Pace, Permit};
 
 const WORKERS: usize = 8;
 /// A node that never reported has this long; upstream's node-startup-grace-period.
@@ -165,6 +166,7 @@ struct Health {
     grace: Duration,
     seen: Mutex<HashMap<Key, Seen>>,
     pace: Mutex<Pace>,
+    census: Mutex<Census>,
 }
 
 fn start_health(context: Context, grace: Duration, tasks: &mut JoinSet<()>) {
@@ -176,37 +178,17 @@ fn start_health(context: Context, grace: Duration, tasks: &mut JoinSet<()>) {
         grace,
         seen: Mutex::default(),
         pace: Mutex::default(),
+        census: Mutex::default(),
     });
     shared.nodes.on_change({
         let health = health.clone();
-        move |change| match (change.old, change.new) {
-            (None, Some(node)) => {
-                let message = format!(
-                    "Node {0} event: Registered Node {0} in Controller",
-                    name(&node.metadata)
-                );
-                health.context.normal(node.as_ref(), "RegisteredNode", message);
-                health.heard(&Key::of(&node.metadata));
-                health.queue.add(Key::of(&node.metadata));
+        move |change| {
+            let node = change.new.or(change.old);
+            let known = node.map_or("", |node| name(&node.metadata));
+            if health.census().change(known, change.new.map(Arc::as_ref)) {
+                health.judge_lost();
             }
-            (Some(old), Some(node)) => {
-                health.heard(&Key::of(&node.metadata));
-                if needs_judgement(old, node) {
-                    health.queue.add(Key::of(&node.metadata));
-                }
-                if health::ready(old) != health::ready(node) {
-                    health.judge_others(&Key::of(&node.metadata));
-                }
-            }
-            (Some(node), None) => {
-                let message = format!(
-                    "Node {0} event: Removing Node {0} from Controller",
-                    name(&node.metadata)
-                );
-                health.context.normal(node.as_ref(), "RemovingNode", message);
-                health.seen().remove(&Key::of(&node.metadata));
-            }
-            (None, None) => {}
+            health.changed(change);
         }
     });
     shared.node_leases.on_change({
@@ -249,6 +231,10 @@ fn needs_judgement(old: &Node, new: &Node) -> bool {
 }
 
 impl Health {
+    fn census(&self) -> std::sync::MutexGuard<'_, Census> {
+        self.census.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+    }
+
     fn seen(&self) -> std::sync::MutexGuard<'_, HashMap<Key, Seen>> {
         self.seen.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
     }
@@ -290,6 +276,35 @@ impl Health {
                     },
                 );
             }
+        }
+    }
+
+    fn changed(&self, change: &Change<'_, Node>) {
+        match (change.old, change.new) {
+            (None, Some(node)) => {
+                let message = format!(
+                    "Node {0} event: Registered Node {0} in Controller",
+                    name(&node.metadata)
+                );
+                self.context.normal(node.as_ref(), "RegisteredNode", message);
+                self.heard(&Key::of(&node.metadata));
+                self.queue.add(Key::of(&node.metadata));
+            }
+            (Some(old), Some(node)) => {
+                self.heard(&Key::of(&node.metadata));
+                if needs_judgement(old, node) {
+                    self.queue.add(Key::of(&node.metadata));
+                }
+            }
+            (Some(node), None) => {
+                let message = format!(
+                    "Node {0} event: Removing Node {0} from Controller",
+                    name(&node.metadata)
+                );
+                self.context.normal(node.as_ref(), "RemovingNode", message);
+                self.seen().remove(&Key::of(&node.metadata));
+            }
+            (None, None) => {}
         }
     }
 
@@ -347,13 +362,10 @@ impl Health {
         if health::ready(node) == "True" {
             return false;
         }
-        let mut all = self.context.shared.nodes.list();
-        if let Some(known) = all.iter_mut().find(|known| known.metadata.name == node.metadata.name) {
-            *known = Arc::new(node.clone());
-        }
+        let counts = self.census().with(&key.name, node);
         let given_up = health::is_given_up(node);
         let mut pace = self.pace.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-        match pace.ask(node, given_up, &all, now) {
+        match pace.ask(node, given_up, &counts, now) {
             Permit::Now => true,
             Permit::In(wait) => {
                 self.queue.add_after(key.clone(), wait + Duration::from_millis(10));
@@ -364,11 +376,10 @@ impl Health {
     }
 
     /// What becomes of a lost node depends on how many others are lost.
-    fn judge_others(&self, key: &Key) {
+    fn judge_lost(&self) {
         for node in self.context.shared.nodes.list() {
-            let other = Key::of(&node.metadata);
-            if other != *key && health::ready(&node) != "True" {
-                self.queue.add(other);
+            if health::ready(&node) != "True" {
+                self.queue.add(Key::of(&node.metadata));
             }
         }
     }

@@ -2,7 +2,6 @@
 //! no node is well, for then it is more likely that the control plane is the one cut off. Pure.
 
 use std::collections::{BTreeMap, HashMap};
-use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
@@ -45,25 +44,82 @@ fn state(well: usize, lost: usize) -> State {
     }
 }
 
-/// Nodes per second that may be given up in each zone; none of any zone when all are lost.
-fn rates(nodes: &[Arc<Node>]) -> BTreeMap<Zone, f64> {
-    let mut counts: BTreeMap<Zone, (usize, usize)> = BTreeMap::new();
-    for node in nodes {
-        let count = counts.entry(zone_of(node)).or_default();
-        if ready(node) == "True" {
-            count.0 += 1;
-        } else {
-            count.1 += 1;
+/// A node's zone, and whether the node is well.
+type Place = (Zone, bool);
+
+fn place(node: &Node) -> Place {
+    (zone_of(node), ready(node) == "True")
+}
+
+/// The nodes there are. Counted as they change: each of thousands that come up changes what may
+/// become of the others, and almost none of them in effect.
+#[derive(Debug, Default)]
+pub struct Census {
+    places: HashMap<String, Place>,
+    counts: Counts,
+}
+
+impl Census {
+    /// A node came, changed, or went. Whether that makes a difference to lost nodes.
+    pub fn change(&mut self, name: &str, new: Option<&Node>) -> bool {
+        let (old, new) = (self.places.get(name), new.map(place));
+        if old == new.as_ref() {
+            return false;
+        }
+        let before = self.counts.verdict();
+        self.counts.replace(old, new.as_ref());
+        match new {
+            Some(place) => drop(self.places.insert(name.to_string(), place)),
+            None => drop(self.places.remove(name)),
+        }
+        self.counts.verdict() != before
+    }
+
+    /// With one node as it is now.
+    pub fn with(&self, name: &str, node: &Node) -> Counts {
+        let mut counts = self.counts.clone();
+        counts.replace(self.places.get(name), Some(&place(node)));
+        counts
+    }
+}
+
+/// How many nodes of each zone are well and lost.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Counts(BTreeMap<Zone, (usize, usize)>);
+
+impl Counts {
+    fn replace(&mut self, old: Option<&Place>, new: Option<&Place>) {
+        if let Some((zone, well)) = old
+            && let Some(count) = self.0.get_mut(zone)
+        {
+            *(if *well { &mut count.0 } else { &mut count.1 }) -= 1;
+            if *count == (0, 0) {
+                self.0.remove(zone);
+            }
+        }
+        if let Some((zone, well)) = new {
+            let count = self.0.entry(zone.clone()).or_default();
+            *(if *well { &mut count.0 } else { &mut count.1 }) += 1;
         }
     }
-    let all_lost = counts.values().all(|(well, lost)| state(*well, *lost) == State::Full);
-    let rate = |(well, lost): (usize, usize)| match state(well, lost) {
-        _ if all_lost => 0.0,
-        State::Normal | State::Full => RATE,
-        State::Partial if well + lost > LARGE => RATE_SECONDARY,
-        State::Partial => 0.0,
-    };
-    counts.into_iter().map(|(zone, count)| (zone, rate(count))).collect()
+
+    /// Nodes per second that may be given up in each zone, none of any zone when all are lost;
+    /// and whether any node is well.
+    fn verdict(&self) -> (BTreeMap<Zone, f64>, bool) {
+        let counts = &self.0;
+        let all_lost = counts.values().all(|(well, lost)| state(*well, *lost) == State::Full);
+        let rate = |(well, lost): (usize, usize)| match state(well, lost) {
+            _ if all_lost => 0.0,
+            State::Normal | State::Full => RATE,
+            State::Partial if well + lost > LARGE => RATE_SECONDARY,
+            State::Partial => 0.0,
+        };
+        let rates = counts
+            .iter()
+            .map(|(zone, count)| (zone.clone(), rate(*count)))
+            .collect();
+        (rates, counts.values().any(|(well, _)| *well > 0))
+    }
 }
 
 /// Whether a node may be given up.
@@ -84,13 +140,13 @@ pub struct Pace {
 
 impl Pace {
     /// `given_up`: its pods were told to go before; that is not counted again.
-    pub fn ask(&mut self, node: &Node, given_up: bool, nodes: &[Arc<Node>], now: Timestamp) -> Permit {
-        let rates = rates(nodes);
+    pub fn ask(&mut self, node: &Node, given_up: bool, counts: &Counts, now: Timestamp) -> Permit {
+        let (rates, any_well) = counts.verdict();
         let zone = zone_of(node);
         let rate = rates.get(&zone).copied().unwrap_or(0.0);
         if given_up {
             // A zone in trouble keeps what was decided; a cluster in trouble does not.
-            let any = rates.values().any(|rate| *rate > 0.0) || nodes.iter().any(|node| ready(node) == "True");
+            let any = rates.values().any(|rate| *rate > 0.0) || any_well;
             return if any { Permit::Now } else { Permit::Never };
         }
         if rate <= 0.0 {
@@ -112,21 +168,62 @@ impl Pace {
 mod tests {
     use super::*;
     use crate::pods::testing::at;
+    use proptest::prelude::*;
 
-    fn nodes(well: usize, lost: usize, zone: &str) -> Vec<Arc<Node>> {
-        let states = std::iter::repeat_n("True", well).chain(std::iter::repeat_n("Unknown", lost));
-        let made = states.map(|ready| {
-            serde_json::from_value(serde_json::json!({
-                "metadata": {"labels": {"topology.kubernetes.io/zone": zone}},
-                "status": {"conditions": [{"type": "Ready", "status": ready}]},
-            }))
-            .expect("a node")
-        });
-        made.map(Arc::new).collect()
+    fn node(zone: &str, ready: &str) -> Node {
+        serde_json::from_value(serde_json::json!({
+            "metadata": {"labels": {"topology.kubernetes.io/zone": zone}},
+            "status": {"conditions": [{"type": "Ready", "status": ready}]},
+        }))
+        .expect("a node")
     }
 
-    fn ask(all: &[Arc<Node>], given_up: bool) -> Permit {
-        Pace::default().ask(all.last().expect("a node"), given_up, all, at(0))
+    fn census(nodes: &[Node]) -> Census {
+        let mut census = Census::default();
+        for (at, node) in nodes.iter().enumerate() {
+            census.change(&at.to_string(), Some(node));
+        }
+        census
+    }
+
+    fn nodes(well: usize, lost: usize, zone: &str) -> Vec<Node> {
+        let states = std::iter::repeat_n("True", well).chain(std::iter::repeat_n("Unknown", lost));
+        states.map(|ready| node(zone, ready)).collect()
+    }
+
+    fn ask(all: &[Node], given_up: bool) -> Permit {
+        Pace::default().ask(all.last().expect("a node"), given_up, &census(all).counts, at(0))
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_counted_by_change_is_what_there_is(
+            changes in prop::collection::vec((0..6_usize, prop::option::of((0..3_usize, any::<bool>()))), 0..60)
+        ) {
+            let mut nodes: [Option<Node>; 6] = Default::default();
+            let mut counted = Census::default();
+            for (which, becomes) in changes {
+                let new = becomes.map(|(zone, well)| node(["a", "b", "c"][zone], if well { "True" } else { "False" }));
+                let before = counted.counts.verdict();
+                let shown = new.as_ref().map(|new| counted.with(&which.to_string(), new));
+                let differs = counted.change(&which.to_string(), new.as_ref());
+                nodes[which] = new;
+                let there: Vec<Node> = nodes.iter().flatten().cloned().collect();
+                prop_assert_eq!(&counted.counts, &census(&there).counts);
+                prop_assert_eq!(differs, counted.counts.verdict() != before);
+                prop_assert!(shown.is_none_or(|shown| shown == counted.counts));
+            }
+        }
+    }
+
+    #[test]
+    fn of_many_nodes_that_come_up_few_change_what_becomes_of_others() {
+        let mut counted = census(&nodes(0, 5_000, "a"));
+        let well = node("a", "True");
+        let differences = (0..5_000)
+            .filter(|at| counted.change(&at.to_string(), Some(&well)))
+            .count();
+        assert!(differences <= 3, "{differences}");
     }
 
     #[test]
@@ -150,8 +247,9 @@ mod tests {
 
     #[test]
     fn one_node_at_a_time() {
-        let check = |all: &[Arc<Node>], gap: u64| {
+        let check = |all: &[Node], gap: u64| {
             let (mut pace, node) = (Pace::default(), all.last().expect("a node"));
+            let all = &census(all).counts;
             assert_eq!(pace.ask(node, false, all, at(0)), Permit::Now);
             assert_eq!(pace.ask(node, true, all, at(1)), Permit::Now, "again the same one");
             assert_eq!(
@@ -165,10 +263,10 @@ mod tests {
         check(&nodes(5, 2, "a"), 10);
         check(&nodes(20, 40, "a"), 100);
         let two = [nodes(5, 2, "b"), nodes(5, 2, "a")].concat();
-        let mut pace = Pace::default();
-        assert_eq!(pace.ask(&two[6], false, &two, at(0)), Permit::Now);
+        let (mut pace, counted) = (Pace::default(), census(&two).counts);
+        assert_eq!(pace.ask(&two[6], false, &counted, at(0)), Permit::Now);
         assert_eq!(
-            pace.ask(&two[13], false, &two, at(0)),
+            pace.ask(&two[13], false, &counted, at(0)),
             Permit::Now,
             "each zone by itself"
         );
