@@ -106,6 +106,18 @@ impl Host {
         self.dir.join("data")
     }
 
+    /// What a script says on the host, without the blank around it; it has to succeed.
+    pub fn shell(&self, script: &str) -> Result<String> {
+        let output = self.command("sh").args(["-c", script]).output()?;
+        let text = String::from_utf8_lossy(&output.stdout);
+        ensure!(
+            output.status.success(),
+            "{script}: {text}{}",
+            String::from_utf8_lossy(&output.stderr)
+        );
+        Ok(text.trim().to_owned())
+    }
+
     /// CPU time of all that ever ran on the host, pods too.
     pub fn cpu(&self) -> Result<Duration> {
         let name = cgroup_name(self.network(), self.index);

@@ -28,18 +28,6 @@ fn pods_get_what_they_may_have() -> Result<()> {
     who_must_go(&cluster)
 }
 
-/// Runs a script on the node itself.
-fn host(cluster: &Cluster, script: &str) -> Result<String> {
-    let output = cluster.hosts[0].command("sh").args(["-c", script]).output()?;
-    let text = String::from_utf8_lossy(&output.stdout).into_owned();
-    ensure!(
-        output.status.success(),
-        "{script}: {text}{}",
-        String::from_utf8_lossy(&output.stderr)
-    );
-    Ok(text.trim().to_owned())
-}
-
 fn field(cluster: &Cluster, object: &str, path: &str) -> Result<String> {
     cluster.kubectl(&["get", object, "-o", &format!("jsonpath={path}")])
 }
@@ -57,10 +45,7 @@ type Limits = (i64, Option<i64>, Option<i64>);
 /// `path` below the hierarchy's root. A request that nobody can tell from another by the
 /// kernel's values counts as equal.
 fn check_cgroup(cluster: &Cluster, path: &str, (milli, quota, memory): Limits) -> Result<()> {
-    let v2 = host(
-        cluster,
-        "test -e /sys/fs/cgroup/cgroup.controllers && echo yes || echo no",
-    )? == "yes";
+    let v2 = cluster.hosts[0].shell("test -e /sys/fs/cgroup/cgroup.controllers && echo yes || echo no")? == "yes";
     let shares = (milli * 1_024 / 1_000).max(2);
     let (script, expected) = if v2 {
         let log = f64::from(i32::try_from(shares)?).log2();
@@ -78,7 +63,7 @@ fn check_cgroup(cluster: &Cluster, path: &str, (milli, quota, memory): Limits) -
         );
         (script, format!("{shares}\n{}\n{memory}", quota.unwrap_or(-1)))
     };
-    let got = host(cluster, &script)?;
+    let got = cluster.hosts[0].shell(&script)?;
     ensure!(got == expected, "{path}: got {got:?}, expected {expected:?}");
     Ok(())
 }
@@ -104,11 +89,14 @@ fn cgroups(cluster: &Cluster) -> Result<()> {
     }
     let pids =
         format!("cat /sys/fs/cgroup/pids/{burstable}/pids.max /sys/fs/cgroup/{burstable}/pids.max 2>/dev/null || true");
-    ensure!(host(cluster, &pids)? == "200", "the pod's processes are not limited");
+    ensure!(
+        cluster.hosts[0].shell(&pids)? == "200",
+        "the pod's processes are not limited"
+    );
     let own = format!("{burstable}/{id}/cgroup.procs");
     let procs = format!("$(ls /sys/fs/cgroup/memory/{own} /sys/fs/cgroup/{own} 2>/dev/null | head -1)");
     let script = format!("cat /proc/$(head -1 {procs})/oom_score_adj");
-    let score: i64 = host(cluster, &script)?.parse()?;
+    let score: i64 = cluster.hosts[0].shell(&script)?.parse()?;
     ensure!(
         (3..1_000).contains(&score),
         "oom_score_adj of a Burstable container is {score}"

@@ -17,8 +17,7 @@ fn volumes_and_variables_are_as_documented() -> Result<()> {
     cluster.add_host()?;
     cluster.start_server(&[])?;
     cluster.wait_ready(1)?;
-    host(
-        &cluster,
+    cluster.hosts[0].shell(
         "mkdir -p /run/volumes/shared/part && mount -t tmpfs mine /run/volumes/shared && \
          mount --make-shared /run/volumes/shared && mkdir -p /run/volumes/shared/part/disk && \
          mount -t tmpfs disk /run/volumes/shared/part/disk",
@@ -34,18 +33,6 @@ fn volumes_and_variables_are_as_documented() -> Result<()> {
     propagation(&cluster)?;
     failures_are_told(&cluster)?;
     nothing_is_left(&cluster)
-}
-
-/// Runs a script on the node itself.
-fn host(cluster: &Cluster, script: &str) -> Result<String> {
-    let output = cluster.hosts[0].command("sh").args(["-c", script]).output()?;
-    let text = String::from_utf8_lossy(&output.stdout).into_owned();
-    ensure!(
-        output.status.success(),
-        "{script}: {text}{}",
-        String::from_utf8_lossy(&output.stderr)
-    );
-    Ok(text)
 }
 
 fn inside(cluster: &Cluster, pod: &str, container: &str, script: &str) -> Result<String> {
@@ -245,10 +232,8 @@ fn changes_arrive(cluster: &Cluster) -> Result<()> {
 }
 
 fn propagation(cluster: &Cluster) -> Result<()> {
-    host(
-        cluster,
-        "mkdir /run/volumes/shared/late && mount -t tmpfs late /run/volumes/shared/late && touch /run/volumes/shared/late/f",
-    )?;
+    let late = "/run/volumes/shared/late";
+    cluster.hosts[0].shell(&format!("mkdir {late} && mount -t tmpfs late {late} && touch {late}/f"))?;
     check(cluster, "propagation", "none", "ls /v/late", "")?;
     check(
         cluster,
@@ -260,11 +245,11 @@ fn propagation(cluster: &Cluster) -> Result<()> {
     let script =
         "mkdir /v/inner /e/inner && mount -t tmpfs i /v/inner && mount -t tmpfs i /e/inner && touch /v/inner/g";
     check(cluster, "propagation", "both", script, "")?;
-    ensure!(host(cluster, "ls /run/volumes/shared/inner")? == "g\n");
+    ensure!(cluster.hosts[0].shell("ls /run/volumes/shared/inner")? == "g");
     cluster.kubectl(&["delete", "pod", "propagation"])?;
     // The host keeps what it had mounted, also below a part that was bound.
-    let mounts = host(cluster, "cut -d' ' -f2 /proc/mounts | grep shared/ | sort")?;
-    let expected = "/run/volumes/shared/inner\n/run/volumes/shared/late\n/run/volumes/shared/part/disk\n";
+    let mounts = cluster.hosts[0].shell("cut -d' ' -f2 /proc/mounts | grep shared/ | sort")?;
+    let expected = "/run/volumes/shared/inner\n/run/volumes/shared/late\n/run/volumes/shared/part/disk";
     ensure!(mounts == expected, "{mounts}");
     Ok(())
 }
@@ -290,10 +275,7 @@ fn refused(cluster: &Cluster, name: &str, spec: &str, reason: &str, said: &str) 
 }
 
 fn failures_are_told(cluster: &Cluster) -> Result<()> {
-    host(
-        cluster,
-        "mkdir -p /run/volumes/evil && ln -sfn /etc /run/volumes/evil/out",
-    )?;
+    cluster.hosts[0].shell("mkdir -p /run/volumes/evil && ln -sfn /etc /run/volumes/evil/out")?;
     let container = |rest: &str| format!("containers: [{{name: c, image: \"skiff.local/web:0.1.0\", {rest}}}]");
     let mounted = |source: &str| {
         format!(
@@ -422,10 +404,11 @@ fn nothing_is_left(cluster: &Cluster) -> Result<()> {
             Err(format!("{left:?}"))
         })
     })?;
-    let mounts = host(cluster, "cat /proc/mounts")?;
+    let mounts = cluster.hosts[0].shell("cat /proc/mounts")?;
     ensure!(!mounts.contains("/agent/pods/"), "{mounts}");
     ensure!(
-        host(cluster, "ls -d /etc/passwd /run/volumes/host/file")?
+        cluster.hosts[0]
+            .shell("ls -d /etc/passwd /run/volumes/host/file")?
             .lines()
             .count()
             == 2,

@@ -2,6 +2,7 @@
 //! and what else ran there.
 
 use super::sample::{Sample, duration};
+use super::table::{Row, Table};
 use anyhow::Result;
 use std::fs::File;
 use std::os::unix::fs::FileExt;
@@ -12,8 +13,29 @@ use std::time::Instant;
 /// Enough for a median; each may take milliseconds on a slow disk.
 const SYNCS: u64 = 60;
 
+/// Measures and prints the table beneath what it was taken on, also when a part fails.
+/// `note` is added to the line that tells the load.
+pub async fn table(
+    dir: &Path,
+    note: &str,
+    rows: Vec<Row>,
+    measure: impl AsyncFnOnce(&mut Table) -> Result<()>,
+) -> Result<()> {
+    let header = describe(dir);
+    let mut table = Table { header, rows };
+    let before = load();
+    let outcome = measure(&mut table).await;
+    let after = load();
+    table
+        .header
+        .push(format!("load (1, 5, 15 min): {before} before, {after} after{note}"));
+    table.header.push(String::new());
+    println!("{table}");
+    outcome
+}
+
 /// Lines for the table's head; `dir` is on the disk that the store writes to.
-pub fn describe(dir: &Path) -> Vec<String> {
+fn describe(dir: &Path) -> Vec<String> {
     let profile = if cfg!(debug_assertions) {
         "debug build: these are NOT the figures"
     } else {
@@ -59,7 +81,7 @@ pub fn describe(dir: &Path) -> Vec<String> {
     ]
 }
 
-pub fn load() -> String {
+fn load() -> String {
     let text = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
     text.split(' ').take(3).collect::<Vec<_>>().join(" ")
 }

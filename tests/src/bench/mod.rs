@@ -65,19 +65,11 @@ impl Part {
 pub async fn run(parts: &BTreeSet<Part>, programs: Programs, network: Network) -> Result<()> {
     let mut cluster = Cluster::new(programs, network)?;
     cluster.add_host()?;
-    let mut table = Table {
-        header: machine::describe(&cluster.dir),
-        rows: sizes(&cluster.programs)?,
-    };
-    let before = machine::load();
-    let outcome = measure(&cluster, parts, &mut table).await;
-    table.header.push(format!(
-        "load (1, 5, 15 min): {before} before, {} after",
-        machine::load()
-    ));
-    table.header.push(String::new());
-    println!("{table}");
-    outcome.map_err(|error| error.context(cluster.logs()))
+    let rows = sizes(&cluster.programs)?;
+    let outcome = machine::table(&cluster.dir, "", rows, async |table| {
+        measure(&cluster, parts, table).await
+    });
+    outcome.await.map_err(|error| error.context(cluster.logs()))
 }
 
 async fn measure(cluster: &Cluster, parts: &BTreeSet<Part>, table: &mut Table) -> Result<()> {

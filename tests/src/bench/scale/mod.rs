@@ -54,19 +54,10 @@ impl Part {
 pub async fn run(parts: &BTreeSet<Part>, programs: Programs, network: Network) -> Result<()> {
     let mut cluster = Cluster::new(programs, network)?;
     cluster.add_host()?;
-    let mut table = Table {
-        header: machine::describe(&cluster.dir),
-        ..Table::default()
-    };
-    let before = machine::load();
-    let outcome = measure(&cluster, parts, &mut table).await;
-    table.header.push(format!(
-        "load (1, 5, 15 min): {before} before, {} after",
-        machine::load()
-    ));
-    table.header.push(String::new());
-    println!("{table}");
-    outcome.map_err(|error| error.context(cluster.logs()))
+    let outcome = machine::table(&cluster.dir, "", Vec::new(), async |table| {
+        measure(&cluster, parts, table).await
+    });
+    outcome.await.map_err(|error| error.context(cluster.logs()))
 }
 
 async fn measure(cluster: &Cluster, parts: &BTreeSet<Part>, table: &mut Table) -> Result<()> {

@@ -52,19 +52,9 @@ impl Selection {
 
 /// Prints the table even when a workload fails, and then fails.
 pub async fn run(selection: &Selection, programs: Programs, network: Network) -> Result<()> {
-    let mut table = Table {
-        header: machine::describe(&std::env::temp_dir()),
-        ..Table::default()
-    };
-    let before = machine::load();
-    let outcome = measure(selection, &programs, network, &mut table).await;
-    table.header.push(format!(
-        "load (1, 5, 15 min): {before} before, {} after; server and clients share the cores",
-        machine::load()
-    ));
-    table.header.push(String::new());
-    println!("{table}");
-    outcome
+    let note = "; server and clients share the cores";
+    let measured = async |table: &mut Table| measure(selection, &programs, network, table).await;
+    machine::table(&std::env::temp_dir(), note, Vec::new(), measured).await
 }
 
 async fn measure(selection: &Selection, programs: &Programs, network: Network, table: &mut Table) -> Result<()> {
