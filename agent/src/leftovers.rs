@@ -11,6 +11,7 @@ use crate::error::Error;
 use crate::pod::{cgroup, links, resources, spec};
 use crate::runtime::config::Layout;
 use crate::volume;
+use base64::prelude::*;
 use k8s_openapi::api::core::v1::Pod;
 use nix::mount::{MntFlags, umount2};
 use nix::sys::signal::{Signal, kill};
@@ -216,8 +217,8 @@ pub fn end_runtime(layout: &Layout) -> Vec<Error> {
             }
             let _ = std::fs::remove_file(&netns);
         }
-        let address = std::fs::read_to_string(bundle.join("address")).unwrap_or_default();
-        if let Some(path) = address.trim().strip_prefix("unix://") {
+        let told = ["bootstrap.json", "address"].map(|name| std::fs::read(bundle.join(name)).unwrap_or_default());
+        for path in told.iter().filter_map(|told| shim_socket(told)) {
             let _ = std::fs::remove_file(path);
         }
         let _ = std::fs::remove_dir_all(runc_state(&id));
@@ -235,6 +236,41 @@ fn shim_of(arguments: &[u8], socket: &str) -> Option<String> {
     }
     let at = words.iter().position(|word| *word == b"-id")?;
     Some(String::from_utf8_lossy(words.get(at + 1)?).into_owned())
+}
+
+/// Where a shim listens: since containerd 2 as JSON, before that bare.
+fn shim_socket(told: &[u8]) -> Option<PathBuf> {
+    let text = match serde_json::from_slice::<Value>(told) {
+        Ok(bootstrap) => bootstrap["address"].as_str()?.to_owned(),
+        Err(_) => String::from_utf8(told.to_vec()).ok()?,
+    };
+    text.trim().strip_prefix("unix://").map(PathBuf::from)
+}
+
+/// Removes what containerd keeps of the plugins' answers in `results`, which it shares with
+/// every other containerd: those of networks that keep their data in `own`, and the loopback
+/// answers of the same sandboxes.
+pub fn remove_answers(results: &Path, own: &Path) {
+    let is_own = |name: &String| std::fs::read(results.join(name)).is_ok_and(|answer| is_answer_of(&answer, own));
+    for name in names(results).into_iter().filter(is_own) {
+        let id = name.split('-').nth(1).unwrap_or_default();
+        for kept in [format!("cni-loopback-{id}-lo"), name.clone()] {
+            let _ = std::fs::remove_file(results.join(kept));
+        }
+    }
+}
+
+/// An answer holds, in base 64, the configuration that the plugin was called with.
+fn is_answer_of(answer: &[u8], own: &Path) -> bool {
+    let config = || {
+        let answer: Value = serde_json::from_slice(answer).ok()?;
+        let config = BASE64_STANDARD.decode(answer["config"].as_str()?).ok()?;
+        serde_json::from_slice::<Value>(&config).ok()
+    };
+    config().is_some_and(|config| {
+        let mut plugins = config["plugins"].as_array().into_iter().flatten();
+        plugins.any(|plugin| plugin["dataDir"].as_str().is_some_and(|dir| Path::new(dir) == own))
+    })
 }
 
 /// The place of a sandbox's network namespace; a container's is told by process.
@@ -277,6 +313,45 @@ mod tests {
         remove_container(&layout, "/no-cgroups/pod0", id);
         assert_eq!(left(), Vec::<String>::new());
         assert!(!work.exists() && bundles(&layout).exists());
+    }
+
+    #[test]
+    fn only_own_answers_of_plugins_go() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let answer = |data: &str| {
+            let config = serde_json::json!({"name": "skiff", "plugins": [{"type": "skiff-cni", "dataDir": data}]});
+            serde_json::json!({"kind": "cniCacheV1", "config": BASE64_STANDARD.encode(config.to_string())}).to_string()
+        };
+        for (name, text) in [
+            ("skiff-aa-eth0", answer("/d/cni")),
+            ("cni-loopback-aa-lo", String::new()),
+            ("skiff-bb-eth0", answer("/other/cni")),
+            ("cni-loopback-bb-lo", String::new()),
+            ("skiff-cc-eth0", "{".to_owned()),
+            ("bridge-dd-eth0", r#"{"config": "!"}"#.to_owned()),
+        ] {
+            std::fs::write(dir.path().join(name), text).expect("written");
+        }
+        remove_answers(dir.path(), Path::new("/d/cni"));
+        let mut left = names(dir.path());
+        left.sort();
+        assert_eq!(
+            left,
+            ["bridge-dd-eth0", "cni-loopback-bb-lo", "skiff-bb-eth0", "skiff-cc-eth0"]
+        );
+        remove_answers(Path::new("/no/such/results"), Path::new("/d/cni"));
+    }
+
+    #[test]
+    fn shims_tell_their_sockets_in_two_ways() {
+        let found = |told: &str| shim_socket(told.as_bytes());
+        let place = Some(PathBuf::from("/run/containerd/s/ab"));
+        assert_eq!(found("unix:///run/containerd/s/ab\n"), place);
+        let told = r#"{"version":3,"address":"unix:///run/containerd/s/ab","protocol":"ttrpc"}"#;
+        assert_eq!(found(told), place);
+        for other in ["", "{}", "vsock://1:2", r#"{"address": 1}"#] {
+            assert_eq!(found(other), None, "{other}");
+        }
     }
 
     #[test]

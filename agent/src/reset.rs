@@ -56,6 +56,7 @@ pub async fn stop_everything(data_dir: &Path) -> Result<(), Vec<Error>> {
         links::sweep(&trace.container_logs_dir, &trace.pod_logs_dir, None);
     }
     errors.extend(leftovers::end_runtime(&layout));
+    leftovers::remove_answers(Path::new("/var/lib/cni/results"), &data_dir.join("cni"));
     errors.extend(volume::unmount_all(&data_dir.join("pods")).err());
     for point in volume::mounts_below(data_dir) {
         let outcome = nix::mount::umount2(&point, nix::mount::MntFlags::MNT_DETACH);
