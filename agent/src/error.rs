@@ -48,6 +48,12 @@ pub enum Error {
     Image(String),
     #[error("{0}")]
     Volume(String),
+    /// A claim stands for nothing that could be mounted.
+    #[error("{0}")]
+    Claim(String),
+    /// A PersistentVolume cannot be mounted.
+    #[error("{text}")]
+    Mount { volume: String, text: String },
     /// Why a pod, as it is described, cannot run.
     #[error("{0}")]
     Pod(String),

@@ -90,7 +90,7 @@ pub async fn run(
         app_armor: std::fs::read("/sys/module/apparmor/parameters/enabled").is_ok_and(|on| on.starts_with(b"Y")),
         images_ready,
         images,
-        volumes: crate::volume::Volumes::default(),
+        volumes: crate::volume::Volumes::new(client.clone()),
         config: config.clone(),
     });
     shared

@@ -11,6 +11,7 @@
 
 mod alike;
 mod autoscale;
+mod binder;
 mod cache;
 mod certificates;
 mod claim;
@@ -22,6 +23,7 @@ mod deployment;
 mod discovery;
 mod disruption;
 mod endpoints;
+mod ephemeral;
 mod events;
 mod expectations;
 mod garbage;
@@ -239,6 +241,15 @@ async fn run_once(
         context("volumeattributesclass-protection-controller"),
         &mut tasks,
     );
+    // Its events have another name than its role.
+    binder::start(
+        Context {
+            name: "persistentvolume-controller",
+            ..context("persistent-volume-binder")
+        },
+        &mut tasks,
+    );
+    ephemeral::start(context("ephemeral-volume-controller"), &mut tasks);
     // Handlers are registered: the watches may start.
     shared.start(&client_for("kube-controller-manager"), shutdown, &mut tasks);
 

@@ -37,7 +37,7 @@ fn waits(meta: &ObjectMeta, finalizer: &str) -> bool {
 }
 
 /// Names of the claims that a pod mounts, also those made for it alone. Pure.
-fn claims_of(pod: &Pod) -> Vec<String> {
+pub fn claims_of(pod: &Pod) -> Vec<String> {
     let volumes = pod.spec.iter().flat_map(|spec| spec.volumes.iter().flatten());
     volumes
         .filter_map(|volume| {

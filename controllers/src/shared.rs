@@ -14,7 +14,7 @@ use k8s_openapi::api::core::v1::{
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use k8s_openapi::api::rbac::v1::ClusterRole;
-use k8s_openapi::api::storage::v1::VolumeAttributesClass;
+use k8s_openapi::api::storage::v1::{StorageClass, VolumeAttributesClass};
 use kube::runtime::watcher;
 use kube::{Api, Client, Resource};
 use tokio::task::JoinSet;
@@ -45,6 +45,7 @@ pub struct Shared {
     pub cron_jobs: Arc<Cache<CronJob>>,
     pub claims: Arc<Cache<PersistentVolumeClaim>>,
     pub volumes: Arc<Cache<PersistentVolume>>,
+    pub storage_classes: Arc<Cache<StorageClass>>,
     pub volume_attributes_classes: Arc<Cache<VolumeAttributesClass>>,
     pub disruption_budgets: Arc<Cache<PodDisruptionBudget>>,
     pub services: Arc<Cache<Service>>,
@@ -139,6 +140,7 @@ impl Shared {
             cron_jobs: Arc::new(Cache::new(unindexed, keep)),
             claims: Arc::new(Cache::new(unindexed, keep)),
             volumes: Arc::new(Cache::new(unindexed, keep)),
+            storage_classes: Arc::new(Cache::new(unindexed, keep)),
             volume_attributes_classes: Arc::new(Cache::new(unindexed, keep)),
             disruption_budgets: Arc::new(Cache::new(unindexed, keep)),
             services: Arc::new(Cache::new(unindexed, keep)),
@@ -196,6 +198,7 @@ impl Shared {
         watch!(cron_jobs);
         watch!(claims);
         watch!(volumes);
+        watch!(storage_classes);
         watch!(volume_attributes_classes);
         watch!(disruption_budgets);
     }

@@ -3,10 +3,11 @@
 //! ```text
 //! pod --kind--> payload (files) --atomic--> directory
 //!        |----> empty_dir, host_path, image        |--mounts, sub_path--> container
-//!        \----> provider (claims, CSI)  -----------/
+//!        \----> provider, claimed (claims)  --------/
 //! ```
 
 pub mod atomic;
+mod claimed;
 mod empty_dir;
 mod host_path;
 pub mod image;
@@ -43,10 +44,10 @@ pub struct Volumes {
     pub patience: setup::Patience,
 }
 
-impl Default for Volumes {
-    fn default() -> Self {
+impl Volumes {
+    pub fn new(client: kube::Client) -> Self {
         Self {
-            provider: Arc::new(provider::Absent),
+            provider: Arc::new(claimed::Claimed::new(client)),
             patience: setup::Patience::default(),
         }
     }
@@ -62,7 +63,11 @@ pub struct Failed {
 impl Failed {
     /// As kubelet's event words it.
     pub fn message(&self) -> String {
-        let name = quoted(&self.volume);
+        // Of a claim it is the volume that has the name.
+        let name = match &self.error {
+            Error::Mount { volume, .. } => quoted(volume),
+            _ => quoted(&self.volume),
+        };
         format!("MountVolume.SetUp failed for volume {name} : {}", self.error.chain())
     }
 }

@@ -16,30 +16,20 @@ pub trait Provider: Send + Sync {
     async fn unpublish(&self, pod: &Pod, target: &Path) -> Result<(), Error>;
 }
 
-/// The provider of a node that has none: such volumes stay pending.
+/// The provider of what nobody on the node provides: such volumes stay pending.
 #[derive(Debug)]
 pub struct Absent;
 
 #[async_trait]
 impl Provider for Absent {
-    async fn publish(&self, pod: &Pod, volume: &Volume, _target: &Path) -> Result<(), Error> {
-        let namespace = pod.metadata.namespace.as_deref().unwrap_or_default();
-        let what = match (&volume.persistent_volume_claim, &volume.ephemeral, &volume.csi) {
-            (Some(claim), _, _) => format!(
-                "error processing PVC {namespace}/{}: no volume driver serves this node",
-                claim.claim_name
-            ),
-            (_, Some(_), _) => format!(
-                "error processing PVC {namespace}/{}-{}: no volume driver serves this node",
-                pod.metadata.name.as_deref().unwrap_or_default(),
-                volume.name
-            ),
-            (_, _, Some(csi)) => format!(
+    async fn publish(&self, _pod: &Pod, volume: &Volume, _target: &Path) -> Result<(), Error> {
+        let what = match &volume.csi {
+            Some(csi) => format!(
                 "kubernetes.io/csi: mounter.SetUpAt failed to get CSI client: driver name {} not found in the list \
                  of registered CSI drivers",
                 csi.driver
             ),
-            _ => "no volume plugin matched".to_owned(),
+            None => "no volume plugin matched".to_owned(),
         };
         Err(Error::Volume(what))
     }

@@ -117,23 +117,22 @@ fn tell(shared: &Shared, pod: &Pod, failed: &[Failed]) {
     }
     let warn = |message: String| shared.recorder.pod(pod, None, true, "FailedMount", message);
     // A claim is looked at before anything is mounted, so kubelet tells of it later.
-    let claimed = |name: &str| {
-        let mut volumes = pod.spec.iter().flat_map(|s| s.volumes.iter().flatten());
-        volumes.any(|v| v.name == name && (v.persistent_volume_claim.is_some() || v.ephemeral.is_some()))
-    };
-    for one in failed.iter().filter(|f| !claimed(&f.volume)) {
+    for one in failed.iter().filter(|f| !unprocessed(f)) {
         warn(one.message());
     }
     if shared.volumes.patience.ended(uid, Instant::now()) {
-        let text = waited(failed, claimed);
-        warn(text);
+        warn(waited(failed));
     }
 }
 
+fn unprocessed(failed: &Failed) -> bool {
+    matches!(failed.error, Error::Claim(_))
+}
+
 /// What kubelet says when its patience with a pod's volumes has ended.
-fn waited(failed: &[Failed], claimed: impl Fn(&str) -> bool) -> String {
+fn waited(failed: &[Failed]) -> String {
     let names: Vec<&str> = failed.iter().map(|f| f.volume.as_str()).collect();
-    let unprocessed: Vec<&Failed> = failed.iter().filter(|f| claimed(&f.volume)).collect();
+    let unprocessed: Vec<&Failed> = failed.iter().filter(|f| unprocessed(f)).collect();
     let why = match unprocessed.first() {
         Some(first) => first.error.chain(),
         None => "context deadline exceeded".to_owned(),
@@ -161,17 +160,32 @@ mod tests {
     #[test]
     fn words_and_patience() {
         let all = [failed("a"), failed("b")];
+        let claimed = [
+            failed("a"),
+            Failed {
+                volume: "b".into(),
+                error: Error::Claim("gone".into()),
+            },
+        ];
         assert_eq!(
-            waited(&all, |_| false),
+            waited(&all),
             "Unable to attach or mount volumes: unmounted volumes=[a b], unattached volumes=[], \
              failed to process volumes=[]: context deadline exceeded"
         );
         assert_eq!(
-            waited(&all, |name| name == "b"),
+            waited(&claimed),
             "Unable to attach or mount volumes: unmounted volumes=[a b], unattached volumes=[], \
              failed to process volumes=[b]: gone"
         );
         assert_eq!(all[0].message(), "MountVolume.SetUp failed for volume \"a\" : gone");
+        let of_claim = Failed {
+            volume: "a".into(),
+            error: Error::Mount {
+                volume: "pv".into(),
+                text: "gone".into(),
+            },
+        };
+        assert_eq!(of_claim.message(), "MountVolume.SetUp failed for volume \"pv\" : gone");
         let (patience, start) = (Patience::default(), Instant::now());
         let after = |s: u64| start + Duration::from_secs(s);
         let told: Vec<u64> = (0..400)

@@ -11,7 +11,7 @@ mod fetch;
 mod limit;
 mod measure;
 mod plan;
-mod quantity;
+pub mod quantity;
 mod select;
 
 use crate::cache::Cache;

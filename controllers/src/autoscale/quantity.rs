@@ -1,35 +1,45 @@
-//! Quantities as metrics need them: thousandths, read and written. Pure.
+//! Quantities as metrics and sizes need them: thousandths, read and written, and whole units. Pure.
 
 /// In thousandths, rounded up; `None` where the text is no quantity or does not fit.
 pub fn milli(text: &str) -> Option<i64> {
+    i64::try_from(of_units(text, 1_000)?).ok()
+}
+
+/// In units, rounded up; `None` where the text is no quantity.
+pub fn whole(text: &str) -> Option<i128> {
+    of_units(text, 1)
+}
+
+/// In parts of which `parts` are one, rounded up.
+fn of_units(text: &str, parts: i128) -> Option<i128> {
     let text = text.trim();
     let digits = text
         .find(|c: char| !(c.is_ascii_digit() || matches!(c, '.' | '+' | '-')))
         .unwrap_or(text.len());
     let (number, suffix) = text.split_at(digits);
-    // Thousandths of one unit as numerator and denominator.
+    // One of the suffix as numerator and denominator.
     let (up, down): (i128, i128) = match suffix {
-        "n" => (1, 1_000_000),
-        "u" => (1, 1_000),
-        "m" => (1, 1),
-        "" => (1_000, 1),
-        "k" => (1_000_000, 1),
-        "M" => (1_000_000_000, 1),
-        "G" => (1_000_000_000_000, 1),
-        "T" => (1_000_000_000_000_000, 1),
-        "P" => (1_000_000_000_000_000_000, 1),
-        "E" => (1_000_000_000_000_000_000_000, 1),
-        "Ki" => (1_000 << 10, 1),
-        "Mi" => (1_000 << 20, 1),
-        "Gi" => (1_000 << 30, 1),
-        "Ti" => (1_000 << 40, 1),
-        "Pi" => (1_000 << 50, 1),
-        "Ei" => (1_000 << 60, 1),
+        "n" => (1, 1_000_000_000),
+        "u" => (1, 1_000_000),
+        "m" => (1, 1_000),
+        "" => (1, 1),
+        "k" => (1_000, 1),
+        "M" => (1_000_000, 1),
+        "G" => (1_000_000_000, 1),
+        "T" => (1_000_000_000_000, 1),
+        "P" => (1_000_000_000_000_000, 1),
+        "E" => (1_000_000_000_000_000_000, 1),
+        "Ki" => (1 << 10, 1),
+        "Mi" => (1 << 20, 1),
+        "Gi" => (1 << 30, 1),
+        "Ti" => (1 << 40, 1),
+        "Pi" => (1 << 50, 1),
+        "Ei" => (1 << 60, 1),
         exponent => {
             let power: i32 = exponent.strip_prefix(['e', 'E'])?.parse().ok()?;
-            match power + 3 {
-                up @ 0..=24 => (10_i128.checked_pow(up.unsigned_abs())?, 1),
-                down @ -24..0 => (1, 10_i128.checked_pow(down.unsigned_abs())?),
+            match power {
+                up @ 0..=21 => (10_i128.checked_pow(up.unsigned_abs())?, 1),
+                down @ -27..0 => (1, 10_i128.checked_pow(down.unsigned_abs())?),
                 _ => return None,
             }
         }
@@ -44,9 +54,9 @@ pub fn milli(text: &str) -> Option<i64> {
     }
     let places = 10_i128.checked_pow(u32::try_from(fraction.len()).ok()?)?;
     let mantissa: i128 = format!("{whole}{fraction}").parse().ok()?;
-    let (numerator, denominator) = (mantissa.checked_mul(up)?.checked_mul(sign)?, places.checked_mul(down)?);
-    let rounded = numerator.div_euclid(denominator) + i128::from(numerator.rem_euclid(denominator) != 0);
-    i64::try_from(rounded).ok()
+    let numerator = mantissa.checked_mul(up)?.checked_mul(parts)?.checked_mul(sign)?;
+    let denominator = places.checked_mul(down)?;
+    Some(numerator.div_euclid(denominator) + i128::from(numerator.rem_euclid(denominator) != 0))
 }
 
 /// The shortest decimal form, as Kubernetes writes it.
