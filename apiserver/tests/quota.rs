@@ -166,3 +166,21 @@ async fn a_status_written_over_is_made_true_again() {
         }
     }
 }
+
+/// A quota on quotas counts itself from the start, and others as they come and go.
+#[tokio::test]
+async fn a_quota_counts_itself() {
+    let f = fixture().await;
+    let admin = f.admin();
+    let spec = json!({"hard": {"resourcequotas": "2", "count/resourcequotas": "2"}});
+    assert_eq!(admin.post(QUOTAS, quota("own", spec)).await.0, 201);
+    let both = |count: &str| json!({"resourcequotas": count, "count/resourcequotas": count});
+    assert_eq!(used(&admin, "own").await, both("1"));
+    let other = |name: &str| quota(name, json!({"hard": {"pods": "1"}}));
+    assert_eq!(admin.post(QUOTAS, other("second")).await.0, 201);
+    assert_eq!(used(&admin, "own").await, both("2"));
+    let (code, refused) = admin.post(QUOTAS, other("third")).await;
+    assert_eq!(code, 403, "{refused}");
+    assert_eq!(admin.delete(&format!("{QUOTAS}/second"), json!({})).await.0, 200);
+    assert_eq!(used(&admin, "own").await, both("1"));
+}

@@ -168,5 +168,13 @@ impl ApiServer {
 }
 
 fn counted(quota: &Value, namespace: &str, objects: &StoreObjects<'_>) -> Value {
-    charge::recount(quota, |group, plural| objects.list(group, plural, namespace))
+    charge::recount(quota, |group, plural| {
+        let mut known = objects.list(group, plural, namespace);
+        let own = |other: &Arc<Value>| other["metadata"]["name"] == quota["metadata"]["name"];
+        // A quota that is being made counts itself already.
+        if (group, plural) == ("", "resourcequotas") && !known.iter().any(own) {
+            known.push(Arc::new(quota.clone()));
+        }
+        known
+    })
 }
