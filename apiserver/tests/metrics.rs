@@ -160,3 +160,22 @@ async fn health_checks_are_in_upstreams_words() {
     );
     assert_eq!(text("/livez/shutdown").await.0, 404);
 }
+
+#[tokio::test]
+async fn what_checks_found_is_counted() {
+    let fixture = fixture().await;
+    let admin = fixture.admin();
+    assert_eq!(admin.get("/metrics/slis").await.1.as_str().unwrap_or_default(), "");
+    assert_eq!(admin.get("/livez").await.0, 200);
+    assert_eq!(admin.get("/livez/ping").await.0, 200);
+    assert_eq!(admin.get("/livez/none").await.0, 404);
+    let (code, text) = admin.get("/metrics/slis").await;
+    assert_eq!(code, 200);
+    let text = text.as_str().unwrap();
+    let of = |name: &str, labels: &[&str]| value(text, name, labels);
+    let ping = ["name=\"ping\"", "type=\"livez\""];
+    assert_eq!(of("kubernetes_healthcheck", &ping), Some(1.0));
+    let counted = ["name=\"ping\"", "status=\"success\"", "type=\"livez\""];
+    assert_eq!(of("kubernetes_healthchecks_total", &counted), Some(2.0));
+    assert_eq!(of("kubernetes_healthcheck", &["type=\"readyz\""]), None);
+}

@@ -2,6 +2,7 @@
 
 use crate::body::ApiBody;
 use crate::handler::ServerCall;
+use crate::metrics::Family;
 use crate::respond;
 use crate::server::ApiServer;
 use bytes::Bytes;
@@ -21,6 +22,19 @@ const LIVE: [&str; 7] = [
 ];
 /// And what says whether clients should come.
 const READY: [&str; 3] = ["etcd-readiness", "informer-sync", "shutdown"];
+
+static CHECK: Family = Family {
+    name: "kubernetes_healthcheck",
+    help: "[STABLE] This metric records the result of a single healthcheck.",
+    labels: &["name", "type"],
+    buckets: &[],
+};
+static CHECKS: Family = Family {
+    name: "kubernetes_healthchecks_total",
+    help: "[STABLE] This metric records the results of all healthcheck.",
+    labels: &["name", "status", "type"],
+    buckets: &[],
+};
 
 /// `(base, single check)` of a health path.
 pub(super) fn path(path: &str) -> Option<(&str, &str)> {
@@ -44,10 +58,10 @@ impl ApiServer {
         let ready: &[&str] = if base == "/readyz" { &READY } else { &[] };
         let checks: Vec<&str> = LIVE.iter().chain(ready).copied().collect();
         if !single.is_empty() {
-            if !checks.contains(&single) {
+            let Some(single) = checks.into_iter().find(|check| *check == single) else {
                 return Ok(respond::page_not_found());
-            }
-            return if self.is_well(single).await {
+            };
+            return if self.asked(base, single).await {
                 text(200, "ok".into())
             } else {
                 text(500, "internal server error: reason withheld\n".into())
@@ -59,7 +73,7 @@ impl ApiServer {
         for check in &checks {
             let _ = if excluded.iter().any(|e| e == check) {
                 writeln!(body, "[+]{check} excluded: ok")
-            } else if self.is_well(check).await {
+            } else if self.asked(base, check).await {
                 writeln!(body, "[+]{check} ok")
             } else {
                 failed.push(*check);
@@ -89,6 +103,16 @@ impl ApiServer {
         }
         let _ = writeln!(body, "{name} check passed");
         text(200, body)
+    }
+
+    /// Asks a check, and counts what it says for `/metrics/slis`.
+    async fn asked(&self, base: &str, check: &'static str) -> bool {
+        let well = self.is_well(check).await;
+        let kind = base.trim_start_matches('/');
+        let checks = &self.metrics.checks;
+        checks.set(&CHECK, &[check, kind], i64::from(well));
+        checks.count(&CHECKS, &[check, if well { "success" } else { "error" }, kind]);
+        well
     }
 
     /// Nothing is served before the hooks are done, so those are well.

@@ -66,6 +66,11 @@ fn etag(bytes: &[u8]) -> String {
     )
 }
 
+fn figures(page: String) -> Result<Response<ApiBody>, ApiError> {
+    let kind = "text/plain; version=0.0.4; charset=utf-8; escaping=underscores";
+    respond::bytes(200, kind, Bytes::from(page), &[], false)
+}
+
 /// Documents that upstream's router serves, besides groups and their versions.
 const ROUTED: [&str; 5] = [
     "/api",
@@ -75,7 +80,7 @@ const ROUTED: [&str; 5] = [
     "/openid/v1/jwks",
 ];
 /// Documents that lie beside the router.
-const BESIDE: [&str; 2] = ["", "/metrics"];
+const BESIDE: [&str; 3] = ["", "/metrics", "/metrics/slis"];
 
 impl ApiServer {
     pub(crate) async fn document(&self, call: &ServerCall) -> Result<Response<ApiBody>, ApiError> {
@@ -103,13 +108,8 @@ impl ApiServer {
             "" => respond::plain(200, accept, &json!({"paths": self.root_paths()})),
             "/version" => respond::plain(200, accept, &version()),
             "/api" | "/apis" => self.groups_document(call, path),
-            "/metrics" => respond::bytes(
-                200,
-                "text/plain; version=0.0.4; charset=utf-8; escaping=underscores",
-                Bytes::from(self.metrics_page()),
-                &[],
-                false,
-            ),
+            "/metrics" => figures(self.metrics_page()),
+            "/metrics/slis" => figures(self.checks_page()),
             "/.well-known/openid-configuration" => {
                 let uri = format!("{}/openid/v1/jwks", self.access.issuer().trim_end_matches('/'));
                 respond::plain(200, "application/json", &self.access.openid_configuration(&uri))
@@ -134,6 +134,7 @@ impl ApiServer {
             "/healthz",
             "/livez",
             "/metrics",
+            "/metrics/slis",
             "/openapi/v2",
             "/openapi/v3",
             "/openid/v1/jwks",

@@ -22,6 +22,8 @@ pub(crate) struct Metrics {
     pub requests: Requests,
     /// Figures of other parts: admission, webhooks.
     pub families: Families,
+    /// What health checks found; on a page of its own.
+    pub checks: Families,
     /// Figures of components that run in this process.
     others: Mutex<Vec<Arc<Families>>>,
     readers: AtomicI64,
@@ -86,6 +88,13 @@ impl ApiServer {
     pub fn show_metrics(&self, families: Arc<Families>) {
         let mut others = self.metrics.others.lock().unwrap_or_else(PoisonError::into_inner);
         others.push(families);
+    }
+
+    /// `/metrics/slis`: what health checks found when they were asked.
+    pub(crate) fn checks_page(&self) -> String {
+        let mut page = Page::default();
+        self.metrics.checks.write(&mut page);
+        page.finish()
     }
 
     /// The page.
