@@ -16,6 +16,7 @@ use ring::digest;
 use rustls_pki_types::CertificateDer;
 use serde_json::{Value, json};
 use skiff_api::ApiError;
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -118,7 +119,7 @@ impl Access {
         match self.authenticate_token(token, &self.config.api_audiences, objects, now) {
             Ok((user, _)) => Ok(Some(user)),
             Err(reason) => {
-                tracing::debug!(reason, "bearer token refused");
+                tracing::debug!(%reason, "bearer token refused");
                 Err(ApiError::unauthorized())
             }
         }
@@ -212,7 +213,7 @@ impl Access {
                 json!({"authenticated": true, "user": user_value(&user), "audiences": audiences})
             }
             Err(reason) => {
-                let error = match reason {
+                let error = match reason.as_ref() {
                     UNKNOWN_TOKEN => "invalid bearer token".to_string(),
                     reason => format!("[invalid bearer token, {reason}]"),
                 };
@@ -250,7 +251,7 @@ impl Access {
         audiences: &[String],
         objects: &dyn Objects,
         now: Timestamp,
-    ) -> Result<(UserInfo, Vec<String>), &'static str> {
+    ) -> Result<(UserInfo, Vec<String>), Cow<'static, str>> {
         if let Some((id, secret)) = bootstrap_token::split(token) {
             return Ok((
                 bootstrap_token::user_of(id, secret, objects, now)?,
@@ -264,7 +265,8 @@ impl Access {
                 .iter()
                 .any(|audience| self.config.api_audiences.contains(audience))
             {
-                return Err("the token is for other audiences");
+                let named = &self.config.api_audiences;
+                return Err(service_account::wrong_audience(named, audiences).into());
             }
             return Ok((
                 service_account::check_legacy(&claims, token, objects)?,

@@ -7,6 +7,7 @@ use crate::contract::{Objects, UserInfo};
 use crate::tree::{text, texts};
 use jiff::Timestamp;
 use serde_json::{Value, json};
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 pub const USER_PREFIX: &str = "system:serviceaccount:";
@@ -117,30 +118,43 @@ pub fn check_claims(
     issuer: &str,
     audiences: &[String],
     now: Timestamp,
-) -> Result<Vec<String>, &'static str> {
+) -> Result<Vec<String>, Cow<'static, str>> {
     if text(claims, "/iss") != issuer {
-        return Err("the token is of another issuer");
+        return Err("the token is of another issuer".into());
     }
     let seconds = now.as_second();
     let time = |name: &str| claims.get(name).and_then(Value::as_i64);
     if time("exp").ok_or("the token never expires")? < seconds - LEEWAY_SECONDS {
-        return Err("service account token has expired");
+        return Err("service account token has expired".into());
     }
     if time("nbf").is_some_and(|from| from > seconds + LEEWAY_SECONDS)
         || time("iat").is_some_and(|at| at > seconds + LEEWAY_SECONDS)
     {
-        return Err("service account token is not valid yet");
+        return Err("service account token is not valid yet".into());
     }
     let mut named = texts(claims, "/aud");
     if let Some(single) = claims.get("aud").and_then(Value::as_str) {
         named.push(single.to_string());
     }
-    named.retain(|audience| audiences.contains(audience));
-    if named.is_empty() {
-        Err("the token is for other audiences")
+    let both: Vec<String> = named.iter().filter(|name| audiences.contains(name)).cloned().collect();
+    if both.is_empty() {
+        Err(wrong_audience(&named, audiences).into())
     } else {
-        Ok(named)
+        Ok(both)
     }
+}
+
+/// What a review says of a token for other audiences than those asked for.
+pub fn wrong_audience(named: &[String], asked: &[String]) -> String {
+    let list = |names: &[String]| {
+        let quoted: Vec<String> = names.iter().map(|name| format!("{name:?}")).collect();
+        quoted.join(" ")
+    };
+    format!(
+        "token audiences [{}] is invalid for the target audiences [{}]",
+        list(named),
+        list(asked)
+    )
 }
 
 /// The user, if the service account and what the token is bound to still exist.

@@ -162,7 +162,9 @@ fn audiences() {
     let review = access.review_token(&token, &[], &objects, at(1));
     assert_eq!(
         review,
-        json!({"user": {}, "error": "[invalid bearer token, the token is for other audiences]"})
+        json!({"user": {}, "error": format!(
+            "[invalid bearer token, token audiences [\"vault\"] is invalid for the target audiences [{ISSUER:?}]]"
+        )})
     );
 }
 
