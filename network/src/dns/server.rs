@@ -264,18 +264,10 @@ impl Server {
         next.metadata.recursion_desired = true;
         next.add_query(Query::query(target, query.queries[0].query_type));
         let asked = next.to_vec().ok()?;
-        match self
-            .forwarder
-            .ask(&next, &asked, tcp)
-            .await
-            .and_then(|bytes| Message::from_vec(&bytes).ok())
-        {
-            Some(found) => {
-                reply.metadata.response_code = found.metadata.response_code;
-                reply.add_answers(found.answers);
-                reply.add_authorities(found.authorities);
-            }
-            None => reply.metadata.response_code = ResponseCode::ServFail,
+        let found = self.forwarder.ask(&next, &asked, tcp).await;
+        // The alias is an answer, whatever is known of its target: so CoreDNS.
+        if let Some(found) = found.and_then(|bytes| Message::from_vec(&bytes).ok()) {
+            reply.add_answers(found.answers);
         }
         encode(reply, limit)
     }
