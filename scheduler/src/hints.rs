@@ -114,16 +114,22 @@ impl Change<'_> {
     pub fn concerns(self) -> Plugins {
         use Plugin::{
             InterPodAffinity, NodeAffinity, NodePorts, NodeResourcesFit, NodeUnschedulable, PodTopologySpread,
-            TaintToleration, VolumeBinding, VolumeRestrictions,
+            TaintToleration, VolumeBinding, VolumeRestrictions, VolumeZone,
         };
         match self {
             Self::NodeAdded => Plugins::ANY,
             Self::NodeChanged(aspects) => {
                 let mut plugins = Plugins::NONE;
                 if aspects.labels {
-                    plugins = [NodeAffinity, PodTopologySpread, InterPodAffinity, VolumeBinding]
-                        .into_iter()
-                        .fold(plugins, Plugins::with);
+                    plugins = [
+                        NodeAffinity,
+                        PodTopologySpread,
+                        InterPodAffinity,
+                        VolumeBinding,
+                        VolumeZone,
+                    ]
+                    .into_iter()
+                    .fold(plugins, Plugins::with);
                 }
                 if aspects.taints {
                     // Spreading counts only nodes whose taints are tolerated, where asked to.
@@ -141,8 +147,8 @@ impl Change<'_> {
             Self::Placed(_) | Self::Relabelled(..) | Self::NamespaceRelabelled => {
                 [PodTopologySpread, InterPodAffinity].into_iter().collect()
             }
-            Self::Claim(_) => [VolumeRestrictions, VolumeBinding].into_iter().collect(),
-            Self::Storage => Plugins::NONE.with(VolumeBinding),
+            Self::Claim(_) => [VolumeRestrictions, VolumeBinding, VolumeZone].into_iter().collect(),
+            Self::Storage => Plugins::NONE.with(VolumeBinding).with(VolumeZone),
             Self::Shrunk => Plugins::NONE.with(NodeResourcesFit),
             Self::Ending(_) => Plugins::NONE.with(PodTopologySpread),
             Self::Gone(_) => [
@@ -182,7 +188,7 @@ impl Change<'_> {
     }
 }
 
-const ALL: [Plugin; 12] = [
+const ALL: [Plugin; 13] = [
     Plugin::NodeUnschedulable,
     Plugin::NodeName,
     Plugin::TaintToleration,
@@ -191,6 +197,7 @@ const ALL: [Plugin; 12] = [
     Plugin::NodeResourcesFit,
     Plugin::VolumeRestrictions,
     Plugin::VolumeBinding,
+    Plugin::VolumeZone,
     Plugin::PodTopologySpread,
     Plugin::InterPodAffinity,
     Plugin::NodeResourcesBalancedAllocation,

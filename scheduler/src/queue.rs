@@ -35,7 +35,10 @@ impl Default for Backoff {
 
 impl Backoff {
     fn after(self, attempts: u32) -> Duration {
-        let doublings = attempts.saturating_sub(1).min(16);
+        if attempts == 0 {
+            return Duration::ZERO;
+        }
+        let doublings = (attempts - 1).min(16);
         self.initial.saturating_mul(1 << doublings).min(self.max)
     }
 }
@@ -293,6 +296,14 @@ impl Queue {
     /// No node would do: wait for a change that may help.
     pub fn unschedulable(&mut self, key: &PodKey, refused_by: Plugins, now: Instant) {
         self.put_back(key, |_| Place::Unschedulable { since: now, refused_by });
+    }
+
+    /// What it waits for is under way: it is tried as soon as one of these plugins sees that, whatever was in vain before.
+    pub fn expecting(&mut self, key: &PodKey, by: Plugins, now: Instant) {
+        if let Some(entry) = self.entries.get_mut(key) {
+            entry.attempts = 0;
+        }
+        self.unschedulable(key, by, now);
     }
 
     /// Pods of lower priority are being removed for it.

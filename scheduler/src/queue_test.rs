@@ -211,6 +211,27 @@ fn room_is_made_in_peace() {
     }
 }
 
+#[test]
+fn what_was_expected_is_used_at_once() {
+    let by = Plugins::NONE.with(Plugin::VolumeBinding);
+    for expecting in [true, false] {
+        let (mut queue, now) = (refused(Instant::now()), Instant::now());
+        // Many tries in vain, and so a long back-off.
+        for _ in 0..5 {
+            wake(&mut queue, Plugins::ANY, now);
+            queue.activate(&key("a"));
+            assert_eq!(popped(&mut queue, now), Some("a".into()));
+            match expecting {
+                true => queue.expecting(&key("a"), by, now),
+                false => queue.unschedulable(&key("a"), by, now),
+            }
+        }
+        wake(&mut queue, by, now);
+        let counts = queue.counts();
+        assert_eq!((counts.active, counts.backoff), if expecting { (1, 0) } else { (0, 1) });
+    }
+}
+
 /// Whatever happens: every pod is in exactly one place, the indexes agree with the
 /// entries, and no pod that is neither gated nor handed out is lost for ever.
 #[test]

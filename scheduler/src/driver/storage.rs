@@ -142,7 +142,7 @@ impl Driver {
         let key = &candidate.info.key;
         if steps.is_empty() {
             let by = Plugins::NONE.with(Plugin::VolumeBinding);
-            self.queue.unschedulable(key, by, now);
+            self.queue.expecting(key, by, now);
             return true;
         }
         self.assume(&steps, node);

@@ -29,6 +29,7 @@ pub enum Code {
     NoVolume,
     VolumeElsewhere,
     VolumeMissing,
+    OtherZone,
     NoSpreadLabel,
     Skewed,
     NotAmong,
@@ -47,6 +48,7 @@ impl Code {
             Self::PortTaken => Plugin::NodePorts,
             Self::Lacking(_) => Plugin::NodeResourcesFit,
             Self::NoVolume | Self::VolumeElsewhere | Self::VolumeMissing => Plugin::VolumeBinding,
+            Self::OtherZone => Plugin::VolumeZone,
             Self::NoSpreadLabel | Self::Skewed => Plugin::PodTopologySpread,
             Self::NotAmong | Self::TooNear | Self::Barred => Plugin::InterPodAffinity,
         })
@@ -76,6 +78,7 @@ impl Code {
             Self::NoVolume => "node(s) didn't find available persistent volumes to bind",
             Self::VolumeElsewhere => "node(s) didn't match PersistentVolume's node affinity",
             Self::VolumeMissing => "node(s) unavailable due to one or more pvc(s) bound to non-existent pv(s)",
+            Self::OtherZone => "node(s) had no available volume zone",
             Self::NoSpreadLabel => "node(s) didn't match pod topology spread constraints (missing required label)",
             Self::Skewed => "node(s) didn't match pod topology spread constraints",
             Self::NotAmong => "node(s) didn't match pod affinity rules",

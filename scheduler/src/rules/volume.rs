@@ -3,6 +3,7 @@
 use crate::filter::{Candidate, Claim};
 use crate::plugin::Plugin;
 use crate::rules::Code;
+use crate::selector::Labels;
 use crate::snapshot::{ClaimState, ClassState, PodKey, Slot, State, Storage, VolumeState};
 use std::collections::BTreeSet;
 
@@ -65,7 +66,7 @@ pub fn claims<'a>(state: &'a State, candidate: &Candidate) -> Claims<'a> {
         };
         if found.bound {
             match storage.volumes.get(&found.volume) {
-                Some(volume) if volume.nodes.is_none() => {}
+                Some(volume) if volume.nodes.is_none() && volume.zones.is_empty() => {}
                 Some(volume) => needs.push(Need::Reach(volume)),
                 None => needs.push(Need::Missing),
             }
@@ -132,8 +133,15 @@ pub fn check(state: &State, needs: &[Need<'_>], slot: Slot) -> Code {
     match bound {
         Some(code) => code,
         None if steps(state, needs, slot).is_none() => Code::NoVolume,
+        None if !zones_suit(needs, &node.labels) => Code::OtherZone,
         None => Code::Fits,
     }
+}
+
+fn zones_suit(needs: &[Need<'_>], labels: &Labels) -> bool {
+    needs
+        .iter()
+        .all(|need| !matches!(need, Need::Reach(volume) if !volume.in_zone(labels)))
 }
 
 /// What has to be written for the claims that are not bound yet; `None` if they cannot be bound here.

@@ -8,7 +8,7 @@ use std::sync::Arc;
 fn cluster(storage: &Value) -> Snapshot {
     let mut snapshot = Snapshot::default();
     for name in ["a", "b"] {
-        let node = json!({"metadata": {"name": name, "labels": {"zone": name}},
+        let node = json!({"metadata": {"name": name, "labels": {"zone": name, "topology.kubernetes.io/zone": name}},
             "status": {"allocatable": {"cpu": "4", "memory": "4Gi", "pods": "9"}}});
         snapshot.set_node(&serde_json::from_value(node).expect("a node"));
     }
@@ -186,6 +186,31 @@ fn pods_go_where_their_volumes_are() {
     }
     let mut anywhere = cluster(&json!([claim(&bound()), volume("pv", &json!({}))]));
     assert!(decide(&mut anywhere, &user()).is_ok());
+}
+
+#[test]
+fn pods_go_to_the_zones_of_their_volumes() {
+    let said = |key: &str, value: &str| volume("pv", &json!({"metadata": {"labels": {key: value}}}));
+    let of = |volume: Value| cluster(&json!([claim(&bound()), volume]));
+    for (key, value, expected) in [
+        ("topology.kubernetes.io/zone", "b", Ok("b".to_string())),
+        ("topology.kubernetes.io/zone", "c__a", Ok("a".to_string())),
+        // The label of old says the same.
+        ("failure-domain.beta.kubernetes.io/zone", "b", Ok("b".to_string())),
+        (
+            "topology.kubernetes.io/zone",
+            "c",
+            Err("0/2 nodes are available: 2 node(s) had no available volume zone.".to_string()),
+        ),
+    ] {
+        assert_eq!(decide(&mut of(said(key, value)), &user()), expected, "{key}={value}");
+    }
+    // A node that does not say where it is will do.
+    let mut snapshot = of(said("topology.kubernetes.io/zone", "c"));
+    let node =
+        json!({"metadata": {"name": "d"}, "status": {"allocatable": {"cpu": "4", "memory": "4Gi", "pods": "9"}}});
+    snapshot.set_node(&serde_json::from_value(node).expect("a node"));
+    assert_eq!(decide(&mut snapshot, &user()), Ok("d".to_string()));
 }
 
 #[test]

@@ -58,6 +58,8 @@ pub struct VolumeState {
     pub available: bool,
     /// The nodes that reach it, as alternatives; `None`: any.
     pub nodes: Option<Vec<NodeTerm>>,
+    /// Labels that say in which zones and regions it is, with what a node may have there.
+    pub zones: Vec<(String, Vec<String>)>,
     pub class: String,
     pub labels: Labels,
     pub modes: Vec<String>,
@@ -74,6 +76,29 @@ pub struct ClassState {
     pub provisions: bool,
     /// Where they can be made, as alternatives of labels with values; empty: anywhere.
     pub topologies: Vec<Vec<(String, Vec<String>)>>,
+}
+
+/// Where volumes and nodes are, by its names of now and of old.
+const ZONES: [&str; 4] = [
+    "topology.kubernetes.io/zone",
+    "topology.kubernetes.io/region",
+    "failure-domain.beta.kubernetes.io/zone",
+    "failure-domain.beta.kubernetes.io/region",
+];
+
+/// The label that says the same, now or of old.
+fn other_name(key: &str) -> &'static str {
+    let at = ZONES.iter().position(|known| *known == key).unwrap_or_default();
+    ZONES[(at + 2) % ZONES.len()]
+}
+
+/// Of several zones one will do: they are written `a__b`.
+fn zones(labels: Option<&Labels>) -> Vec<(String, Vec<String>)> {
+    let said = |key: &&str| {
+        let values = labels?.get(*key)?;
+        Some(((*key).to_string(), values.split("__").map(str::to_string).collect()))
+    };
+    ZONES.iter().filter_map(said).collect()
 }
 
 fn annotation<'a>(meta: &'a ObjectMeta, key: &str) -> Option<&'a str> {
@@ -127,6 +152,7 @@ impl VolumeState {
             version: meta.resource_version.clone().unwrap_or_default(),
             available: meta.deletion_timestamp.is_none() && matches!(phase, None | Some("" | "Pending" | "Available")),
             claim,
+            zones: zones(meta.labels.as_ref()),
             nodes: nodes.map(|nodes| nodes.node_selector_terms.iter().map(NodeTerm::new).collect()),
             class: spec.storage_class_name.unwrap_or_default(),
             labels: meta.labels.clone().unwrap_or_default(),
@@ -148,6 +174,17 @@ impl VolumeState {
     pub fn reaches(&self, node: &String, labels: &Labels) -> bool {
         let nodes = self.nodes.as_ref();
         nodes.is_none_or(|terms| terms.iter().any(|term| term.matches(node, labels)))
+    }
+
+    /// Whether the node is where the volume's labels say; one that does not say where it is will do.
+    pub fn in_zone(&self, labels: &Labels) -> bool {
+        if !ZONES.iter().any(|key| labels.contains_key(*key)) {
+            return true;
+        }
+        self.zones.iter().all(|(key, values)| {
+            let at = labels.get(key).or_else(|| labels.get(other_name(key)));
+            at.is_some_and(|at| values.contains(at))
+        })
     }
 
     /// Whether it could be the claim's, nodes aside.
