@@ -10,6 +10,7 @@ pub mod config;
 mod counted;
 pub mod events;
 pub mod images;
+pub mod signal;
 pub mod supervise;
 mod turns;
 

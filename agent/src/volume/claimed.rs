@@ -213,6 +213,9 @@ fn bind(source: &Source, target: &Path, read_only: bool, context: Option<&PodSec
         std::fs::create_dir_all(parent).and_then(|()| std::fs::File::create(target).map(drop))
     };
     made.map_err(Error::io("create", target))?;
+    if same(path, target) {
+        return Ok(());
+    }
     let attach = |flags: MsFlags| mount(Some(path), target, None::<&str>, flags, None::<&str>);
     attach(MsFlags::MS_BIND | MsFlags::MS_REC).map_err(|error| {
         let text = format!("failed to mount {} on {}: {error}", source.path, target.display());
@@ -231,6 +234,12 @@ fn bind(source: &Source, target: &Path, read_only: bool, context: Option<&PodSec
         }
         _ => Ok(()),
     }
+}
+
+/// Whether both are one file or directory: then it is mounted there.
+fn same(one: &Path, other: &Path) -> bool {
+    let id = |path: &Path| std::fs::metadata(path).map(|meta| (meta.dev(), meta.ino())).ok();
+    id(one).is_some_and(|found| Some(found) == id(other))
 }
 
 /// Gives all there is to the group: files may be written by it, directories hand it on.

@@ -61,6 +61,9 @@ pub fn status(pod: &Pod, container: &Container, role: Role, seen: &Observed, mem
                 }),
             }),
         volume_mounts: Some(mounts(container)).filter(|list| !list.is_empty()),
+        stop_signal: newest
+            .and(container.lifecycle.as_ref())
+            .and_then(|lifecycle| lifecycle.stop_signal.clone()),
         ..ContainerStatus::default()
     }
 }

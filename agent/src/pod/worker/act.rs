@@ -10,7 +10,7 @@ use crate::pod::plan::{Action, Op, Verdict};
 use crate::pod::spec::{self, Role};
 use crate::pod::{api, cgroup, links, resources, sandbox, start};
 use crate::probe::{self, Kind};
-use crate::runtime;
+use crate::runtime::{self, signal};
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::Pod;
 use std::time::Duration;
@@ -140,7 +140,16 @@ impl Worker {
             // Whose turn does not come is told to end nevertheless.
             let _ = tokio::time::timeout(turn, ended).await;
             // However long all that took, the process gets two seconds for its signal.
-            let left_s = (grace_s - spent_s()).max(2);
+            let mut left_s = (grace_s - spent_s()).max(2);
+            let signal = found.as_ref().and_then(|(c, _)| signal::of(c));
+            if let Some(signal) = signal
+                && signalled(&shared, &id, signal).await
+            {
+                let ended = over.wait_for(|over| over.contains(&id));
+                let _ = tokio::time::timeout(Duration::from_secs(left_s.unsigned_abs()), ended).await;
+                // It was told what it listens to; what follows is KILL.
+                left_s = 0;
+            }
             if let Err(error) = shared.runtime.stop_container(&id, left_s).await {
                 tracing::warn!(error = error.chain(), id, "a container did not stop; trying again");
                 tokio::time::sleep(API_RETRY).await;
@@ -215,4 +224,13 @@ async fn create_sandbox(shared: &Shared, pod: &Pod, attempt: u32) -> Result<Sand
     status
         .map(Sandbox::from)
         .ok_or_else(|| Error::Copy("the sandbox vanished".into()))
+}
+
+/// Whether the container was told to end by a signal of its own.
+async fn signalled(shared: &Shared, id: &str, signal: u32) -> bool {
+    let told = shared.runtime.signal(id, signal).await;
+    if let Err(error) = &told {
+        tracing::warn!(error = error.chain(), id, "a container was not told to stop");
+    }
+    told.is_ok()
 }
