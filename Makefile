@@ -5,7 +5,7 @@ DATA_DIR ?= /var/lib/skiff
 NODES ?= 1
 export DATA_DIR NODES
 
-.PHONY: up down build images deps test test-long sim verify fix bench bench-api bench-scheduler bench-node bench-store clean
+.PHONY: up down build images deps test test-long test-vm sim verify fix bench bench-api bench-scheduler bench-node bench-store clean
 
 up: build            ## start a cluster of NODES nodes and wait until it is Ready
 	@scripts/up.sh
@@ -34,6 +34,9 @@ test: images         ## every test of the project that CI runs
 
 test-long: test      ## and those that take longer
 	@scripts/test.sh long
+
+test-vm: build       ## a machine of its own in QEMU: Debian's kernel and packages, cgroup v2
+	@tests/vm/run.sh
 
 sim:                 ## simulate servers that fail in SEEDS ways; one again: SKIFF_SIM_SEED=<seed>
 	@SKIFF_SIM_SEEDS=$(or $(SEEDS),1000) cargo test --locked -p skiff-store --test simulation -- whatever --nocapture
