@@ -77,13 +77,11 @@ impl Disk for OsDisk {
     }
 
     fn table(&self, dir: &Path) -> io::Result<Box<dyn Table>> {
-        let db = sled::Config::new()
-            .path(dir)
-            .cache_capacity(CACHE_BYTES)
-            // The store's thread flushes; sled's own would wake twice a second, also when idle.
-            .flush_every_ms(None)
-            .open()?;
-        Ok(Box::new(Sled(db)))
+        Ok(Box::new(Sled {
+            db: Some(Sled::open(dir)?),
+            dir: dir.into(),
+            failed: false,
+        }))
     }
 
     fn remove_table(&self, dir: &Path) -> io::Result<()> {
@@ -125,19 +123,49 @@ impl DiskFile for File {
     }
 }
 
-struct Sled(sled::Db);
+/// sled stays with an error that it once met (no space, say) until it is opened anew.
+struct Sled {
+    /// `None`: it could not be opened again.
+    db: Option<sled::Db>,
+    dir: PathBuf,
+    failed: bool,
+}
+
+impl Sled {
+    fn open(dir: &Path) -> io::Result<sled::Db> {
+        let config = sled::Config::new()
+            .path(dir)
+            .cache_capacity(CACHE_BYTES)
+            // The store's thread flushes; sled's own would wake twice a second, also when idle.
+            .flush_every_ms(None);
+        Ok(config.open()?)
+    }
+
+    fn db(&self) -> io::Result<&sled::Db> {
+        let closed = || io::Error::other("the database could not be opened again");
+        self.db.as_ref().ok_or_else(closed)
+    }
+
+    fn noted<T>(&mut self, result: Result<T, sled::Error>) -> io::Result<T> {
+        self.failed |= result.is_err();
+        Ok(result?)
+    }
+}
 
 impl Table for Sled {
     fn get(&self, key: &[u8]) -> io::Result<Option<Vec<u8>>> {
-        Ok(self.0.get(key)?.map(|value| value.to_vec()))
+        Ok(self.db()?.get(key)?.map(|value| value.to_vec()))
     }
 
     fn is_empty(&self) -> bool {
-        self.0.iter().next().is_none()
+        self.db.as_ref().is_none_or(|db| db.iter().next().is_none())
     }
 
     fn scan<'a>(&'a self, prefix: &[u8]) -> Box<dyn Iterator<Item = io::Result<TableItem>> + 'a> {
-        let items = self.0.scan_prefix(prefix);
+        let items = match self.db() {
+            Ok(db) => db.scan_prefix(prefix),
+            Err(error) => return Box::new(std::iter::once(Err(error))),
+        };
         Box::new(items.map(|item| item.map(|(k, v)| (k.to_vec(), v.to_vec())).map_err(io::Error::from)))
     }
 
@@ -149,14 +177,26 @@ impl Table for Sled {
                 None => batch.remove(key),
             }
         }
-        Ok(self.0.apply_batch(batch)?)
+        let written = self.db()?.apply_batch(batch);
+        self.noted(written)
     }
 
     fn clear(&mut self) -> io::Result<()> {
-        Ok(self.0.clear()?)
+        if self.failed || self.db.is_none() {
+            drop(self.db.take());
+            match fs::remove_dir_all(&self.dir) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+                _ => {}
+            }
+            self.db = Some(Sled::open(&self.dir)?);
+            self.failed = false;
+        }
+        let cleared = self.db()?.clear();
+        self.noted(cleared)
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        Ok(self.0.flush().map(|_| ())?)
+        let flushed = self.db()?.flush();
+        self.noted(flushed).map(|_| ())
     }
 }
