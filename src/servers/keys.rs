@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use skiff_access::pki::{self, Ca, CertificateRequest, Usage};
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::sync::{Mutex, PoisonError};
 
 /// The authority of the servers' connections among themselves.
 const PEER_CA: &str = "peer-ca";
@@ -72,6 +73,9 @@ pub fn write(data_dir: &Path, keys: &Keys) -> Result<()> {
 }
 
 fn peer_authority(data_dir: &Path) -> Result<Ca> {
+    // Two servers that join at once must not make two of them.
+    static MAKING: Mutex<()> = Mutex::new(());
+    let _turn = MAKING.lock().unwrap_or_else(PoisonError::into_inner);
     mutual::authority(&data_dir.join(paths::SERVER_TLS), PEER_CA, "skiff-peer-ca")
 }
 
@@ -115,6 +119,23 @@ mod tests {
             let mode = std::fs::metadata(b).expect(name).permissions().mode();
             assert_eq!(mode & 0o777, 0o600, "{name}");
         }
+    }
+
+    #[test]
+    fn who_joins_at_the_same_time_is_handed_the_same() {
+        let from = tempfile::tempdir().expect("directory");
+        given(from.path());
+        let all: Vec<String> = std::thread::scope(|scope| {
+            let readers: Vec<_> = (0..8)
+                .map(|_| scope.spawn(|| read(from.path()).expect("read")))
+                .collect();
+            let texts = readers
+                .into_iter()
+                .map(|r| serde_json::to_string(&r.join().expect("read")));
+            texts.collect::<Result<_, _>>().expect("json")
+        });
+        assert!(all.iter().all(|keys| *keys == all[0]));
+        peer_identity(from.path()).expect("the authority can be used");
     }
 
     #[test]

@@ -203,7 +203,10 @@ impl Pages {
 
     async fn listen(&self) -> Result<(), ApiError> {
         let listening = self.peers.listen(&self.store).await;
-        listening.map_err(|error| ApiError::unavailable(format!("{error:#}")))
+        listening.map_err(|error| {
+            tracing::error!("other servers cannot be listened to: {error:#}");
+            ApiError::unavailable(format!("{error:#}"))
+        })
     }
 
     async fn enter(&self, id: &str, entering: &Entering) -> Result<Value, ApiError> {
