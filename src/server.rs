@@ -101,7 +101,7 @@ async fn enter(running: &Running<'_>, joining: Option<Joining>, group: &Pages) -
         joining.enter(address, group.record.clone()).await?;
     }
     tokio::select! {
-        up = servers::wait_for_majority(store, &running.shutdown) => Ok(up),
+        up = servers::wait_for_majority(store, &running.shutdown) => up,
         () = running.leaving.cancelled() => Ok(false),
     }
 }
@@ -148,6 +148,8 @@ impl Running<'_> {
         let tls = Arc::new(pki::server_config(&pki.server, &pki.client_authorities_pem())?);
 
         let mut tasks = Tasks::new();
+        let watched = servers::watch_over(store.clone(), shutdown.clone());
+        tasks.spawn(async move { ("store", watched.await) });
         let serving = server.clone().serve(listener, tls, shutdown.clone());
         tasks.spawn(async move { ("API server", serving.await.map_err(Into::into)) });
         if let Some(face) = etcd {

@@ -526,7 +526,7 @@ pub(crate) fn store_error(error: StoreError) -> ApiError {
         StoreError::TooLarge { bytes, max } => {
             ApiError::too_large(format!("the object is too large: {bytes} bytes, at most {max}"))
         }
-        StoreError::NoLeader | StoreError::Closed | StoreError::ReadOnly(_) | StoreError::Unavailable(_) => {
+        StoreError::NoLeader | StoreError::Closed | StoreError::Unavailable(_) => {
             ApiError::unavailable(error.to_string())
         }
         StoreError::Unknown => ApiError::timeout(error.to_string(), 1),

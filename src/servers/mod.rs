@@ -19,7 +19,7 @@ pub use command::run as command;
 pub use joining::{Joining, begin};
 pub use pages::{Cluster, Pages};
 pub use peers::{Peers, transport};
-pub use roster::{Record, Roster, follow_others, leads, wait_for_majority};
+pub use roster::{Record, Roster, follow_others, leads, wait_for_majority, watch_over};
 
 use crate::cli::ServerArgs;
 use crate::files;

@@ -1,7 +1,7 @@
 //! Where each server's API is, kept in the store, and which of them answer: the endpoints
 //! of the `kubernetes` Service. The leader sees to those; nothing runs on a server that is alone.
 
-use anyhow::Result;
+use anyhow::{Context, Result, bail};
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use skiff_store::{Leadership, Member, Op, RaftStore, Snapshot, Store, StoreError, Txn};
@@ -22,6 +22,9 @@ const WAIT_SAID_EVERY: Duration = Duration::from_secs(5);
 
 /// Between two questions whether the others are there; a question has patience of its own.
 const ASK_AGAIN: Duration = Duration::from_millis(50);
+
+/// How often a server looks whether it hears of a leader.
+const LOOK_FOR_LEADER: Duration = Duration::from_secs(5);
 
 /// How often the leader of several looks.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
@@ -120,20 +123,22 @@ pub fn leads(store: &RaftStore, shutdown: &CancellationToken) -> watch::Receiver
 
 /// A server among others can do nothing before a majority of them is there. `false`: it is
 /// to stop before that.
-pub async fn wait_for_majority(store: &RaftStore, shutdown: &CancellationToken) -> bool {
+pub async fn wait_for_majority(store: &RaftStore, shutdown: &CancellationToken) -> Result<bool> {
     let mut said = Instant::now();
     loop {
         let asked = tokio::select! {
-            () = shutdown.cancelled() => return false,
+            () = shutdown.cancelled() => return Ok(false),
+            error = store.broken() => return Err(error).context("the store failed"),
             asked = store.snapshot_linearizable() => asked,
         };
         let error = match asked {
-            Ok(_) => return true,
-            Err(StoreError::Closed) => return false,
+            Ok(_) => return Ok(true),
+            Err(StoreError::Closed) => return Ok(false),
             Err(error) => error,
         };
         if said.elapsed() >= WAIT_SAID_EVERY {
             said = Instant::now();
+            refuse_removed(store).await?;
             let voters: Vec<Member> = store.members().into_iter().filter(|m| m.voter).collect();
             let addresses: Vec<&str> = voters.iter().map(|m| m.address.as_str()).collect();
             tracing::warn!(
@@ -145,6 +150,34 @@ pub async fn wait_for_majority(store: &RaftStore, shutdown: &CancellationToken) 
             );
         }
         tokio::time::sleep(ASK_AGAIN).await;
+    }
+}
+
+async fn refuse_removed(store: &RaftStore) -> Result<()> {
+    if store.is_removed().await {
+        bail!(
+            "this server ({:x}) was removed from the cluster, which goes on without it: `skiff reset` removes what is left here; to join anew after that, start it with --join and --token (`skiff token create --server` on another server makes one)",
+            store.id()
+        );
+    }
+    Ok(())
+}
+
+/// Ends with the reason when the store can go on no more, or the other servers have taken
+/// this one out.
+pub async fn watch_over(store: Arc<RaftStore>, shutdown: CancellationToken) -> Result<()> {
+    let mut group = store.follow_leader();
+    loop {
+        let alone = store.members().len() < 2;
+        tokio::select! {
+            () = shutdown.cancelled() => return Ok(()),
+            error = store.broken() => return Err(error.into()),
+            Ok(()) = group.changed(), if alone => {}
+            () = tokio::time::sleep(LOOK_FOR_LEADER), if !alone => {}
+        }
+        if store.members().len() > 1 && store.silent_for().await > LOOK_FOR_LEADER {
+            refuse_removed(&store).await?;
+        }
     }
 }
 

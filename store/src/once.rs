@@ -59,8 +59,10 @@ impl Once {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub async fn begin(&self) -> Result<Pending<'_>, StoreError> {
-        self.counted
+    /// Counts this start, unless that was done: while there is space for it.
+    pub async fn count(&self) -> Result<(), StoreError> {
+        let counted = self
+            .counted
             .get_or_try_init(|| async {
                 let (disk, dir) = (self.disk.clone(), self.dir.clone());
                 let counted = host::blocking(move || count_boot(&*disk, &dir)).await;
@@ -72,7 +74,12 @@ impl Once {
                 self.boot.store(boot, Ordering::Release);
                 Ok::<_, StoreError>(())
             })
-            .await?;
+            .await;
+        counted.map(|_| ())
+    }
+
+    pub async fn begin(&self) -> Result<Pending<'_>, StoreError> {
+        self.count().await?;
         let (sender, outcome) = oneshot::channel();
         let mut waiting = self.waiting();
         let number = waiting.next;
@@ -142,9 +149,19 @@ fn count_boot(disk: &dyn Disk, dir: &Path) -> std::io::Result<u64> {
         Err(error) => return Err(error),
     };
     let boot = before + 1;
-    let file = disk.open(&beside, Open::Empty)?;
-    file.write_all_at(format!("{boot}\n").as_bytes(), 0)?;
-    file.sync()?;
+    let write = |path: &Path, how| {
+        let file = disk.open(path, how)?;
+        file.write_all_at(format!("{boot}\n").as_bytes(), 0)?;
+        file.sync()
+    };
+    match write(&beside, Open::Empty) {
+        // Without space for another file the number is changed where it is, within one sector.
+        Err(error) if error.kind() == std::io::ErrorKind::StorageFull && before > 0 => {
+            write(&path, Open::Write)?;
+            return Ok(boot);
+        }
+        written => written?,
+    }
     disk.rename(&beside, &path)?;
     disk.sync_dir(dir)?;
     Ok(boot)

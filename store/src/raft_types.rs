@@ -46,6 +46,19 @@ pub struct Tag {
     pub settled: u64,
 }
 
+impl Command {
+    /// About what it takes in the log.
+    pub fn bytes(&self) -> usize {
+        let own = match self {
+            Command::Txn(txn) => crate::mvcc::txn_bytes(txn),
+            Command::Once(_, command) => command.bytes(),
+            Command::Batch(commands) => commands.iter().map(Command::bytes).sum(),
+            _ => 0,
+        };
+        own + 64
+    }
+}
+
 impl fmt::Display for Command {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

@@ -22,6 +22,61 @@ fn record() -> impl Strategy<Value = Record> {
     })
 }
 
+fn entry() -> impl Strategy<Value = Arc<Entry>> {
+    let numbers = (any::<u64>(), any::<u64>(), any::<u64>(), lease_id());
+    (bytes(), record(), numbers).prop_map(|(key, record, (create_revision, mod_revision, version, lease))| {
+        Arc::new(Entry {
+            key,
+            record,
+            create_revision,
+            mod_revision,
+            version,
+            lease,
+        })
+    })
+}
+
+fn response() -> impl Strategy<Value = Response> {
+    let entries = || prop::collection::vec(entry(), 0..3);
+    let result = prop_oneof![
+        prop::option::of(entry()).prop_map(|previous| OpResult::Put { previous }),
+        entries().prop_map(|previous| OpResult::Deleted { previous }),
+        prop::option::of(entry()).prop_map(OpResult::Got),
+        (entries(), any::<usize>()).prop_map(|(entries, count)| OpResult::Range(Found { entries, count })),
+    ];
+    let txn = |results| {
+        (any::<bool>(), any::<u64>(), results).prop_map(|(succeeded, revision, results)| TxnResult {
+            succeeded,
+            revision,
+            results,
+        })
+    };
+    let inner = txn(prop::collection::vec(result.clone(), 0..3).boxed());
+    let result = prop_oneof![3 => result, 1 => inner.prop_map(|inner| OpResult::Txn(Box::new(inner)))];
+    let refused = (any::<u64>(), any::<i64>(), 0..6).prop_map(|(number, id, which)| match which {
+        0 => Refused::KeyNotFound,
+        1 => Refused::LeaseNotFound(id),
+        2 => Refused::LeaseExists(id),
+        3 => Refused::NoSpace,
+        4 => Refused::Compacted {
+            asked: number,
+            oldest: 7,
+        },
+        _ => Refused::FutureRevision {
+            asked: number,
+            current: 7,
+        },
+    });
+    let one = prop_oneof![
+        Just(Response::Done),
+        Just(Response::Duplicate),
+        refused.prop_map(Response::Refused),
+        txn(prop::collection::vec(result, 0..3).boxed()).prop_map(Response::Txn),
+    ];
+    let several = prop::collection::vec(one.clone(), 0..3).prop_map(Response::Batch);
+    prop_oneof![4 => one, 1 => several]
+}
+
 fn range() -> impl Strategy<Value = KeyRange> {
     let end = prop_oneof![
         Just(RangeEnd::One),
@@ -124,6 +179,16 @@ proptest! {
     #[test]
     fn commands_come_back(command in command()) {
         prop_assert_eq!(read_command(written(&command).into(), &Plain), Ok(command));
+    }
+
+    #[test]
+    fn responses_come_back(response in response(), damage in any::<(u16, u8)>()) {
+        let mut out = Vec::new();
+        put_response(&mut out, &response);
+        prop_assert_eq!(read_response(&mut Reader::new(out.clone().into())), Ok(response));
+        let at = usize::from(damage.0) % out.len();
+        out[at] ^= damage.1;
+        let _ = read_response(&mut Reader::new(out.into()));
     }
 
     #[test]

@@ -6,13 +6,15 @@
 //! length and their bytes. Decoding takes slices of its input, and never trusts a length.
 
 mod command;
+mod response;
 
 pub use command::{put_command, read_command};
+pub use response::{put_response, read_response};
 
 use crate::contract::*;
 use crate::mvcc::Session;
 use crate::pairs::Pairs;
-use crate::raft_types::{Command, LogId, Membership, RaftEntry, StoredMembership, Tag, Vote};
+use crate::raft_types::{Command, LogId, Membership, RaftEntry, Response, StoredMembership, Tag, Vote};
 use bytes::Bytes;
 use openraft::{BasicNode, EntryPayload};
 use std::collections::{BTreeMap, BTreeSet};

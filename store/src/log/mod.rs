@@ -32,14 +32,18 @@ use std::ops::{Bound, RangeBounds};
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
-use tokio::sync::{Notify, mpsc, oneshot};
+use tokio::sync::{Notify, mpsc, oneshot, watch};
 use writer::{Done, Effect, Job, Place, Writer};
 
 /// Entries in one step of a stream, so that replaying a long log stays small.
 const STREAM_ENTRIES: u64 = 256;
 
-/// Bytes of entries sent to a follower at once.
-const READ_BYTES_MAX: usize = 2 << 20;
+/// Bytes of entries sent to a follower at once, as a part of a segment: what is on its way
+/// to a log must fit what that log has reserved.
+const READ_PART: u64 = 4;
+
+/// The part of a segment that is left to votes when a disk is full.
+const VOTES_PART: u64 = 16;
 
 /// Where an entry lies.
 #[derive(Clone, Copy)]
@@ -74,6 +78,10 @@ pub(crate) struct Shared {
     seal: Arc<dyn Seal>,
     /// Bytes that can be appended without asking the file system for space.
     room: AtomicU64,
+    /// Bytes that the last segment still has reserved.
+    tail_room: AtomicU64,
+    /// The file system had no space when it was asked last.
+    short: watch::Sender<bool>,
     /// Bytes of log that a purge could give back.
     bytes: AtomicU64,
     /// Times that the writer waited for the disk.
@@ -82,15 +90,24 @@ pub(crate) struct Shared {
     grown: Notify,
     /// Why nothing is written any more.
     failed: OnceLock<String>,
+    /// Told when that is known.
+    ended: watch::Sender<bool>,
 }
 
 #[derive(Clone)]
 pub struct Log {
     shared: Arc<Shared>,
     jobs: mpsc::UnboundedSender<Job>,
+    read_bytes_max: usize,
+    votes_room: u64,
 }
 
 impl Shared {
+    fn fail(&self, why: String) {
+        let _ = self.failed.set(why);
+        self.ended.send_replace(true);
+    }
+
     fn index(&self) -> MutexGuard<'_, Index> {
         self.index.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -145,10 +162,13 @@ impl Log {
             index: Mutex::new(loaded.index),
             seal,
             room: AtomicU64::new(0),
+            tail_room: AtomicU64::new(0),
+            short: watch::Sender::new(false),
             bytes: AtomicU64::new(loaded.bytes),
             syncs: AtomicU64::new(0),
             grown: Notify::new(),
             failed: OnceLock::new(),
+            ended: watch::Sender::new(false),
         });
         let (jobs, queue) = mpsc::unbounded_channel();
         let place = Place {
@@ -157,9 +177,15 @@ impl Log {
             segment_bytes,
         };
         let writer = Writer::open(place, shared.clone(), loaded.sealed, loaded.tail)?;
+        let log = Log {
+            shared,
+            jobs,
+            read_bytes_max: (segment_bytes / READ_PART) as usize,
+            votes_room: segment_bytes / VOTES_PART,
+        };
         if host::simulated() {
             host::spawn(writer.run_as_task(queue));
-            return Ok(Log { shared, jobs });
+            return Ok(log);
         }
         std::thread::Builder::new()
             .name("raft-log".into())
@@ -168,7 +194,7 @@ impl Log {
                 action: "starting the log's writer".into(),
                 source,
             })?;
-        Ok(Log { shared, jobs })
+        Ok(log)
     }
 
     /// Everything up to `index` was applied: nobody here will read it again.
@@ -214,12 +240,29 @@ impl Log {
         }
     }
 
+    /// Whether the file system had no space when it was asked last, as that changes. What
+    /// is reserved then is for votes and the like.
+    pub fn short(&self) -> watch::Receiver<bool> {
+        self.shared.short.subscribe()
+    }
+
+    /// Whether that many bytes fit what is reserved, and leave enough for votes.
+    pub fn fits(&self, bytes: u64) -> bool {
+        let left = self.shared.tail_room.load(Ordering::Acquire);
+        left >= bytes + self.votes_room
+    }
+
     /// Fails once the log could not be written: what was not acknowledged never will be.
     pub fn check(&self) -> Result<(), StoreError> {
         match self.shared.failed.get() {
             None => Ok(()),
             Some(why) => Err(StoreError::ReadOnly(why.clone())),
         }
+    }
+
+    /// Waits until nothing is written any more, for whatever reason.
+    pub async fn ended(&self) {
+        let _ = self.shared.ended.subscribe().wait_for(|ended| *ended).await;
     }
 
     /// Ends the writer after everything queued before.
@@ -366,7 +409,7 @@ impl RaftLogReader<Types> for Log {
     }
 
     async fn limited_get_log_entries(&mut self, start: u64, end: u64) -> Result<Vec<RaftEntry>, io::Error> {
-        self.read(start, end, READ_BYTES_MAX)
+        self.read(start, end, self.read_bytes_max)
     }
 
     async fn read_vote(&mut self) -> Result<Option<Vote>, io::Error> {

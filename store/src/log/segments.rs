@@ -116,7 +116,9 @@ fn load_segment(
         End::Clean => {}
         End::Torn if last => {
             tracing::warn!(file = %path.display(), offset = at, "cutting a write that a crash interrupted; it was never acknowledged");
-            file.set_len(at)
+            // Not made shorter: a full disk would not give back what was reserved.
+            let rest = vec![0; bytes.len() - scan.end];
+            file.write_all_at(&rest, at)
                 .and_then(|()| file.sync())
                 .map_err(io("cutting", path))?;
         }

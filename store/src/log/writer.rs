@@ -81,6 +81,7 @@ pub struct Writer {
     /// What goes to the tail, from its `end` on.
     buffer: Vec<u8>,
     spare: bool,
+    tail_reserved: bool,
     /// The file system can reserve space.
     reserves: bool,
 }
@@ -125,6 +126,7 @@ impl Writer {
             tail,
             buffer: Vec::new(),
             spare,
+            tail_reserved: matches!(reserved, Ok(true)),
             reserves: !matches!(reserved, Ok(false)),
         };
         if fresh {
@@ -192,11 +194,15 @@ impl Writer {
             result = self.flush();
         }
         if let Err(error) = &result {
+            let path = path_of(&self.place.dir, self.tail.sequence);
             let why = format!(
-                "the Raft log could not be written ({error}); after a failed write or sync its state on disk is unknown: check the disk, then restart"
+                "{} could not be written ({error}); after a failed write or sync its state on disk is unknown: check the disk, then restart",
+                path.display()
             );
-            tracing::error!(%error, dir = %self.place.dir.display(), "the Raft log could not be written; no write is acknowledged any more");
-            let _ = self.shared.failed.set(why);
+            if self.shared.failed.get().is_none() {
+                tracing::error!(%error, file = %path.display(), "the Raft log could not be written; no write is acknowledged any more");
+            }
+            self.shared.fail(why);
         }
         for done in waiting {
             done.tell(
@@ -211,7 +217,8 @@ impl Writer {
         {
             self.drop_segments(upto);
         }
-        if !self.spare {
+        // On a full disk whoever asks for space tries, not every write.
+        if !self.spare && !*self.shared.short.borrow() {
             self.refill();
         }
         for reply in reserves {
@@ -288,8 +295,15 @@ impl Writer {
                 tracing::error!(dir = %self.place.dir.display(), "the disk is full; writes wait until there is space");
                 told = true;
             }
+            if host::simulated() {
+                return Err(error);
+            }
             self.shared.room.store(0, Ordering::Release);
+            self.note_short(true);
             std::thread::sleep(FULL_RETRY);
+        }
+        if told {
+            self.note_short(false);
         }
         if !self.buffer.is_empty() {
             self.tail.file.sync_data()?;
@@ -344,12 +358,12 @@ impl Writer {
         let file = match self.spare {
             true => {
                 disk.rename(&dir.join(SPARE), &path)?;
-                self.spare = false;
+                (self.spare, self.tail_reserved) = (false, true);
                 disk.open(&path, Open::Write)?
             }
             false => {
                 let file = disk.open(&path, Open::New)?;
-                let _ = file.reserve(*segment_bytes);
+                self.tail_reserved = matches!(file.reserve(*segment_bytes), Ok(true));
                 file
             }
         };
@@ -376,7 +390,10 @@ impl Writer {
 
     /// Removes segments, oldest first, whose entries are all purged.
     fn drop_segments(&mut self, upto: LogId) {
+        // What is left of the last segment that has its space is kept for votes.
+        let may_rotate = self.spare || !self.reserves;
         if self.tail.end > self.place.segment_bytes / PURGE_ROTATE_PART
+            && may_rotate
             && let Err(error) = self.rotate()
         {
             tracing::warn!(%error, "could not start a new log segment; the log shrinks later");
@@ -400,7 +417,8 @@ impl Writer {
     fn make_spare(&mut self) -> io::Result<()> {
         let (disk, path) = (&self.place.disk, self.place.dir.join(SPARE));
         // A leftover has unknown content; segments start out as zeros.
-        let file = disk.open(&path, Open::Empty)?;
+        let file = disk.open(&path, Open::Empty);
+        let file = file.inspect_err(|error| self.note_short(is_full(error)))?;
         match file.reserve(self.place.segment_bytes) {
             Ok(true) => {
                 file.sync()?;
@@ -409,9 +427,11 @@ impl Writer {
             Ok(false) => self.reserves = false,
             Err(error) => {
                 let _ = disk.remove(&path);
+                self.note_short(is_full(&error));
                 return Err(error);
             }
         }
+        self.note_short(false);
         Ok(())
     }
 
@@ -425,6 +445,12 @@ impl Writer {
         self.note_room();
     }
 
+    fn note_short(&self, short: bool) {
+        self.shared
+            .short
+            .send_if_modified(|was| std::mem::replace(was, short) != short);
+    }
+
     fn note_room(&self) {
         let room = match (self.reserves, self.spare) {
             (false, _) => u64::MAX,
@@ -432,6 +458,11 @@ impl Writer {
             (true, true) => self.place.segment_bytes - frame::SEGMENT_HEADER as u64,
             (true, false) => 0,
         };
+        let left = match self.tail_reserved {
+            true => self.place.segment_bytes.saturating_sub(self.tail.end),
+            false => 0,
+        };
+        self.shared.tail_room.store(left, Ordering::Release);
         self.shared.room.store(room, Ordering::Release);
     }
 }
@@ -453,6 +484,6 @@ fn gather(first: Job, queue: &mut UnboundedReceiver<Job>) -> Vec<Job> {
 impl Drop for Writer {
     fn drop(&mut self) {
         // Callbacks that were never told would keep their callers waiting.
-        let _ = self.shared.failed.set("the log is closed".into());
+        self.shared.fail("the log's writer has ended".into());
     }
 }

@@ -56,6 +56,13 @@ fn weigh(txn: &Txn, depth: usize, weight: &mut Weight) {
     }
 }
 
+/// The bytes that a transaction carries.
+pub fn txn_bytes(txn: &Txn) -> usize {
+    let mut weight = Weight::default();
+    weigh(txn, 1, &mut weight);
+    weight.bytes
+}
+
 /// Refuses what no server would take; returns the bytes that the transaction carries.
 pub fn check_limits(txn: &Txn) -> Result<usize, StoreError> {
     let mut weight = Weight::default();

@@ -16,6 +16,7 @@ mod tree;
 
 pub use leases::Leases;
 pub use limits::check_limits;
+pub(crate) use limits::txn_bytes;
 pub use sessions::{Session, Sessions};
 pub use space::{Alarms, grows};
 pub use tree::Tree;

@@ -104,7 +104,7 @@ impl PeerClient {
         let answered = answered.unwrap_or_else(|_| Err(Unreachable::new(&self.peer, "no answer in time")));
         let bytes = answered.map_err(|e| RPCError::Unreachable(unreachable(&e)))?;
         match wire::read_reply(bytes) {
-            Ok(Reply::Refused(Refusal::Unavailable(why) | Refusal::Failed(why))) => {
+            Ok(Reply::Refused(Refusal::Unavailable(why) | Refusal::NoRoom(why) | Refusal::Failed(why))) => {
                 Err(RPCError::Unreachable(unreachable(&Unreachable::new(&self.peer, why))))
             }
             Ok(reply) => Ok(reply),

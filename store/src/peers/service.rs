@@ -11,8 +11,9 @@ use crate::snapshot::{self, SnapshotFile};
 use bytes::Bytes;
 use futures::stream::{BoxStream, StreamExt};
 use openraft::storage::Snapshot;
+use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// Answers other servers; cheap to clone.
 #[derive(Clone)]
@@ -55,17 +56,34 @@ impl PeerService {
 
     fn appends(&self, messages: Messages) -> Messages {
         let service = self.clone();
-        let requests = messages.map(move |bytes| {
-            let (route, request) = wire::read_append(bytes).map_err(|e| e.to_string())?;
-            service.check(route).map(|()| request)
+        // Room in the log, which is given back in the order of the results.
+        let admitted = Arc::new(Mutex::new(VecDeque::new()));
+        let held = admitted.clone();
+        let requests = messages.then(move |bytes| {
+            let (service, admitted) = (service.clone(), admitted.clone());
+            async move {
+                let length = bytes.len();
+                let understood = wire::read_append(bytes).map_err(|e| e.to_string());
+                let understood = understood.and_then(|(route, request)| service.check(route).map(|()| request));
+                let request =
+                    understood.inspect_err(|why| tracing::warn!(why, "another server's message was refused"))?;
+                // A leader that is there is heard also without room.
+                let permit = match request.entries.is_empty() {
+                    true => None,
+                    false => Some(service.0.admit(length).await.map_err(|e| e.to_string())?),
+                };
+                lock(&admitted).push_back(permit);
+                Ok::<_, String>(request)
+            }
         });
         // What is not understood ends the stream; its sender begins another.
         let understood = requests.scan((), |(), request| {
-            let request = request.inspect_err(|why| tracing::warn!(why, "another server's message was refused"));
+            let request = request.inspect_err(|why| tracing::debug!(why, "the leader's entries were not taken"));
             std::future::ready(request.ok())
         });
         let results = self.0.raft().stream_append(understood);
-        let answers = results.scan((), |(), result| {
+        let answers = results.scan((), move |(), result| {
+            lock(&held).pop_front();
             let result = result.inspect_err(|error| tracing::debug!(%error, "Raft takes no entries any more"));
             std::future::ready(result.ok().map(|result| wire::put_append_result(&result)))
         });
@@ -171,6 +189,10 @@ impl Incoming {
         });
         checked.await.map_err(|e| e.to_string())?
     }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Only one snapshot is received at a time; what is left of others is of no use.

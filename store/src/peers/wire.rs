@@ -32,8 +32,14 @@ pub enum Question {
     TransferLeader(TransferLeaderRequest<Types>),
     /// Append this to the log, as the leader.
     Propose(Command),
+    /// The same from a server that cannot apply it now: it is told what came of it.
+    ProposeAndTell(Command),
     /// Up to where must be applied what a read that begins now is to see?
     ReadIndex,
+    /// Is that server one of the group?
+    Member(u64),
+    /// Is there space for more on your disk?
+    Room,
     KeepAlive(LeaseId),
     TimeToLive(LeaseId),
     AddMember {
@@ -51,6 +57,8 @@ pub enum Refusal {
     NotLeader(Option<u64>),
     /// Not now: try again.
     Unavailable(String),
+    /// Not done: there is no space on that server's disk.
+    NoRoom(String),
     /// It makes no sense to try again.
     Failed(String),
 }
@@ -62,6 +70,8 @@ pub enum Reply {
     Index(LogId),
     /// Milliseconds granted and left; `None`: there is no such lease.
     Time(Option<(u64, u64)>),
+    Applied(Response),
+    Member(bool),
     Refused(Refusal),
 }
 
@@ -155,6 +165,15 @@ pub fn put_question(route: Route, question: &Question) -> Bytes {
             codec::put_command(&mut out, command, &Plain);
         }
         Question::ReadIndex => out.push(4),
+        Question::Room => out.push(9),
+        Question::Member(id) => {
+            out.push(11);
+            put_u64(&mut out, *id);
+        }
+        Question::ProposeAndTell(command) => {
+            out.push(10);
+            codec::put_command(&mut out, command, &Plain);
+        }
         Question::KeepAlive(id) => {
             out.push(5);
             put_u64(&mut out, *id as u64);
@@ -188,7 +207,10 @@ pub fn read_question(bytes: Bytes) -> Result<(Route, Question), CodecError> {
             Question::TransferLeader(TransferLeaderRequest::new(from, to, codec::read_log_id_option(&mut r)?))
         }
         3 => return Ok((route, Question::Propose(codec::read_command(r.rest(), &Plain)?))),
+        10 => return Ok((route, Question::ProposeAndTell(codec::read_command(r.rest(), &Plain)?))),
         4 => Question::ReadIndex,
+        9 => Question::Room,
+        11 => Question::Member(r.u64("server")?),
         5 => Question::KeepAlive(codec::read_lease_id(&mut r)?),
         6 => Question::TimeToLive(codec::read_lease_id(&mut r)?),
         7 => Question::AddMember {
@@ -242,6 +264,18 @@ pub fn put_reply(reply: &Reply) -> Bytes {
             out.push(6);
             put_bytes(&mut out, why.as_bytes());
         }
+        Reply::Member(is) => {
+            out.push(9);
+            out.push(u8::from(*is));
+        }
+        Reply::Applied(response) => {
+            out.push(8);
+            codec::put_response(&mut out, response);
+        }
+        Reply::Refused(Refusal::NoRoom(why)) => {
+            out.push(7);
+            put_bytes(&mut out, why.as_bytes());
+        }
     }
     out.into()
 }
@@ -265,6 +299,9 @@ pub fn read_reply(bytes: Bytes) -> Result<Reply, CodecError> {
         })),
         5 => Reply::Refused(Refusal::Unavailable(r.text("reason")?.into())),
         6 => Reply::Refused(Refusal::Failed(r.text("reason")?.into())),
+        8 => Reply::Applied(codec::read_response(&mut r)?),
+        9 => Reply::Member(r.u8("member")? != 0),
+        7 => Reply::Refused(Refusal::NoRoom(r.text("reason")?.into())),
         tag => return Err(CodecError::Tag { what: "a reply", tag }),
     };
     finished(&r, reply)

@@ -36,6 +36,9 @@ fn question() -> impl Strategy<Value = Question> {
             .prop_map(|(vote, to, last)| Question::TransferLeader(TransferLeaderRequest::new(vote, to, last))),
         any::<u64>().prop_map(|revision| Question::Propose(Command::Compact(revision))),
         Just(Question::ReadIndex),
+        Just(Question::Room),
+        any::<u64>().prop_map(Question::Member),
+        any::<u64>().prop_map(|n| Question::ProposeAndTell(Command::Compact(n))),
         (0..=i64::MAX).prop_map(Question::KeepAlive),
         (0..=i64::MAX).prop_map(Question::TimeToLive),
         (any::<u64>(), "[a-z:0-9]{0,9}", any::<bool>()).prop_map(|(id, address, voter)| Question::AddMember {
@@ -52,11 +55,14 @@ fn reply() -> impl Strategy<Value = Reply> {
         (vote(), maybe_id(), any::<bool>())
             .prop_map(|(vote, last, granted)| Reply::Vote(VoteResponse::new(vote, last, granted))),
         Just(Reply::Done),
+        any::<bool>().prop_map(Reply::Member),
+        Just(Reply::Applied(Response::Duplicate)),
         log_id().prop_map(Reply::Index),
         prop::option::of(any::<(u64, u64)>()).prop_map(Reply::Time),
         prop::option::of(any::<u64>()).prop_map(|leader| Reply::Refused(Refusal::NotLeader(leader))),
         "[a-z ]{0,9}".prop_map(|why| Reply::Refused(Refusal::Unavailable(why))),
         "[a-z ]{0,9}".prop_map(|why| Reply::Refused(Refusal::Failed(why))),
+        "[a-z ]{0,9}".prop_map(|why| Reply::Refused(Refusal::NoRoom(why))),
     ]
 }
 
@@ -112,7 +118,7 @@ proptest! {
     }
 
     #[test]
-    fn any_bytes_are_refused_or_read(noise in prop::collection::vec(any::<u8>(), 0..80), tag in 0..10u8) {
+    fn any_bytes_are_refused_or_read(noise in prop::collection::vec(any::<u8>(), 0..80), tag in 0..12u8) {
         let mut message = vec![PROTOCOL, 3, 1, 5, tag];
         message.extend_from_slice(&noise);
         let message = Bytes::from(message);

@@ -1,7 +1,7 @@
 //! What goes on behind: history is compacted by age, snapshots are taken and the log
 //! purged by size, and what Raft says of who leads is followed. All sleep while nothing happens.
 
-use super::{RaftStore, gather, leases, read};
+use super::{RaftStore, gather, leases, read, room};
 use crate::codec::Seal;
 use crate::contract::{Snapshot, Store, StoreError};
 use crate::host;
@@ -31,6 +31,7 @@ impl RaftStore {
             host::spawn(take_snapshots(weak(), seal)),
             host::spawn(follow(weak())),
             host::spawn(gather::carry(weak())),
+            host::spawn(room::keep(weak())),
             host::spawn(read::serve(weak(), asked)),
             leases::expire(self),
         ];
@@ -130,5 +131,10 @@ async fn follow(store: Weak<RaftStore>) {
         let _ = metrics.borrow_and_update();
         let Some(store) = store.upgrade() else { return };
         store.follow_metrics();
+        if !store.alone.load(Ordering::Acquire)
+            && let Err(error) = store.once.count().await
+        {
+            tracing::warn!(%error, "this server's starts could not be counted; its first write tries again");
+        }
     }
 }

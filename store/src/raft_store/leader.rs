@@ -32,7 +32,7 @@ impl RaftStore {
             };
             let why = match reply {
                 Reply::Refused(Refusal::Failed(why)) => return Err(StoreError::Internal(why)),
-                Reply::Refused(Refusal::Unavailable(why)) => why,
+                Reply::Refused(Refusal::Unavailable(why) | Refusal::NoRoom(why)) => why,
                 Reply::Refused(Refusal::NotLeader(_)) => "no leader is known".into(),
                 reply => return Ok(reply),
             };
@@ -46,14 +46,19 @@ impl RaftStore {
     /// Asks the server that leads, once. No answer is waited for from one that no longer does.
     pub(super) async fn ask(&self, peer: &Peer, question: &Question, limit: Duration) -> Reply {
         let mut leadership = self.leadership.subscribe();
-        let me = (self.id(), self.group.number());
         tokio::select! {
             biased;
-            reply = ask(&*self.config.transport, me, peer, question, limit) => reply,
+            reply = self.ask_now(peer, question, limit) => reply,
             now = leadership.wait_for(|now| now.leader != Some(peer.id)) => {
                 Reply::Refused(Refusal::NotLeader(now.ok().and_then(|now| now.leader)))
             }
         }
+    }
+
+    /// Asks any server, once.
+    pub(super) async fn ask_now(&self, peer: &Peer, question: &Question, limit: Duration) -> Reply {
+        let me = (self.id(), self.group.number());
+        ask(&*self.config.transport, me, peer, question, limit).await
     }
 
     /// Whether that server answers there, whatever it says.
@@ -78,13 +83,19 @@ impl RaftStore {
         let answered = match question {
             Question::Vote(request) => self.raft.vote(request).await.map(Reply::Vote).map_err(unavailable),
             Question::PreVote(request) => self.raft.pre_vote(request).await.map(Reply::Vote).map_err(unavailable),
+            Question::TransferLeader(request) if *request.to_node_id() == self.id() && !self.has_room() => {
+                self.say_room()
+            }
             Question::TransferLeader(request) => match self.raft.handle_transfer_leader(request).await {
                 Ok(Ok(())) => Ok(Reply::Done),
                 Ok(Err(error)) => Err(unavailable(error)),
                 Err(error) => Err(unavailable(error)),
             },
-            Question::Propose(command) => self.proposed(command).await,
+            Question::Propose(command) => self.proposed(command).await.map(|_| Reply::Done),
+            Question::ProposeAndTell(command) => self.proposed(command).await.map(Reply::Applied),
             Question::ReadIndex => self.read_index().await,
+            Question::Room => self.say_room(),
+            Question::Member(id) => self.say_member(id).await,
             Question::KeepAlive(id) => self.if_leading(|| {
                 let kept = self.lessor.keep_alive(id, host::now());
                 Reply::Time(kept.map(|granted| (milliseconds(granted), milliseconds(granted))))
@@ -106,10 +117,12 @@ impl RaftStore {
         }
     }
 
-    async fn proposed(&self, command: Command) -> Refusable<Reply> {
-        self.make_room().await.map_err(unavailable)?;
+    async fn proposed(&self, command: Command) -> Refusable<Response> {
+        let bytes = command.bytes().min(self.config.inflight_bytes() as usize) as u32;
+        let _permit = self.requested.acquire_many(bytes).await.map_err(unavailable)?;
+        self.make_room().await.map_err(no_room)?;
         let written = self.raft.client_write(command).await;
-        written.map(|_| Reply::Done).map_err(refusal)
+        written.map(|written| written.data).map_err(refusal)
     }
 
     /// Makes sure that this server leads, and says up to where is committed.
@@ -126,6 +139,13 @@ impl RaftStore {
             }
             Err(error) => Err(unavailable(error)),
         }
+    }
+}
+
+fn no_room(error: StoreError) -> Refusal {
+    match error {
+        StoreError::ReadOnly(why) => Refusal::NoRoom(why),
+        other => unavailable(other),
     }
 }
 

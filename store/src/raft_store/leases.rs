@@ -34,7 +34,6 @@ impl RaftStore {
             ttl_s: ttl_s.max(TTL_S_MIN),
         };
         self.check_alarm()?;
-        self.make_room().await?;
         self.propose(Command::Grant(lease)).await?;
         Ok(lease)
     }
@@ -55,7 +54,6 @@ impl RaftStore {
     /// Ends a lease and deletes its keys, in one revision.
     pub async fn lease_revoke(&self, id: LeaseId) -> Result<TxnResult, StoreError> {
         self.check_open()?;
-        self.make_room().await?;
         self.propose(Command::Revoke(id)).await
     }
 

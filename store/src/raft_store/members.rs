@@ -5,7 +5,7 @@ use super::leader::refusal;
 use super::{Leadership, RaftStore};
 use crate::contract::StoreError;
 use crate::peers::Peer;
-use crate::peers::wire::{Question, Refusal};
+use crate::peers::wire::{Question, Refusal, Reply};
 use openraft::async_runtime::watch::WatchReceiver;
 use openraft::{BasicNode, ChangeMembers, Instant};
 use std::collections::{BTreeMap, BTreeSet};
@@ -15,6 +15,9 @@ use tokio::sync::watch;
 
 /// How long a change may take; a new server may need a snapshot first.
 const CHANGE_MAX: Duration = Duration::from_secs(120);
+
+/// How long another server may take to say what it knows.
+const ASK_MAX: Duration = Duration::from_secs(2);
 
 /// How long a server that stops waits for another to lead.
 const HAND_OVER_MAX: Duration = Duration::from_secs(2);
@@ -87,7 +90,7 @@ impl RaftStore {
             let timers = self.raft.runtime_config();
             timers.tick(!alone);
             timers.heartbeat(!alone);
-            timers.elect(!alone);
+            timers.elect(!alone && self.stands.load(Ordering::Acquire));
         }
         self.leadership.send_if_modified(|was| {
             let gained = now.here && !was.here;
@@ -97,6 +100,47 @@ impl RaftStore {
             }
             std::mem::replace(was, now) != now
         });
+    }
+
+    /// How long ago a leader was heard of; as the leader, zero.
+    pub async fn silent_for(&self) -> Duration {
+        if self.leads() || self.alone.load(Ordering::Acquire) {
+            return Duration::ZERO;
+        }
+        let heard = self.raft.with_raft_state(|state| state.vote_last_modified());
+        match tokio::time::timeout(ASK_MAX, heard).await {
+            Ok(Ok(Some(at))) => at.elapsed(),
+            _ => Duration::ZERO,
+        }
+    }
+
+    /// Whether the others have taken this server out of the group, as far as they can be asked.
+    pub async fn is_removed(&self) -> bool {
+        let me = self.id();
+        let others = self.members().into_iter().filter(|m| m.id != me);
+        let asked = others.map(|member| async move {
+            let peer = Peer {
+                id: member.id,
+                address: member.address,
+            };
+            self.ask_now(&peer, &Question::Member(me), ASK_MAX).await
+        });
+        let replies = futures::future::join_all(asked).await;
+        replies.iter().any(|reply| matches!(reply, Reply::Member(false)))
+    }
+
+    /// Answers whether a server is one of the group, as of now.
+    pub(super) async fn say_member(&self, id: u64) -> Result<Reply, Refusal> {
+        let unavailable = |e: &dyn std::fmt::Display| Refusal::Unavailable(e.to_string());
+        self.wait_for_read_index().await.map_err(|e| unavailable(&e))?;
+        // A change that is not agreed on yet counts for those who come, not against those who go.
+        let known = self.raft.with_raft_state(move |state| {
+            let (committed, effective) = (state.membership_state.committed(), state.membership_state.effective());
+            [committed, effective]
+                .iter()
+                .any(|m| m.membership().get_node(&id).is_some())
+        });
+        known.await.map(Reply::Member).map_err(|e| unavailable(&e))
     }
 
     /// Makes a server part of the group: it learns what there is, then it votes. Doing it
@@ -193,8 +237,9 @@ impl RaftStore {
             .unwrap_or_else(|_| Err(late()))
     }
 
-    /// Lets another server lead, if there is one, before this one stops.
-    pub(super) async fn hand_over(&self) {
+    /// Lets another server lead, if there is one, because this one stops or has no space;
+    /// then only one that has.
+    pub(super) async fn hand_over(&self, for_room: bool) {
         if self.alone.load(Ordering::Acquire) || !self.leads() {
             return;
         }
@@ -204,6 +249,10 @@ impl RaftStore {
             .filter(|m| m.voter && !m.leader)
             .map(|m| m.id)
             .collect();
+        let others = match for_room {
+            true => self.with_room(others).await,
+            false => others,
+        };
         // Whoever has most of the log has the least to wait for.
         let next = {
             let metrics = self.raft.metrics();

@@ -3,7 +3,7 @@
 //!
 //! `propose` brings commands through Raft, once each, and `gather` several in one entry · `leader` asks what only the leader
 //! knows, and answers as it · `read` finds out what a read must see · `members` changes who is in the group · `leases` grants and ends them · `quota` stops growth · `jobs`
-//! compacts history, takes snapshots, follows who leads · `disk` is what opening finds.
+//! compacts history, takes snapshots, follows who leads · `room` lives with a full disk · `disk` is what opening finds.
 
 mod backup;
 mod disk;
@@ -16,6 +16,7 @@ mod members;
 mod propose;
 mod quota;
 mod read;
+mod room;
 
 pub use force::Forced;
 pub(crate) use force::random_number;
@@ -164,6 +165,11 @@ pub struct RaftStore {
     reads: mpsc::UnboundedSender<read::Asked>,
     inflight: Semaphore,
     gatherer: Arc<gather::Gatherer>,
+    /// Bytes that others have for the log here: of the leader's entries, and of requests to this as the leader.
+    arriving: Arc<Semaphore>,
+    requested: Semaphore,
+    /// Stands for election when no leader is heard of.
+    stands: AtomicBool,
     /// Held while this server changes who is in the group.
     changing: tokio::sync::Mutex<()>,
     closed: AtomicBool,
@@ -256,6 +262,9 @@ impl RaftStore {
             reads,
             inflight: Semaphore::new(inflight_bytes),
             gatherer: Arc::default(),
+            arriving: Arc::new(Semaphore::new(inflight_bytes)),
+            requested: Semaphore::new(inflight_bytes),
+            stands: AtomicBool::new(true),
             changing: tokio::sync::Mutex::default(),
             closed: AtomicBool::new(false),
             jobs: Mutex::default(),
@@ -308,7 +317,7 @@ impl RaftStore {
             job.abort();
         }
         self.gatherer.close();
-        self.hand_over().await;
+        self.hand_over(false).await;
         self.applied.close();
         if let Err(error) = self.raft.shutdown().await {
             tracing::warn!(%error, "Raft did not end cleanly");
@@ -317,6 +326,25 @@ impl RaftStore {
         let _ = host::blocking(move || persister.close()).await;
         self.log.close().await;
         self.lock.lock().unwrap_or_else(PoisonError::into_inner).take();
+    }
+
+    /// Waits until the store can go on no more, though it was not shut down, and says why:
+    /// its log could not be written, or Raft ended. Only a restart helps.
+    pub async fn broken(&self) -> StoreError {
+        let mut metrics = self.raft.server_metrics();
+        let core = async { while metrics.changed().await.is_ok() {} };
+        tokio::select! {
+            () = core => {}
+            () = self.log.ended() => {}
+        }
+        if self.closed.load(Ordering::Acquire) {
+            std::future::pending::<()>().await;
+        }
+        let why = self.raft.metrics().borrow_watched().running_state.clone();
+        self.fatal(
+            &why.err()
+                .map_or_else(|| "it ended unexpectedly".to_owned(), |e| e.to_string()),
+        )
     }
 
     pub(crate) fn check_open(&self) -> Result<(), StoreError> {
@@ -397,7 +425,6 @@ impl Store for RaftStore {
             .acquire_many(bytes as u32)
             .await
             .map_err(|_| StoreError::Closed)?;
-        self.make_room().await?;
         self.propose_sized(Command::Txn(Arc::new(txn)), bytes).await
     }
 
@@ -441,7 +468,6 @@ impl Store for RaftStore {
             return Ok(());
         }
         drop(current);
-        self.make_room().await?;
         self.propose(Command::Compact(revision)).await.map(|_| ())
     }
 

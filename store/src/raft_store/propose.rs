@@ -16,6 +16,9 @@ const TIME_MAX: Duration = Duration::from_secs(10);
 /// How long one attempt waits before the command is sent again.
 const ATTEMPT: Duration = Duration::from_secs(3);
 
+/// How long a leader without space may take to let another lead.
+const NO_ROOM_MAX: Duration = Duration::from_secs(3);
+
 /// Between attempts while no leader is known or it cannot be reached.
 const PAUSE: Duration = Duration::from_millis(50);
 
@@ -40,10 +43,11 @@ impl RaftStore {
     /// Like `propose`, of a command that takes about so many bytes.
     pub(super) async fn propose_sized(&self, command: Command, bytes: usize) -> Result<TxnResult, StoreError> {
         if self.alone.load(Ordering::Acquire) {
+            self.make_room().await?;
             return match self.submit(command, bytes).await {
                 Ok(response) => result_of(response),
                 Err(Failed::NotLeader | Failed::NoLeader) => Err(StoreError::NoLeader),
-                Err(Failed::Other(error)) => Err(error),
+                Err(Failed::NoRoom(error) | Failed::Other(error)) => Err(error),
             };
         }
         self.propose_once(command, bytes).await
@@ -55,21 +59,43 @@ impl RaftStore {
         let deadline = tokio::time::Instant::now() + TIME_MAX;
         // Nothing was sent anywhere as long as this is false.
         let mut sent = false;
+        let is_txn = matches!(&command, Command::Once(_, inner) if matches!(**inner, Command::Txn(_)));
+        // Since when the leader says that it has no space.
+        let mut full: Option<(tokio::time::Instant, StoreError)> = None;
         loop {
             let changed = self.leadership.subscribe();
             let attempt = async {
                 let sent_before = std::mem::replace(&mut sent, true);
                 match self.submit(command.clone(), bytes).await {
                     // It is on its way: what comes of it is heard when it is applied here.
-                    Ok(_) => self.changed_or(changed, ATTEMPT).await,
-                    Err(Failed::NotLeader) => self.changed_or(changed, PAUSE).await,
+                    Ok(Response::Done | Response::Duplicate) if is_txn || self.has_room() => {
+                        self.changed_or(changed, ATTEMPT).await;
+                    }
+                    Ok(Response::Duplicate) => self.changed_or(changed, ATTEMPT).await,
+                    Ok(response) => return Ok(Some(response)),
+                    Err(Failed::NotLeader) => {
+                        full = None;
+                        self.changed_or(changed, PAUSE).await;
+                    }
                     Err(Failed::NoLeader) => {
                         sent = sent_before;
                         self.changed_or(changed, PAUSE).await;
                     }
+                    // Another may lead in a moment.
+                    Err(Failed::NoRoom(error)) => {
+                        sent = sent_before;
+                        let since = full
+                            .as_ref()
+                            .map_or_else(tokio::time::Instant::now, |(since, _)| *since);
+                        if !sent && since.elapsed() > NO_ROOM_MAX {
+                            return Err(error);
+                        }
+                        full = Some((since, error));
+                        self.changed_or(changed, PAUSE).await;
+                    }
                     Err(Failed::Other(error)) => return Err(error),
                 }
-                Ok(())
+                Ok(None)
             };
             tokio::select! {
                 biased;
@@ -77,7 +103,9 @@ impl RaftStore {
                     Ok(Some(response)) => result_of(response),
                     Ok(None) | Err(_) => Err(StoreError::Unknown),
                 },
-                again = attempt => again?,
+                told = attempt => if let Some(response) = told? {
+                    return result_of(response);
+                },
                 () = tokio::time::sleep_until(deadline) => {
                     return Err(if sent { StoreError::Unknown } else { StoreError::NoLeader });
                 }
@@ -90,21 +118,31 @@ impl RaftStore {
         let _ = tokio::time::timeout(limit, leadership.changed()).await;
     }
 
-    /// Brings a command to whom is believed to lead. `Ok`: it was applied there. One that has no
+    /// Brings a command to whom is believed to lead. `Ok`: it was applied there; what came of it is
+    /// asked for when it cannot be applied here. One that has no
     /// number goes nowhere else, for it might be done twice: it was begun when there was nobody else.
     pub(super) async fn deliver(&self, command: Command) -> Result<Response, Failed> {
         if !command.is_numbered() {
             return self.propose_here(command).await;
         }
         if self.leads() {
-            self.make_room().await.map_err(Failed::Other)?;
+            self.make_room().await.map_err(Failed::NoRoom)?;
             return self.propose_here(command).await;
         }
         let Some(peer) = self.leader().and_then(|id| self.peer(id)) else {
             return Err(Failed::NoLeader);
         };
-        match self.ask(&peer, &Question::Propose(command), ATTEMPT).await {
+        let question = match self.has_room() {
+            true => Question::Propose(command),
+            false => Question::ProposeAndTell(command),
+        };
+        match self.ask(&peer, &question, ATTEMPT).await {
+            Reply::Applied(response) => Ok(response),
             Reply::Refused(Refusal::Failed(why)) => Err(Failed::Other(StoreError::Internal(why))),
+            Reply::Refused(Refusal::NoRoom(why)) => Err(Failed::NoRoom(StoreError::ReadOnly(format!(
+                "server {}, which leads: {why}",
+                peer.id
+            )))),
             Reply::Refused(refusal) => {
                 tracing::debug!(?refusal, "the leader did not take a command; trying again");
                 Err(Failed::NotLeader)
@@ -143,6 +181,8 @@ pub(super) enum Failed {
     NoLeader,
     /// Whoever was asked does not lead, or did not answer.
     NotLeader,
+    /// The leader took nothing: there is no space on its disk.
+    NoRoom(StoreError),
     Other(StoreError),
 }
 
@@ -152,6 +192,10 @@ impl Failed {
         match self {
             Failed::NoLeader => Failed::NoLeader,
             Failed::NotLeader => Failed::NotLeader,
+            Failed::NoRoom(error) => Failed::NoRoom(StoreError::ReadOnly(match error {
+                StoreError::ReadOnly(why) => why.clone(),
+                error => error.to_string(),
+            })),
             Failed::Other(error) => Failed::Other(match error {
                 StoreError::Closed => StoreError::Closed,
                 StoreError::NoLeader => StoreError::NoLeader,

@@ -10,6 +10,9 @@ use std::sync::Weak;
 use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
 
+/// How long a read waits on a server whose disk is full.
+const PATIENCE_WITHOUT_ROOM: Duration = Duration::from_millis(200);
+
 /// How long a read may take to find out.
 const TIME_MAX: Duration = Duration::from_secs(5);
 
@@ -52,8 +55,20 @@ impl RaftStore {
         let Reply::Index(id) = self.ask_leader(Question::ReadIndex, TIME_MAX).await? else {
             return Err(StoreError::Internal("the leader named no index".into()));
         };
-        let wait = self.raft.wait(Some(deadline.saturating_duration_since(host::now())));
+        // Without space nothing comes that would be worth waiting for.
+        let patience = match self.has_room() {
+            true => deadline.saturating_duration_since(host::now()),
+            false => PATIENCE_WITHOUT_ROOM,
+        };
+        let wait = self.raft.wait(Some(patience));
         let applied = wait.applied_index_at_least(Some(id.index), "read").await;
-        applied.map(|_| ()).map_err(|e| StoreError::Unavailable(e.to_string()))
+        applied.map(|_| ()).map_err(|_| {
+            let why = match self.has_room() {
+                true => "this server has not yet heard of all that the others know",
+                false => "this server's disk is full, so that it knows less than the others; free some space in its data directory, or ask another server",
+            };
+            let reached = self.progress().applied_index;
+            StoreError::Unavailable(format!("{why} (entry {reached} of {})", id.index))
+        })
     }
 }

@@ -172,6 +172,8 @@ struct Faults {
 pub struct SimDisk {
     platter: Arc<Mutex<Platter>>,
     faults: Arc<Mutex<Faults>>,
+    /// The log was written to where it had no space.
+    unreserved: Arc<AtomicBool>,
     life: Arc<Life>,
     random: Random,
 }
@@ -183,6 +185,7 @@ impl SimDisk {
         SimDisk {
             platter: Arc::default(),
             faults: Arc::default(),
+            unreserved: Arc::default(),
             life,
             random,
         }
@@ -311,6 +314,22 @@ impl SimDisk {
         }
     }
 
+    /// The log finds no space for what it has taken on.
+    fn note_unreserved(&self, inode: u64) {
+        let platter = lock(&self.platter);
+        let name = platter.names.iter().find(|(_, node)| **node == Node::File(inode));
+        if let Some((path, _)) = name
+            && path.extension().is_some_and(|e| e == "log")
+        {
+            self.unreserved.store(true, Ordering::Release);
+        }
+    }
+
+    /// Was more written to the log than it had space for?
+    pub fn was_unreserved(&self) -> bool {
+        self.unreserved.load(Ordering::Acquire)
+    }
+
     fn full(&self) -> io::Result<()> {
         match lock(&self.faults).full {
             true => Err(io::ErrorKind::StorageFull.into()),
@@ -326,8 +345,6 @@ fn absent() -> io::Error {
 struct SimFile {
     disk: SimDisk,
     inode: u64,
-    /// Its space was reserved, so it is written when the disk is full.
-    reserved: bool,
 }
 
 impl Disk for SimDisk {
@@ -358,7 +375,6 @@ impl Disk for SimDisk {
         let file = SimFile {
             disk: self.clone(),
             inode,
-            reserved: path.extension().is_some_and(|e| e == "log") || path.ends_with("boot.new"),
         };
         if how == Open::Empty && found.is_some() {
             file.set_len(0)?;
@@ -479,8 +495,12 @@ impl DiskFile for SimFile {
     }
 
     fn write_all_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
-        if !self.reserved {
-            self.disk.full()?;
+        // What it has of the disk already is written to also when that is full.
+        let has = (self.len()? as usize).next_multiple_of(SECTOR);
+        if has < offset as usize + bytes.len() {
+            self.disk
+                .full()
+                .inspect_err(|_| self.disk.note_unreserved(self.inode))?;
         }
         self.change(Change::Write(offset as usize, bytes.to_vec()))
     }

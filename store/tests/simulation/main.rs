@@ -23,6 +23,7 @@
 mod bad_histories;
 mod clients;
 mod disk;
+mod full;
 mod host;
 mod invariants;
 mod nemesis;

@@ -146,7 +146,7 @@ async fn strike(world: &Arc<World>, fault: Fault) -> bool {
             world.excuse(id);
             if let Some(disk) = world.disk(id) {
                 disk.set_full(true);
-                let later = random.millis(500..5000);
+                let later = random.millis(500..12_000);
                 world.schedule.clone().spawn(async move {
                     sleep(later).await;
                     disk.set_full(false);
@@ -267,6 +267,9 @@ pub async fn heal(world: &Arc<World>, limit: Duration) -> Result<(), String> {
         world.network.mend();
         for id in world.ids() {
             if let Some(disk) = world.disk(id) {
+                if disk.was_unreserved() {
+                    return Err(format!("server {id} took on more for its log than there was space for"));
+                }
                 disk.calm();
             }
             match world.up(id) {

@@ -149,6 +149,11 @@ impl Group {
             join,
             ..self.config(id)
         };
+        self.start_with(config).await
+    }
+
+    pub async fn start_with(&mut self, config: StoreConfig) -> Arc<RaftStore> {
+        let id = config.node_id;
         let store = RaftStore::open(config).await.expect("opened");
         self.network
             .links()

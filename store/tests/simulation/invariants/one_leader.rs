@@ -1,10 +1,12 @@
-//! No two servers lead in one term.
+//! Leaders come in the order of their votes: by term, and within a term by number (openraft
+//! lets a server of a greater number win a term that one of a smaller has won, which
+//! counts from there on as a greater term does).
 
 use crate::world::World;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 #[derive(Default)]
-pub struct Leaders(BTreeMap<u64, u64>);
+pub struct Leaders(BTreeMap<u64, BTreeSet<u64>>);
 
 impl Leaders {
     /// Looks who leads now.
@@ -15,12 +17,16 @@ impl Leaders {
                 continue;
             }
             let term = up.store.progress().term;
-            let first = *self.0.entry(term).or_insert(id);
-            if first != id {
-                world
-                    .observer
-                    .fail(format!("servers {first} and {id} lead in term {term}"));
+            let led = self.0.entry(term).or_default();
+            // One that was superseded may not know yet.
+            if let Some(last) = led.last()
+                && *last > id
+                && !led.contains(&id)
+            {
+                let what = format!("server {id} leads in term {term} after server {last}, whose vote is greater");
+                world.observer.fail(what);
             }
+            led.insert(id);
         }
     }
 }
