@@ -2,6 +2,7 @@
 //! what is wrong and how to mend it. A server and an agent make the same checks
 //! at start and refuse to go on only where going on cannot work.
 
+use crate::paths;
 use std::net::{Ipv6Addr, TcpListener};
 use std::path::{Path, PathBuf};
 
@@ -289,6 +290,25 @@ fn free_port(port: u16, flag: &str) -> Finding {
     }
 }
 
+/// Nothing begins on a disk that is nearly full; what has lived there goes on, for it can
+/// still answer, and may be what it takes to delete something.
+fn room(free: u64, data_dir: &Path, lived_here: bool) -> Finding {
+    if free >= DISK_FREE_BYTES_MIN {
+        return Finding::Good(format!("{} GiB free for {}", free >> 30, data_dir.display()));
+    }
+    let what = format!("only {} MiB free for {}", free >> 20, data_dir.display());
+    match lived_here {
+        true => Finding::Weak {
+            what,
+            mend: "free at least 1 GiB: writes are refused and pods are evicted when it is full".into(),
+        },
+        false => Finding::Bad {
+            what,
+            mend: "free at least 1 GiB, or choose another disk with --data-dir".into(),
+        },
+    }
+}
+
 fn disk(data_dir: &Path) -> Finding {
     let Some(existing) = data_dir.ancestors().find(|dir| dir.is_dir()) else {
         return Finding::Bad {
@@ -298,14 +318,10 @@ fn disk(data_dir: &Path) -> Finding {
     };
     match nix::sys::statvfs::statvfs(existing) {
         Ok(stat) => {
-            let free = stat.blocks_available() * stat.fragment_size();
-            if free >= DISK_FREE_BYTES_MIN {
-                return Finding::Good(format!("{} GiB free for {}", free >> 30, data_dir.display()));
-            }
-            Finding::Bad {
-                what: format!("only {} MiB free for {}", free >> 20, data_dir.display()),
-                mend: "free at least 1 GiB, or choose another disk with --data-dir".into(),
-            }
+            let lived_here = [paths::SERVER_STORE, paths::AGENT]
+                .iter()
+                .any(|part| data_dir.join(part).is_dir());
+            room(stat.blocks_available() * stat.fragment_size(), data_dir, lived_here)
         }
         Err(error) => Finding::Bad {
             what: format!("cannot look at {}: {error}", existing.display()),
@@ -324,6 +340,14 @@ mod tests {
         assert!(matches!(kernel("6.1.0"), Finding::Good(_)));
         assert!(matches!(kernel("4.19.0"), Finding::Bad { .. }));
         assert!(matches!(kernel(""), Finding::Bad { .. }));
+    }
+
+    #[test]
+    fn a_full_disk_keeps_a_new_server_from_starting_and_no_other() {
+        let dir = Path::new("/var/lib/skiff");
+        assert!(matches!(room(2 << 30, dir, false), Finding::Good(_)));
+        assert!(matches!(room(900 << 20, dir, false), Finding::Bad { .. }));
+        assert!(matches!(room(0, dir, true), Finding::Weak { .. }));
     }
 
     #[test]

@@ -106,7 +106,10 @@ pub async fn run(
             cache.follow();
         })
     };
-    supervise::wait_until_served(&layout).await?;
+    tokio::select! {
+        served = supervise::wait_until_served(&layout) => served?,
+        () = shutdown.cancelled() => return Ok(()),
+    }
     tokio::spawn({
         let (config, layout) = (config.clone(), layout.clone());
         async move {

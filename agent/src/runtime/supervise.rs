@@ -17,6 +17,7 @@ use tokio::net::UnixStream;
 /// containerd takes 0.1 to 0.5 s; a slow disk after a crash (bolt recovery) takes more.
 const START_TIME_MAX: Duration = Duration::from_secs(30);
 const RETRY: Duration = Duration::from_millis(4);
+const RETRY_LATE: Duration = Duration::from_millis(250);
 
 /// Writes the configuration and makes sure that a containerd runs. Does not wait
 /// until it answers.
@@ -89,20 +90,26 @@ fn with_huge_pages<T>(start: impl FnOnce() -> T) -> T {
     started
 }
 
-/// Waits, bounded, until the socket accepts.
+/// Waits until the socket accepts: as long as containerd is alive, however slow the machine is,
+/// and at least for a while.
 pub async fn wait_until_served(layout: &Layout) -> Result<(), Error> {
-    let started = tokio::time::Instant::now();
+    let mut told = tokio::time::Instant::now();
+    let mut retry = RETRY;
     loop {
         if UnixStream::connect(&layout.socket).await.is_ok() {
             return Ok(());
         }
-        if started.elapsed() > START_TIME_MAX {
-            return Err(Error::ContainerdSilent {
-                socket: layout.socket.clone(),
-                log: layout.log.clone(),
-            });
+        if told.elapsed() > START_TIME_MAX {
+            let Some(pid) = running_pid(layout) else {
+                return Err(Error::ContainerdSilent {
+                    socket: layout.socket.clone(),
+                    log: layout.log.clone(),
+                });
+            };
+            tracing::warn!(pid, log = %layout.log.display(), "containerd runs but does not answer yet; waiting for it");
+            (told, retry) = (tokio::time::Instant::now(), RETRY_LATE);
         }
-        tokio::time::sleep(RETRY).await;
+        tokio::time::sleep(retry).await;
     }
 }
 
@@ -120,6 +127,8 @@ pub fn running_pid(layout: &Layout) -> Option<i32> {
 
 #[cfg(test)]
 mod tests {
+    use super::{Layout, START_TIME_MAX};
+    use crate::error::Error;
     use nix::sys::prctl;
 
     #[test]
@@ -135,5 +144,28 @@ mod tests {
         assert_ne!(super::with_huge_pages(status), Some(false));
         assert!(prctl::get_thp_disable().expect("prctl"));
         prctl::set_thp_disable(false).expect("prctl");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_slow_containerd_is_waited_for_and_a_dead_one_is_not() {
+        let dir = tempfile::tempdir().expect("directory");
+        let layout = Layout::new(dir.path());
+        std::fs::create_dir_all(layout.pid.parent().expect("a parent")).expect("directory");
+        let silent = super::wait_until_served(&layout).await;
+        assert!(matches!(silent, Err(Error::ContainerdSilent { .. })), "{silent:?}");
+        // Any process that was started with our configuration is ours.
+        let mut alive = std::process::Command::new("sh")
+            .args(["-c", "read line"])
+            .arg(&layout.config)
+            .stdin(std::process::Stdio::piped())
+            .spawn()
+            .expect("sh");
+        std::fs::write(&layout.pid, alive.id().to_string()).expect("pid file");
+        let waited = tokio::time::timeout(10 * START_TIME_MAX, super::wait_until_served(&layout)).await;
+        assert!(waited.is_err(), "gave up on it: {waited:?}");
+        let _socket = tokio::net::UnixListener::bind(&layout.socket).expect("socket");
+        super::wait_until_served(&layout).await.expect("it serves");
+        drop(alive.stdin.take());
+        alive.wait().expect("it ends");
     }
 }
