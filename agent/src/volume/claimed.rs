@@ -221,6 +221,12 @@ fn bind(source: &Source, target: &Path, read_only: bool, context: Option<&PodSec
         let text = format!("failed to mount {} on {}: {error}", source.path, target.display());
         failed(text)
     })?;
+    // What is mounted below comes along, and is unmounted here with the pod: here only, for it is the
+    // host's. Shared again, so that a container may be given it with its mounts handed on.
+    for flags in [MsFlags::MS_SLAVE, MsFlags::MS_SHARED] {
+        let flags = flags | MsFlags::MS_REC;
+        mount(None::<&str>, target, None::<&str>, flags, None::<&str>).map_err(Error::os("keep apart", target))?;
+    }
     if read_only {
         attach(MsFlags::MS_BIND | MsFlags::MS_REMOUNT | MsFlags::MS_RDONLY)
             .map_err(Error::os("mount read-only", target))?;
