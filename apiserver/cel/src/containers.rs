@@ -25,6 +25,8 @@ pub enum Map<'a> {
 pub struct OwnedMap<'a> {
     entries: Vec<(Value<'a>, Value<'a>)>,
     index: HashMap<Key, usize>,
+    /// What a text that is no key stands for, where it is looked up.
+    absent: Option<Value<'a>>,
 }
 
 /// Numbers that are equal are the same key, whatever their type.
@@ -115,6 +117,14 @@ impl<'a> Map<'a> {
         }
     }
 
+    /// Whether there is such a key, whatever looking it up gives.
+    pub(crate) fn contains(&self, key: &Value<'a>) -> Result<bool, EvalError> {
+        match (self, key) {
+            (Self::Owned(map), Value::String(_)) => Ok(map.find(key).is_some()),
+            _ => Ok(self.get(key)?.is_some()),
+        }
+    }
+
     /// The fields of an object with a declared type.
     pub(crate) fn as_object(&self) -> Option<(&'a serde_json::Map<String, Json>, &'a ObjectType)> {
         match self {
@@ -157,9 +167,22 @@ impl<'a> Map<'a> {
 }
 
 impl<'a> OwnedMap<'a> {
-    fn get(&self, key: &Value<'_>) -> Option<Value<'a>> {
+    /// An empty one, whose other texts stand for this.
+    pub(crate) fn or_else(absent: Value<'a>) -> Self {
+        Self {
+            absent: Some(absent),
+            ..Self::default()
+        }
+    }
+
+    fn find(&self, key: &Value<'_>) -> Option<Value<'a>> {
         let at = self.index.get(&key_of(key)?)?;
         Some(self.entries[*at].1.clone())
+    }
+
+    fn get(&self, key: &Value<'_>) -> Option<Value<'a>> {
+        let absent = || self.absent.clone().filter(|_| matches!(key, Value::String(_)));
+        self.find(key).or_else(absent)
     }
 
     pub fn insert(&mut self, key: Value<'a>, value: Value<'a>) -> Result<(), EvalError> {

@@ -73,7 +73,8 @@ fn by_domain<'a>(
             domains.entry(domain).or_default().insert(Value::from(name), value)?;
         }
     }
-    let mut made = OwnedMap::default();
+    // A domain of which the device says nothing is an empty one.
+    let mut made = OwnedMap::or_else(Value::Map(Map::Owned(Arc::default())));
     for (domain, entries) in domains {
         made.insert(Value::from(domain), Value::Map(Map::Owned(Arc::new(entries))))?;
     }
@@ -136,6 +137,10 @@ mod tests {
                 "device.attributes['gpu.example.com'].gone == 1",
                 Err("no such key: gone"),
             ),
+            ("device.attributes['elsewhere.io'].gone == 1", Err("no such key: gone")),
+            ("has(device.attributes['elsewhere.io'].gone)", Ok(false)),
+            ("'elsewhere.io' in device.attributes", Ok(false)),
+            ("'example.com' in device.attributes", Ok(true)),
         ] {
             let program = env.compile(source).unwrap_or_else(|error| panic!("{error}"));
             assert_eq!(*program.output(), Type::Bool, "{source}");

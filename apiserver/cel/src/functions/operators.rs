@@ -191,7 +191,7 @@ fn contained<'a>(ctx: &Ctx<'a, '_>, args: &[Value<'a>]) -> Made<'a> {
             let found = ctx.equality(|equality| list.iter().any(|known| equality.equal(&known, item)))?;
             Ok(Value::Bool(found))
         }
-        [key, Value::Map(map)] => Ok(Value::Bool(map.get(key)?.is_some())),
+        [key, Value::Map(map)] => Ok(Value::Bool(map.contains(key)?)),
         _ => no_overload(),
     }
 }
