@@ -39,6 +39,7 @@ mod protection;
 mod publish;
 mod queue;
 mod replicaset;
+mod resourceclaim;
 mod revisions;
 mod selector;
 mod shared;
@@ -250,6 +251,7 @@ async fn run_once(
         &mut tasks,
     );
     ephemeral::start(context("ephemeral-volume-controller"), &mut tasks);
+    resourceclaim::start(context("resource-claim-controller"), &mut tasks);
     // Handlers are registered: the watches may start.
     shared.start(&client_for("kube-controller-manager"), shutdown, &mut tasks);
 

@@ -14,6 +14,7 @@ use k8s_openapi::api::core::v1::{
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use k8s_openapi::api::rbac::v1::ClusterRole;
+use k8s_openapi::api::resource::v1::ResourceClaim;
 use k8s_openapi::api::storage::v1::{StorageClass, VolumeAttributesClass};
 use kube::runtime::watcher;
 use kube::{Api, Client, Resource};
@@ -21,7 +22,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::cache::Cache;
-use crate::key::{controller_of, namespace};
+use crate::key::{Key, controller_of, namespace};
 
 /// Name of the ConfigMap with the cluster's CA in every namespace.
 pub const ROOT_CA_CONFIG_MAP: &str = "kube-root-ca.crt";
@@ -54,6 +55,7 @@ pub struct Shared {
     pub signing_requests: Arc<Cache<CertificateSigningRequest>>,
     pub cluster_roles: Arc<Cache<ClusterRole>>,
     pub bootstrap_tokens: Arc<Cache<Secret>>,
+    pub resource_claims: Arc<Cache<ResourceClaim>>,
 }
 
 fn unindexed<K>(_: &K) -> Vec<String> {
@@ -77,6 +79,11 @@ pub fn orphans_in(namespace: &str) -> String {
     format!("orphan/{namespace}")
 }
 
+/// The index name of pods that use this claim of devices.
+pub fn claiming(claim: &Key) -> String {
+    format!("claiming/{claim}")
+}
+
 fn by_owner<K: Resource<DynamicType = ()>>(object: &K) -> Vec<String> {
     controller_of(object.meta())
         .map(|owner| owned_by(&owner.uid))
@@ -92,6 +99,8 @@ fn pod_index(pod: &Pod) -> Vec<String> {
     if let Some(node) = pod.spec.as_ref().and_then(|spec| spec.node_name.as_deref()) {
         names.push(on_node(node));
     }
+    let claims = crate::resourceclaim::used(pod);
+    names.extend(claims.map(|claim| claiming(&Key::new(namespace(&pod.metadata), claim))));
     names
 }
 
@@ -149,6 +158,7 @@ impl Shared {
             signing_requests: Arc::new(Cache::new(unindexed, keep)),
             cluster_roles: Arc::new(Cache::new(unindexed, keep)),
             bootstrap_tokens: Arc::new(Cache::new(unindexed, keep)),
+            resource_claims: Arc::new(Cache::new(by_owner, keep)),
         }
     }
 
@@ -201,5 +211,6 @@ impl Shared {
         watch!(storage_classes);
         watch!(volume_attributes_classes);
         watch!(disruption_budgets);
+        watch!(resource_claims);
     }
 }
