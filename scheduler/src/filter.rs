@@ -1,7 +1,7 @@
 //! A pod to be placed, with what it wants read once. Pure.
 
 use crate::affinity::Crowd;
-use crate::pod::PodInfo;
+use crate::pod::{PodInfo, claims};
 use crate::profile::{Profile, SpreadDefaults};
 use crate::selector::{NodeTerm, Selector};
 use crate::tolerations::Tolerated;
@@ -25,6 +25,7 @@ pub struct Candidate {
     pub node: Arc<NodeWants>,
     pub spread: Spreading,
     pub claims: Vec<Claim>,
+    pub devices: Vec<DeviceEntry>,
 }
 
 /// Pods of one template want the same.
@@ -66,6 +67,15 @@ pub struct Constraint {
     pub honor_taints: bool,
 }
 
+/// One of `spec.resourceClaims`.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct DeviceEntry {
+    /// `None`: it has not been made yet; empty: none is needed.
+    pub claim: Option<String>,
+    /// For the pod, from a template.
+    pub made: bool,
+}
+
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Claim {
     pub name: String,
@@ -85,7 +95,10 @@ impl Candidate {
         let spec = pod.spec.as_ref().unwrap_or(&none);
         let node = Arc::new(node_wants(spec, &profile));
         let spread = spreading(spec, &info, &profile);
-        let claims = claims(spec, &info.key.1);
+        let claims = claims(&pod)
+            .map(|(name, ephemeral)| Claim { name, ephemeral })
+            .collect();
+        let devices = device_entries(&pod);
         Self {
             pod,
             info,
@@ -94,6 +107,7 @@ impl Candidate {
             node,
             spread,
             claims,
+            devices,
         }
     }
 
@@ -202,19 +216,28 @@ fn constraint(constraint: &TopologySpreadConstraint, info: &PodInfo, defaulted: 
     }
 }
 
-fn claims(spec: &PodSpec, pod: &str) -> Vec<Claim> {
-    let volumes = spec.volumes.iter().flatten();
-    volumes
-        .filter_map(|volume| match (&volume.persistent_volume_claim, &volume.ephemeral) {
-            (Some(claim), _) => Some(Claim {
-                name: claim.claim_name.clone(),
-                ephemeral: false,
-            }),
-            (None, Some(_)) => Some(Claim {
-                name: format!("{pod}-{}", volume.name),
-                ephemeral: true,
-            }),
-            (None, None) => None,
+fn device_entries(pod: &Pod) -> Vec<DeviceEntry> {
+    let entries = pod.spec.iter().flat_map(|spec| spec.resource_claims.iter().flatten());
+    let status = pod
+        .status
+        .as_ref()
+        .and_then(|status| status.resource_claim_statuses.as_ref());
+    let made = |entry: &str| {
+        let mut known = status.into_iter().flatten();
+        known
+            .find(|known| known.name == entry)
+            .map(|known| known.resource_claim_name.clone().unwrap_or_default())
+    };
+    entries
+        .map(|entry| match &entry.resource_claim_name {
+            Some(name) => DeviceEntry {
+                claim: Some(name.clone()),
+                made: false,
+            },
+            None => DeviceEntry {
+                claim: made(&entry.name),
+                made: true,
+            },
         })
         .collect()
 }
@@ -312,6 +335,23 @@ mod tests {
             [("kubernetes.io/hostname", 3), ("topology.kubernetes.io/zone", 5)]
         );
         assert!(!default.all_keys && default.defaulted && default.hard.is_empty());
+    }
+
+    #[test]
+    fn claims_of_devices_are_named_or_made_for_the_pod() {
+        let pod = json!({"metadata": {"name": "p"}, "spec": {"containers": [], "resourceClaims": [
+            {"name": "a", "resourceClaimName": "shared"}, {"name": "b", "resourceClaimTemplateName": "t"},
+            {"name": "c", "resourceClaimTemplateName": "t"}, {"name": "d", "resourceClaimTemplateName": "t"}]},
+            "status": {"resourceClaimStatuses": [{"name": "b", "resourceClaimName": "p-b-x"}, {"name": "d"}]}});
+        let got = Candidate::new(Arc::new(serde_json::from_value(pod).expect("a pod"))).devices;
+        let got: Vec<(Option<&str>, bool)> = got.iter().map(|one| (one.claim.as_deref(), one.made)).collect();
+        let wanted = [
+            (Some("shared"), false),
+            (Some("p-b-x"), true),
+            (None, true),
+            (Some(""), true),
+        ];
+        assert_eq!(got, wanted);
     }
 
     #[test]

@@ -33,6 +33,12 @@ pub enum Change<'a> {
     Claim(&'a PodKey),
     /// A volume or a class of storage is.
     Storage,
+    /// A claim of devices is new or another than it was; with whether it gave devices back.
+    ResourceClaim(&'a PodKey, bool),
+    /// A class of devices is.
+    DeviceClass,
+    /// Devices are.
+    ResourceSlice,
 }
 
 /// What of a node is not as it was.
@@ -107,14 +113,17 @@ impl Change<'_> {
             Self::NamespaceRelabelled => "NamespaceUpdate",
             Self::Claim(_) => "PersistentVolumeClaimUpdate",
             Self::Storage => "PersistentVolumeUpdate",
+            Self::ResourceClaim(..) => "ResourceClaimUpdate",
+            Self::DeviceClass => "DeviceClassUpdate",
+            Self::ResourceSlice => "ResourceSliceUpdate",
         }
     }
 
     /// The plugins that look at what changed.
     pub fn concerns(self) -> Plugins {
         use Plugin::{
-            InterPodAffinity, NodeAffinity, NodePorts, NodeResourcesFit, NodeUnschedulable, PodTopologySpread,
-            TaintToleration, VolumeBinding, VolumeRestrictions, VolumeZone,
+            DynamicResources, InterPodAffinity, NodeAffinity, NodePorts, NodeResourcesFit, NodeUnschedulable,
+            PodTopologySpread, TaintToleration, VolumeBinding, VolumeRestrictions, VolumeZone,
         };
         match self {
             Self::NodeAdded => Plugins::ANY,
@@ -127,6 +136,7 @@ impl Change<'_> {
                         InterPodAffinity,
                         VolumeBinding,
                         VolumeZone,
+                        DynamicResources,
                     ]
                     .into_iter()
                     .fold(plugins, Plugins::with);
@@ -149,6 +159,7 @@ impl Change<'_> {
             }
             Self::Claim(_) => [VolumeRestrictions, VolumeBinding, VolumeZone].into_iter().collect(),
             Self::Storage => Plugins::NONE.with(VolumeBinding).with(VolumeZone),
+            Self::ResourceClaim(..) | Self::DeviceClass | Self::ResourceSlice => Plugins::NONE.with(DynamicResources),
             Self::Shrunk => Plugins::NONE.with(NodeResourcesFit),
             Self::Ending(_) => Plugins::NONE.with(PodTopologySpread),
             Self::Gone(_) => [
@@ -182,13 +193,19 @@ impl Change<'_> {
                 let mut claims = candidate.claims.iter();
                 candidate.info.namespace == *namespace && claims.any(|claim| claim.name == *name)
             }
+            Self::ResourceClaim((namespace, name), freed) => {
+                let mut claims = candidate.devices.iter();
+                let own = candidate.info.namespace == *namespace
+                    && claims.any(|entry| entry.claim.as_ref().is_none_or(|claim| claim == name));
+                own || freed
+            }
             Self::Relabelled(old, new) => counts(candidate, old) || counts(candidate, new),
             _ => others(&[]),
         }
     }
 }
 
-const ALL: [Plugin; 13] = [
+const ALL: [Plugin; 14] = [
     Plugin::NodeUnschedulable,
     Plugin::NodeName,
     Plugin::TaintToleration,
@@ -200,6 +217,7 @@ const ALL: [Plugin; 13] = [
     Plugin::VolumeZone,
     Plugin::PodTopologySpread,
     Plugin::InterPodAffinity,
+    Plugin::DynamicResources,
     Plugin::NodeResourcesBalancedAllocation,
     Plugin::ImageLocality,
 ];

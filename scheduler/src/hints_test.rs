@@ -250,3 +250,30 @@ fn what_helps_a_pod_is_something_that_concerns_its_plugins() {
         }
     }
 }
+
+#[test]
+fn claims_of_devices_wake_their_pods_and_given_back_devices_wake_all() {
+    let claims = json!([{"name": "x", "resourceClaimName": "mine"}]);
+    let named = pod("named", json!({}), json!({"resourceClaims": claims}));
+    let templates = json!([{"name": "x", "resourceClaimTemplateName": "t"}]);
+    let unmade = pod("unmade", json!({}), json!({"resourceClaims": templates}));
+    let key = |namespace: &str, name: &str| (namespace.to_string(), name.to_string());
+    let (mine, other, elsewhere) = (key("d", "mine"), key("d", "other"), key("e", "mine"));
+    for (claim, freed, pod, woken) in [
+        (&mine, false, &named, true),
+        (&other, false, &named, false),
+        (&elsewhere, false, &named, false),
+        (&other, true, &named, true),
+        (&elsewhere, true, &named, true),
+        // Its own claim may be this one.
+        (&other, false, &unmade, true),
+    ] {
+        let change = Change::ResourceClaim(claim, freed);
+        let got = change.may_help(pod, by(&[Plugin::DynamicResources]));
+        assert_eq!(got, woken, "{claim:?} {freed} {}", pod.info.key.1);
+    }
+    for change in [Change::DeviceClass, Change::ResourceSlice] {
+        assert!(change.may_help(&named, by(&[Plugin::DynamicResources])));
+        assert!(!change.may_help(&named, by(&[Plugin::NodeResourcesFit])));
+    }
+}

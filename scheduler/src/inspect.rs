@@ -1,6 +1,7 @@
 //! Why a pod is where it is, or nowhere: reads the cluster once and asks the same
 //! functions that decide.
 
+use crate::devices::{ClaimState as DevicesClaim, ClassState as DevicesClass, Slice};
 use crate::explain::{Explanation, explain};
 use crate::filter::Candidate;
 use crate::hints::gated;
@@ -13,6 +14,7 @@ use k8s_openapi::api::apps::v1::{ReplicaSet, StatefulSet};
 use k8s_openapi::api::core::v1::{
     Namespace, Node, PersistentVolume, PersistentVolumeClaim, Pod, ReplicationController, Service,
 };
+use k8s_openapi::api::resource::v1::{DeviceClass, ResourceClaim, ResourceSlice};
 use k8s_openapi::api::storage::v1::StorageClass;
 use kube::api::{Api, ListParams};
 use kube::{Client, Resource};
@@ -65,6 +67,7 @@ pub async fn inspect(
     };
     let mut snapshot = cluster(client, &pod).await?;
     storage(client, &pod, &mut snapshot).await?;
+    devices(client, &pod, &mut snapshot).await?;
     let kin = kin(client, namespace).await?;
     let spec = pod.spec.get_or_insert_default();
     let node = spec.node_name.take();
@@ -145,6 +148,30 @@ async fn storage(client: &Client, pod: &Pod, snapshot: &mut Snapshot) -> Result<
     for class in list::<StorageClass>(Api::all(client.clone()), "").await? {
         let name = class.metadata.name.clone().unwrap_or_default();
         storage.classes.insert(name, ClassState::of(&class));
+    }
+    Ok(())
+}
+
+/// What its claims of devices are looked up in, if it has any.
+async fn devices(client: &Client, pod: &Pod, snapshot: &mut Snapshot) -> Result<(), InspectError> {
+    if Candidate::new(Arc::new(pod.clone())).devices.is_empty() {
+        return Ok(());
+    }
+    let devices = snapshot.devices();
+    for claim in list::<ResourceClaim>(Api::all(client.clone()), "").await? {
+        let meta = &claim.metadata;
+        let key = (
+            meta.namespace.clone().unwrap_or_default(),
+            meta.name.clone().unwrap_or_default(),
+        );
+        devices.set_claim(key, DevicesClaim::of(claim));
+    }
+    for class in list::<DeviceClass>(Api::all(client.clone()), "").await? {
+        let name = class.metadata.name.clone().unwrap_or_default();
+        devices.classes.insert(name, DevicesClass::of(&class));
+    }
+    for slice in list::<ResourceSlice>(Api::all(client.clone()), "").await? {
+        devices.set_slice(Slice::of(&slice));
     }
     Ok(())
 }

@@ -5,6 +5,7 @@
 
 mod affinity;
 mod call;
+mod devices;
 mod driver;
 mod explain;
 mod filter;

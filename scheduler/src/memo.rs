@@ -3,6 +3,7 @@
 //! Everything here can be dropped at any time. Pure.
 
 use crate::affinity::{Crowd, Pull};
+use crate::devices::Program;
 use crate::filter::{Candidate, NodeWants};
 use crate::rules::{fit, selection};
 use crate::selector::Labels;
@@ -23,6 +24,7 @@ pub struct Memo {
     fits: Kept<fit::Demand, Arc<fit::Fits>>,
     crowds: Kept<Crowd, Arc<Members>>,
     pulls: Kept<(String, Labels), Arc<Pulls>>,
+    programs: Kept<String, Option<Program>>,
 }
 
 /// The least recently used goes when there are too many.
@@ -215,6 +217,12 @@ impl Memo {
             Arc::make_mut(kept).refresh(state, demand, &candidate.profile);
         }
         kept.clone()
+    }
+
+    /// A selector of devices, compiled.
+    pub fn program(&mut self, expression: &String) -> Program {
+        let kept = self.programs.get(expression, self.tick, LISTS_MAX);
+        kept.get_or_insert_with(|| Program::compile(expression)).clone()
     }
 
     pub fn members(&mut self, state: &State, crowd: &Crowd) -> Arc<Members> {

@@ -66,6 +66,8 @@ pub struct PodInfo {
     pub started: i64,
     /// It was the scheduler that made it go (condition DisruptionTarget).
     pub preempted: bool,
+    /// Names of its PersistentVolumeClaims.
+    pub claims: Box<[String]>,
     pub shape: Arc<Shape>,
 }
 
@@ -102,9 +104,23 @@ impl PodInfo {
             terminating: meta.deletion_timestamp.is_some(),
             started: started.map_or(i64::MAX, |time| time.0.as_second()),
             preempted: preempted(pod),
+            claims: claims(pod).map(|(name, _)| name).collect(),
             shape: Arc::new(shape),
         }
     }
+}
+
+/// The pod's PersistentVolumeClaims, each with whether it is made for the pod (a generic ephemeral volume).
+pub fn claims(pod: &Pod) -> impl Iterator<Item = (String, bool)> {
+    let volumes = pod.spec.iter().flat_map(|spec| spec.volumes.iter().flatten());
+    volumes.filter_map(|volume| match (&volume.persistent_volume_claim, &volume.ephemeral) {
+        (Some(claim), _) => Some((claim.claim_name.clone(), false)),
+        (None, Some(_)) => {
+            let pod = pod.metadata.name.as_deref().unwrap_or_default();
+            Some((format!("{pod}-{}", volume.name), true))
+        }
+        (None, None) => None,
+    })
 }
 
 pub fn key_of(pod: &Pod) -> PodKey {

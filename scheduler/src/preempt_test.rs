@@ -277,3 +277,31 @@ fn extended_resources_and_spreading_make_room_too() {
     let (node, gone) = tried(&mut snapshot, spread, &[]).expect("room");
     assert_eq!((node.as_str(), gone.len()), ("a", 1), "one is enough");
 }
+
+#[test]
+fn who_has_a_claim_for_one_pod_goes_for_a_more_important_one() {
+    let mut snapshot = cluster(&["a", "b"]);
+    let claim = json!({"metadata": {"name": "data", "uid": "c", "annotations": {"pv.kubernetes.io/bind-completed": "yes"}},
+        "spec": {"accessModes": ["ReadWriteOncePod"], "volumeName": "v"}, "status": {"phase": "Bound"}});
+    let volume = json!({"metadata": {"name": "v"}, "spec": {"capacity": {"storage": "1Gi"}}});
+    let storage = snapshot.storage();
+    let claim = crate::snapshot::ClaimState::of(&serde_json::from_value(claim).expect("a claim"));
+    storage.claims.insert(("d".into(), "data".into()), claim);
+    let volume = crate::snapshot::VolumeState::of(&serde_json::from_value(volume).expect("a volume"));
+    storage.volumes.insert("v".into(), volume);
+    let user = |name: &str, priority: i32| {
+        let mut pod = pod(name, priority, json!({}));
+        pod["spec"]["volumes"] = json!([{"name": "v", "persistentVolumeClaim": {"claimName": "data"}}]);
+        pod
+    };
+    place(&mut snapshot, "b", user("low", 1));
+    place(&mut snapshot, "b", pod("other", 1, json!({})));
+    place(&mut snapshot, "a", pod("third", 1, json!({})));
+    assert_eq!(tried(&mut snapshot, user("high", 5), &[]), victims("b", &["low"]));
+    let message = tried(&mut snapshot, user("lower", 0), &[]).expect_err("nobody is less important");
+    assert!(
+        message
+            .contains("2 node has pod using PersistentVolumeClaim with the same name and ReadWriteOncePod access mode"),
+        "{message}"
+    );
+}

@@ -168,7 +168,9 @@ impl Queue {
         let Some(candidate) = &entry.candidate else {
             return false;
         };
-        let changed = old.pod.spec != candidate.pod.spec || old.info.labels != candidate.info.labels;
+        let changed = old.pod.spec != candidate.pod.spec
+            || old.info.labels != candidate.info.labels
+            || old.devices != candidate.devices;
         let waits = matches!(entry.place, Place::Unschedulable { .. });
         if changed && waits {
             self.ready_after_backoff(&key, now);
@@ -302,6 +304,14 @@ impl Queue {
     pub fn expecting(&mut self, key: &PodKey, by: Plugins, now: Instant) {
         if let Some(entry) = self.entries.get_mut(key) {
             entry.attempts = 0;
+        }
+        self.unschedulable(key, by, now);
+    }
+
+    /// It could not even be tried, which does not count as an attempt.
+    pub fn held(&mut self, key: &PodKey, by: Plugins, now: Instant) {
+        if let Some(entry) = self.entries.get_mut(key) {
+            entry.attempts = entry.attempts.saturating_sub(1);
         }
         self.unschedulable(key, by, now);
     }

@@ -232,6 +232,27 @@ fn what_was_expected_is_used_at_once() {
     }
 }
 
+#[test]
+fn what_could_not_be_tried_was_not_tried() {
+    let by = Plugins::NONE.with(Plugin::DynamicResources);
+    let (mut queue, now) = (Queue::default(), Instant::now());
+    queue.add(pod("a", 0), now);
+    for _ in 0..5 {
+        let popped = queue.pop(now).expect("ready");
+        assert_eq!(popped.attempts, 1);
+        queue.held(&key("a"), by, now);
+        assert_eq!(wake(&mut queue, FIT, now), 0);
+        // No back-off.
+        assert_eq!((wake(&mut queue, by, now), queue.counts().active), (1, 1));
+    }
+    // That its claim was made is told by its status.
+    queue.pop(now);
+    queue.held(&key("a"), by, now);
+    let mut told = (*pod("a", 0).pod).clone();
+    told.spec.get_or_insert_default().resource_claims = Some(vec![Default::default()]);
+    assert!(queue.add(Candidate::new(Arc::new(told)), now));
+}
+
 /// Whatever happens: every pod is in exactly one place, the indexes agree with the
 /// entries, and no pod that is neither gated nor handed out is lost for ever.
 #[test]

@@ -1,6 +1,7 @@
 //! One decision: what the rules say of each node, and of a node as it would be if
 //! pods came or went. Pure.
 
+use crate::devices::{Wants, wants};
 use crate::filter::Candidate;
 use crate::memo::Memo;
 use crate::plugin::Plugin;
@@ -22,6 +23,9 @@ pub struct Round<'a> {
     pub demand: fit::Demand,
     columns: Option<Columns>,
     claims: Claims<'a>,
+    pub devices: Wants<'a>,
+    /// Claims that one pod at a time may use, and how many do.
+    exclusive: (Vec<String>, i64),
     hard: Hard,
     between: Between,
     /// Nodes with room made for pods that this one has to leave it to.
@@ -41,6 +45,8 @@ pub struct Trial {
     /// Kept only if the pod wants ports.
     gone: Vec<Arc<PodInfo>>,
     come: Vec<Arc<PodInfo>>,
+    /// How many more use the pod's exclusive claims.
+    users: i64,
     spread: Vec<i64>,
     between: between::Delta,
 }
@@ -59,12 +65,20 @@ impl<'a> Round<'a> {
             let other = pod.key != candidate.info.key && pod.priority >= candidate.info.priority;
             state.slot_of(node).filter(|_| other).map(|slot| (slot, pod.clone()))
         };
+        let exclusive = volume::exclusive(state, candidate);
+        let users = exclusive.iter().map(|claim| {
+            let key = (candidate.info.namespace.clone(), claim.clone());
+            i64::try_from(state.users_of(&key)).unwrap_or(i64::MAX)
+        });
+        let users = users.sum();
         Self {
             state,
             candidate,
+            exclusive: (exclusive, users),
             demand,
             columns,
             claims: volume::claims(state, candidate),
+            devices: wants(state.devices.as_ref(), memo, candidate),
             hard: Hard::count(state, memo, candidate),
             between: Between::count(state, memo, candidate),
             nominated: state.nominated.values().filter_map(waits_for).collect(),
@@ -76,8 +90,17 @@ impl<'a> Round<'a> {
         if self.candidate.node.named.as_ref().is_some_and(|names| names.is_empty()) {
             return Some((Plugin::NodeAffinity, "pod affinity terms conflict".into()));
         }
-        match &self.claims {
-            Claims::Waiting(plugin, text) => Some((*plugin, text.clone())),
+        match (&self.claims, &self.devices) {
+            (Claims::Waiting(plugin, text), _) => Some((*plugin, text.clone())),
+            (_, Wants::Waiting(text)) => Some((Plugin::DynamicResources, text.clone())),
+            _ => None,
+        }
+    }
+
+    /// What is wrong with the pod's claims of devices, as far as looking at nodes showed it.
+    pub fn broken(&self) -> Option<String> {
+        match &self.devices {
+            Wants::Nodes(plan) => plan.broken(),
             _ => None,
         }
     }
@@ -105,12 +128,16 @@ impl<'a> Round<'a> {
             return fitting;
         };
         // The same, in few passes over narrow columns.
-        let near_only = !matches!(self.claims, Claims::Nodes(_)) && self.hard.is_empty() && self.between.is_empty();
+        let near_only = !matches!(self.claims, Claims::Nodes(_))
+            && !matches!(self.devices, Wants::Nodes(_))
+            && self.exclusive.1 == 0
+            && self.hard.is_empty()
+            && self.between.is_empty();
         let pairs = columns.selection.open().iter().zip(columns.fits.ready());
         for (slot, (open, ready)) in (0..).zip(pairs) {
             let code = match open & ready {
                 true if near_only => Code::Fits,
-                true => self.beyond(slot, &[], None),
+                true => self.beyond(slot, 0, &[], None),
                 false if self.state.exists[slot as usize] => self.code(slot),
                 false => continue,
             };
@@ -155,7 +182,7 @@ impl<'a> Round<'a> {
             if !fit.lacking.nothing() {
                 return Code::Lacking(fit.lacking);
             }
-            self.beyond(slot, &[], None)
+            self.beyond(slot, 0, &[], None)
         };
         if self.is_nominated_to(slot) {
             self.trial(slot).code(self)
@@ -169,16 +196,26 @@ impl<'a> Round<'a> {
     }
 
     /// The rules that look further than the node.
-    fn beyond(&self, slot: Slot, spread: &[i64], between: Option<&between::Delta>) -> Code {
+    fn beyond(&self, slot: Slot, users: i64, spread: &[i64], between: Option<&between::Delta>) -> Code {
+        if self.exclusive.1 + users > 0 {
+            return Code::InUse;
+        }
         if let Claims::Nodes(needs) = &self.claims {
             let code = volume::check(self.state, needs, slot);
             if code != Code::Fits {
                 return code;
             }
         }
-        match self.hard.check(slot, spread) {
-            Code::Fits => self.between.check(self.state, slot, between),
-            code => code,
+        let mut code = self.hard.check(slot, spread);
+        if code == Code::Fits {
+            code = self.between.check(self.state, slot, between);
+        }
+        match &self.devices {
+            Wants::Nodes(plan) if code == Code::Fits => {
+                let node = &self.state.slots[slot as usize];
+                plan.check(&node.name, &node.labels)
+            }
+            _ => code,
         }
     }
 
@@ -188,6 +225,7 @@ impl<'a> Round<'a> {
             account: fit::Account::of(self.state, slot, &self.demand.requests),
             gone: Vec::new(),
             come: Vec::new(),
+            users: 0,
             spread: vec![0; self.hard.len()],
             between: between::Delta::default(),
         }
@@ -219,6 +257,10 @@ impl Trial {
 
     fn change(&mut self, round: &Round<'_>, pod: &PodInfo, sign: i64) {
         self.account.change(pod, &round.demand.requests, sign);
+        if pod.namespace == round.candidate.info.namespace {
+            let shared = round.exclusive.0.iter().filter(|claim| pod.claims.contains(claim));
+            self.users += sign * i64::try_from(shared.count()).unwrap_or(0);
+        }
         if self.spread.is_empty() && round.between.is_empty() && pod.terms.is_empty() {
             return;
         }
@@ -260,6 +302,6 @@ impl Trial {
         if !lacking.nothing() {
             return Code::Lacking(lacking);
         }
-        round.beyond(self.slot, &self.spread, Some(&self.between))
+        round.beyond(self.slot, self.users, &self.spread, Some(&self.between))
     }
 }

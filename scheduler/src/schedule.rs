@@ -19,6 +19,16 @@ pub struct Placement {
     pub score: i64,
 }
 
+/// Whether claims of devices that the pod cannot use where they are gave them back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Deallocation {
+    /// There was none to be asked.
+    #[default]
+    Nothing,
+    InVain,
+    Begun,
+}
+
 /// Why no node would do.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Unschedulable {
@@ -30,7 +40,9 @@ pub struct Unschedulable {
     /// What keeps it from all nodes alike; the nodes were not even looked at.
     pub blocked: Option<String>,
     /// What came of trying to make room, if it was tried in vain.
-    pub preemption: Option<String>,
+    pub preemption: Option<Box<str>>,
+    /// What came of taking devices from claims.
+    pub claims: Deallocation,
     /// The nodes where removing pods might help.
     pub(crate) resolvable: Box<[Slot]>,
 }
@@ -38,7 +50,7 @@ pub struct Unschedulable {
 impl Unschedulable {
     /// Adds what `preempt` said to the message.
     pub fn without_preemption(mut self, why: &NoPreemption) -> Self {
-        self.preemption = Some(why.message.clone());
+        self.preemption = Some(why.message.as_str().into());
         self
     }
 }
@@ -61,7 +73,14 @@ impl fmt::Display for Unschedulable {
         }
         match &self.preemption {
             // The first half is of the plugin for devices, which goes before.
-            Some(tail) => write!(f, " no new claims to deallocate, preemption: {tail}"),
+            Some(tail) => {
+                let claims = match self.claims {
+                    Deallocation::Nothing => "no new claims to deallocate",
+                    Deallocation::InVain => "still not schedulable",
+                    Deallocation::Begun => "deallocation of ResourceClaim completed",
+                };
+                write!(f, " {claims}, preemption: {tail}")
+            }
             None => Ok(()),
         }
     }
@@ -89,6 +108,15 @@ pub fn schedule(snapshot: &mut Snapshot, candidate: &Candidate, seed: u64) -> Re
     }
     let mut refused = Refused::default();
     let fitting = round.fitting(|slot, code| refused.add(slot, code));
+    if let Some(text) = round.broken() {
+        return Err(Unschedulable {
+            nodes: state.existing,
+            plugins: BTreeSet::from([Plugin::DynamicResources]),
+            blocked: Some(text),
+            claims: Deallocation::InVain,
+            ..Unschedulable::default()
+        });
+    }
     match fitting.as_slice() {
         [] => Err(refused.summary(state, candidate)),
         [only] => Ok(placement(state, *only, 0)),

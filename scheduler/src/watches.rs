@@ -9,6 +9,7 @@ use k8s_openapi::api::core::v1::{
     Namespace, Node, PersistentVolume, PersistentVolumeClaim, ReplicationController, Service,
 };
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
+use k8s_openapi::api::resource::v1::{DeviceClass, ResourceClaim, ResourceSlice};
 use k8s_openapi::api::storage::v1::StorageClass;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use kube::api::Api;
@@ -35,6 +36,9 @@ pub enum Observed {
     Claim(Box<Event<PersistentVolumeClaim>>),
     Volume(Box<Event<PersistentVolume>>),
     StorageClass(Box<Event<StorageClass>>),
+    ResourceClaim(Box<Event<ResourceClaim>>),
+    DeviceClass(Box<Event<DeviceClass>>),
+    ResourceSlice(Box<Event<ResourceSlice>>),
 }
 
 /// What an object selects pods by.
@@ -52,7 +56,7 @@ pub struct Watches {
 }
 
 impl Watches {
-    /// All but those of budgets and of storage, which few need.
+    /// All but those of budgets, of storage and of devices, which few need.
     pub fn start(client: Client, shutdown: CancellationToken) -> (Self, mpsc::Receiver<Observed>) {
         let (told, heard) = mpsc::channel(WAITING_MAX);
         let this = Self { client, told, shutdown };
@@ -77,6 +81,13 @@ impl Watches {
         self.follow(config(), |event| Observed::Claim(Box::new(event)));
         self.follow(config(), |event| Observed::Volume(Box::new(event)));
         self.follow(config(), |event| Observed::StorageClass(Box::new(event)));
+    }
+
+    pub fn start_devices(&self) {
+        let config = watcher::Config::default;
+        self.follow(config(), |event| Observed::ResourceClaim(Box::new(event)));
+        self.follow(config(), |event| Observed::DeviceClass(Box::new(event)));
+        self.follow(config(), |event| Observed::ResourceSlice(Box::new(event)));
     }
 
     fn follow_selectors<K: Debug + Clone + Send + Sync + 'static>(&self, source: Source)

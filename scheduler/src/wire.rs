@@ -4,9 +4,9 @@
 
 use k8s_openapi::api::apps::v1::{ReplicaSet, StatefulSet};
 use k8s_openapi::api::core::v1::{
-    Affinity, Container, ContainerPort, ContainerStatus, Pod, PodCondition, PodResourceClaim, PodSchedulingGate,
-    PodSpec, PodStatus, ReplicationController, ResourceRequirements, Service, Toleration, TopologySpreadConstraint,
-    Volume,
+    Affinity, Container, ContainerPort, ContainerStatus, Pod, PodCondition, PodResourceClaim, PodResourceClaimStatus,
+    PodSchedulingGate, PodSpec, PodStatus, ReplicationController, ResourceRequirements, Service, Toleration,
+    TopologySpreadConstraint, Volume,
 };
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta, OwnerReference, Time};
@@ -141,6 +141,7 @@ struct WrittenStatus {
     start_time: Option<Time>,
     container_statuses: Option<Vec<WrittenContainerStatus>>,
     init_container_statuses: Option<Vec<WrittenContainerStatus>>,
+    resource_claim_statuses: Option<Vec<PodResourceClaimStatus>>,
 }
 
 #[derive(Default, Deserialize)]
@@ -257,6 +258,7 @@ impl From<WrittenStatus> for PodStatus {
             start_time: read.start_time,
             container_statuses: read.container_statuses.map(statuses),
             init_container_statuses: read.init_container_statuses.map(statuses),
+            resource_claim_statuses: read.resource_claim_statuses,
             ..Self::default()
         }
     }

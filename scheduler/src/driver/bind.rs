@@ -1,6 +1,7 @@
 //! Tells the API where a pod goes. Many bindings are under way at once, and so share the
 //! store's syncs; the decision after one does not wait for it.
 
+use super::devices::{Refused, release, write};
 use super::{Done, Driver};
 use crate::call::{self, JSON};
 use crate::metrics::Outcome;
@@ -8,6 +9,7 @@ use crate::queue::Popped;
 use crate::report::Regarding;
 use crate::snapshot::PodKey;
 use http::{Method, StatusCode};
+use k8s_openapi::api::resource::v1::ResourceClaim;
 use serde_json::json;
 use std::time::Instant;
 
@@ -19,7 +21,10 @@ pub(super) struct Bound {
     attempts: u32,
     added: Instant,
     begun: Instant,
-    result: Result<(), kube::Error>,
+    result: Result<(), Refused>,
+    /// Those that were to be written, and those that were.
+    claims: Vec<PodKey>,
+    written: Vec<ResourceClaim>,
 }
 
 impl Driver {
@@ -31,16 +36,24 @@ impl Driver {
             return;
         };
         let regarding = Regarding::of(&candidate);
+        let reservations = self.reserve(&candidate, &node);
         self.snapshot.set_pod(&node, candidate.info.clone());
         self.assumed.insert(regarding.key.clone(), regarding.uid.clone());
         let (client, done) = (self.client.clone(), self.done.clone());
         let profile = candidate.profile.name.clone();
         let (attempts, added) = (popped.attempts, popped.added);
         tokio::spawn(async move {
-            let result = post_binding(&client, &regarding, &node).await;
+            let mut written = Vec::new();
+            let mut result = write(&client, &regarding, &reservations, &mut written).await;
+            if result.is_ok() {
+                result = post_binding(&client, &regarding, &node).await.map_err(Refused::Api);
+            }
+            if result.is_err() {
+                release(&client, &regarding, &written).await;
+            }
             drop(permit);
             // The receiver lives as long as the process schedules.
-            let _ = done.send(Done::Bound(Bound {
+            let _ = done.send(Done::Bound(Box::new(Bound {
                 regarding,
                 node,
                 profile,
@@ -48,13 +61,18 @@ impl Driver {
                 added,
                 begun,
                 result,
-            }));
+                claims: reservations.into_iter().map(|one| one.key).collect(),
+                written,
+            })));
         });
     }
 
     pub(super) fn bound(&mut self, bound: Bound) {
         let key = &bound.regarding.key;
         let took = bound.begun.elapsed();
+        if !bound.claims.is_empty() {
+            self.reserved(&bound.claims, bound.written, bound.result.is_ok());
+        }
         // Another pod of that name may have come since.
         let same = self.queue.uid(key).is_none_or(|uid| uid == bound.regarding.uid);
         match bound.result {
@@ -75,7 +93,7 @@ impl Driver {
                 if self.assumed.get(key) == Some(&bound.regarding.uid) {
                     self.assumed.remove(key);
                     self.unplaced(key);
-                    if call::is(&error, StatusCode::NOT_FOUND) {
+                    if matches!(&error, Refused::Api(error) if call::is(error, StatusCode::NOT_FOUND)) {
                         self.queue.remove(key);
                     }
                 }

@@ -10,6 +10,7 @@
 //! One task owns all state; what takes time runs in others, which report back.
 
 mod bind;
+mod devices;
 mod evict;
 mod observe;
 mod storage;
@@ -47,7 +48,7 @@ const RESTART_MAX: Duration = Duration::from_secs(60);
 
 /// What other tasks did.
 enum Done {
-    Bound(Bound),
+    Bound(Box<Bound>),
     Evicted(Evicted),
     Prepared(Prepared),
 }
@@ -66,6 +67,7 @@ struct Driver {
     nodes: BTreeMap<String, NodeMarks>,
     budgets: Budgets,
     storage: Following,
+    devices: devices::Following,
     rooms: Rooms,
     bindings: Arc<Semaphore>,
     done: mpsc::UnboundedSender<Done>,
@@ -127,6 +129,7 @@ async fn run_once(config: Config, client: kube::Client, shutdown: CancellationTo
         nodes: BTreeMap::new(),
         budgets: Budgets::default(),
         storage: Following::default(),
+        devices: devices::Following::default(),
         rooms: Rooms::default(),
         bindings: Arc::new(Semaphore::new(BINDINGS_MAX)),
         done: sender,
@@ -170,7 +173,7 @@ async fn run_once(config: Config, client: kube::Client, shutdown: CancellationTo
 impl Driver {
     fn done(&mut self, what: Done) {
         match what {
-            Done::Bound(bound) => self.bound(bound),
+            Done::Bound(bound) => self.bound(*bound),
             Done::Evicted(evicted) => self.evicted(&evicted),
             Done::Prepared(prepared) => self.prepared(&prepared),
         }
@@ -194,6 +197,9 @@ impl Driver {
             if !candidate.claims.is_empty() && !self.knows_storage(&candidate.info.key) {
                 continue;
             }
+            if !candidate.devices.is_empty() && !self.has_claims(candidate, now) {
+                continue;
+            }
             if spreads_by_default(candidate) {
                 candidate.kin = self.kin.of(&candidate.pod);
             }
@@ -210,7 +216,7 @@ impl Driver {
         false
     }
 
-    fn refused(&mut self, popped: &Popped, why: Unschedulable, now: Instant) {
+    fn refused(&mut self, popped: &Popped, mut why: Unschedulable, now: Instant) {
         let candidate = &popped.candidate;
         let key = &candidate.info.key;
         if !self.budgets.synced {
@@ -222,6 +228,7 @@ impl Driver {
             self.queue.making_room(key);
             return;
         }
+        self.deallocate(candidate, &mut why);
         let budgets: Vec<Budget> = self.budgets.by_name.values().cloned().collect();
         let room = preempt(&mut self.snapshot, candidate, &why, &budgets);
         let refused_by: Plugins = why.plugins.iter().copied().collect();

@@ -76,6 +76,9 @@ impl Driver {
             Observed::Claim(event) => self.claim_event(*event),
             Observed::Volume(event) => self.volume_event(*event),
             Observed::StorageClass(event) => self.class_event(*event),
+            Observed::ResourceClaim(event) => self.resource_claim_event(*event),
+            Observed::DeviceClass(event) => self.device_class_event(*event),
+            Observed::ResourceSlice(event) => self.resource_slice_event(*event),
         }
     }
 

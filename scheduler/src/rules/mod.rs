@@ -26,6 +26,8 @@ pub enum Code {
     PortTaken,
     /// As `fit::Lacking` says.
     Lacking(fit::Lacking),
+    /// A claim that one pod at a time may use has its pod.
+    InUse,
     NoVolume,
     VolumeElsewhere,
     VolumeMissing,
@@ -35,6 +37,8 @@ pub enum Code {
     NotAmong,
     TooNear,
     Barred,
+    NoDevices,
+    ClaimElsewhere,
 }
 
 impl Code {
@@ -47,17 +51,19 @@ impl Code {
             Self::NotNamed | Self::NotEnforced | Self::NotSelected => Plugin::NodeAffinity,
             Self::PortTaken => Plugin::NodePorts,
             Self::Lacking(_) => Plugin::NodeResourcesFit,
+            Self::InUse => Plugin::VolumeRestrictions,
             Self::NoVolume | Self::VolumeElsewhere | Self::VolumeMissing => Plugin::VolumeBinding,
             Self::OtherZone => Plugin::VolumeZone,
             Self::NoSpreadLabel | Self::Skewed => Plugin::PodTopologySpread,
             Self::NotAmong | Self::TooNear | Self::Barred => Plugin::InterPodAffinity,
+            Self::NoDevices | Self::ClaimElsewhere => Plugin::DynamicResources,
         })
     }
 
     /// Removing pods from the node would not help.
     pub fn unresolvable(self) -> bool {
         match self {
-            Self::Fits | Self::PortTaken | Self::Skewed | Self::TooNear | Self::Barred => false,
+            Self::Fits | Self::PortTaken | Self::InUse | Self::Skewed | Self::TooNear | Self::Barred => false,
             Self::Lacking(lacking) => lacking.unresolvable(),
             _ => true,
         }
@@ -75,6 +81,9 @@ impl Code {
             Self::NotEnforced => "node(s) didn't match scheduler-enforced node affinity",
             Self::NotSelected => "node(s) didn't match Pod's node affinity/selector",
             Self::PortTaken => "node(s) didn't have free ports for the requested pod ports",
+            Self::InUse => {
+                "node has pod using PersistentVolumeClaim with the same name and ReadWriteOncePod access mode"
+            }
             Self::NoVolume => "node(s) didn't find available persistent volumes to bind",
             Self::VolumeElsewhere => "node(s) didn't match PersistentVolume's node affinity",
             Self::VolumeMissing => "node(s) unavailable due to one or more pvc(s) bound to non-existent pv(s)",
@@ -84,6 +93,8 @@ impl Code {
             Self::NotAmong => "node(s) didn't match pod affinity rules",
             Self::TooNear => "node(s) didn't match pod anti-affinity rules",
             Self::Barred => "node(s) didn't satisfy existing pods anti-affinity rules",
+            Self::NoDevices => "cannot allocate all claims",
+            Self::ClaimElsewhere => "resourceclaim not available on the node",
         };
         vec![text.to_string()]
     }

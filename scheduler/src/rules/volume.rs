@@ -7,6 +7,9 @@ use crate::selector::Labels;
 use crate::snapshot::{ClaimState, ClassState, PodKey, Slot, State, Storage, VolumeState};
 use std::collections::BTreeSet;
 
+/// The access mode of volumes that one pod at a time may use.
+const ONE_POD: &str = "ReadWriteOncePod";
+
 /// What a pod's claims say of all nodes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Claims<'a> {
@@ -87,6 +90,22 @@ pub fn claims<'a>(state: &'a State, candidate: &Candidate) -> Claims<'a> {
     } else {
         Claims::Nodes(needs)
     }
+}
+
+/// Those of the pod's claims that one pod at a time may use.
+pub fn exclusive(state: &State, candidate: &Candidate) -> Vec<String> {
+    let Some(storage) = state.storage.as_ref().filter(|_| !candidate.claims.is_empty()) else {
+        return Vec::new();
+    };
+    let alone = |claim: &&Claim| {
+        find(storage, candidate, claim).is_some_and(|found| found.modes.iter().any(|mode| mode == ONE_POD))
+    };
+    candidate
+        .claims
+        .iter()
+        .filter(alone)
+        .map(|claim| claim.name.clone())
+        .collect()
 }
 
 fn key_of(candidate: &Candidate, claim: &Claim) -> PodKey {

@@ -319,3 +319,32 @@ fn two_claims_do_not_share_a_volume() {
     assert_eq!(decide(&mut two, &both), Ok("a".to_string()));
     assert_eq!(before_binding(&two.state, &both, "a").map(|steps| steps.len()), Some(2));
 }
+
+#[test]
+fn a_claim_for_one_pod_waits_for_the_other_pod() {
+    let bound = json!({"metadata": {"annotations": {"pv.kubernetes.io/bind-completed": "yes"}},
+        "spec": {"volumeName": "v"}, "status": {"phase": "Bound"}});
+    for (mode, message) in [
+        ("ReadWriteOnce", None),
+        (
+            "ReadWriteOncePod",
+            Some(
+                "0/2 nodes are available: 2 node has pod using PersistentVolumeClaim with the same name and ReadWriteOncePod access mode.",
+            ),
+        ),
+    ] {
+        let mut patch = bound.clone();
+        patch["spec"]["accessModes"] = json!([mode]);
+        let mut snapshot = cluster(&json!([claim(&patch), volume("v", &json!({}))]));
+        let other = json!({"metadata": {"namespace": "d", "name": "other", "uid": "o"}, "spec": {"containers": [],
+            "volumes": [{"name": "v", "persistentVolumeClaim": {"claimName": "data"}}]}});
+        let other = Arc::new(crate::pod::PodInfo::new(&serde_json::from_value(other).expect("a pod")));
+        snapshot.set_pod("a", other.clone());
+        let got = schedule(&mut snapshot, &user(), 0).err().map(|why| why.to_string());
+        assert_eq!(got.as_deref(), message, "{mode}");
+        // A pod without the claim does not care, and when the other is gone nobody does.
+        assert!(schedule(&mut snapshot, &pod(json!([])), 0).is_ok());
+        snapshot.remove_pod(&other.key);
+        assert!(schedule(&mut snapshot, &user(), 0).is_ok(), "{mode}");
+    }
+}

@@ -26,6 +26,7 @@ pub use storage::{ClaimState, ClassState, SELECTED_NODE, Storage, VolumeState};
 pub use crate::pod::{PodInfo, PodKey, key_of};
 
 use crate::affinity::Namespaces;
+use crate::devices::Devices;
 use crate::memo::Memo;
 use crate::selector::Labels;
 use k8s_openapi::api::core::v1::Node;
@@ -81,6 +82,8 @@ pub struct State {
     pub images: Images,
     pub shapes: Shapes,
     places: HashMap<Placed, Slot>,
+    /// How many placed pods use a claim (of storage).
+    claim_users: HashMap<PodKey, usize>,
     /// How many pods have each priority.
     priorities: BTreeMap<i32, usize>,
     pub namespaces: Namespaces,
@@ -90,6 +93,8 @@ pub struct State {
     pub nominated: BTreeMap<PodKey, (String, Arc<PodInfo>)>,
     /// `None`: nobody follows claims, so pods are not kept waiting for theirs.
     pub storage: Option<Storage>,
+    /// `None`: nobody follows devices, so pods are not kept waiting for them.
+    pub devices: Option<Devices>,
     /// Labels, taints, being there.
     pub statics: Changes,
     /// Pods and amounts.
@@ -159,6 +164,12 @@ impl Snapshot {
         state.shapes.add(slot, &pod);
         state.amounts.take(slot, &pod.requests, pod.scored, 1);
         *state.priorities.entry(pod.priority).or_default() += 1;
+        for claim in &pod.claims {
+            *state
+                .claim_users
+                .entry((pod.namespace.clone(), claim.clone()))
+                .or_default() += 1;
+        }
         state.places.insert(Placed(pod.clone()), slot);
         state.slots[slot as usize].add(pod);
         state.dynamics.push(slot);
@@ -177,6 +188,15 @@ impl Snapshot {
             *count -= 1;
             if *count == 0 {
                 state.priorities.remove(&pod.priority);
+            }
+        }
+        for claim in &pod.claims {
+            let key = (pod.namespace.clone(), claim.clone());
+            if let Some(count) = state.claim_users.get_mut(&key) {
+                *count -= 1;
+                if *count == 0 {
+                    state.claim_users.remove(&key);
+                }
             }
         }
         state.dynamics.push(slot);
@@ -257,6 +277,11 @@ impl Snapshot {
     pub fn storage(&mut self) -> &mut Storage {
         self.state.storage.get_or_insert_default()
     }
+
+    /// Devices and their claims. From the first call on pods wait for theirs.
+    pub fn devices(&mut self) -> &mut Devices {
+        self.state.devices.get_or_insert_default()
+    }
 }
 
 impl State {
@@ -304,6 +329,11 @@ impl State {
 
     pub fn name_of(&self, slot: Slot) -> &str {
         &self.slots[slot as usize].name
+    }
+
+    /// How many placed pods use the claim.
+    pub fn users_of(&self, claim: &PodKey) -> usize {
+        self.claim_users.get(claim).copied().unwrap_or(0)
     }
 
     pub fn lowest_priority(&self) -> Option<i32> {
