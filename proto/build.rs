@@ -3,7 +3,13 @@
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     println!("cargo:rerun-if-changed=proto");
     let files = protox::compile(
-        ["proto/cri.proto", "proto/peer.proto", "proto/etcd/rpc.proto"],
+        [
+            "proto/cri.proto",
+            "proto/peer.proto",
+            "proto/etcd/rpc.proto",
+            "proto/kubelet/pluginregistration.proto",
+            "proto/kubelet/dra.proto",
+        ],
         ["proto"],
     )?;
     tonic_prost_build::configure()

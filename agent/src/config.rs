@@ -51,6 +51,8 @@ pub struct Config {
     pub kube_reserved: BTreeMap<String, String>,
     /// Names and patterns of sysctls that pods may set although they are not safe.
     pub allowed_unsafe_sysctls: Vec<String>,
+    /// Where plugins of the node (drivers of devices) look for kubelet, whom they are written for.
+    pub kubelet_dir: PathBuf,
     /// Manifests of pods that the node runs of itself, as files.
     pub manifests_dir: PathBuf,
     pub mtu: u32,
@@ -93,6 +95,7 @@ impl Config {
             system_reserved: BTreeMap::new(),
             kube_reserved: BTreeMap::new(),
             allowed_unsafe_sysctls: Vec::new(),
+            kubelet_dir: PathBuf::from("/var/lib/kubelet"),
             manifests_dir: data_dir.join("manifests"),
             mtu: 0,
             network_backend: skiff_network::Backend::default(),

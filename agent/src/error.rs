@@ -54,6 +54,9 @@ pub enum Error {
     /// A PersistentVolume cannot be mounted.
     #[error("{text}")]
     Mount { volume: String, text: String },
+    /// A pod's devices cannot be made ready, or given back.
+    #[error("{0}")]
+    Devices(String),
     /// Why a pod, as it is described, cannot run.
     #[error("{0}")]
     Pod(String),

@@ -12,6 +12,7 @@
 
 mod cache;
 mod config;
+mod devices;
 mod endpoint;
 mod error;
 mod eviction;
@@ -20,6 +21,7 @@ mod leaving;
 mod leftovers;
 mod manifest;
 mod node;
+mod plugins;
 mod pod;
 mod probe;
 mod recorder;

@@ -82,6 +82,9 @@ pub async fn stop_everything(data_dir: &Path) -> Result<(), Vec<Error>> {
         "/var/lib/cni",
         "/var/log/pods",
         "/var/log/containers",
+        "/var/lib/kubelet/plugins_registry",
+        "/var/lib/kubelet/plugins",
+        "/var/lib/kubelet",
     ] {
         let _ = std::fs::remove_dir(shared);
     }

@@ -10,7 +10,7 @@ use crate::pod::{cgroup, supervisor};
 use crate::recorder::Recorder;
 use crate::runtime::config::Layout;
 use crate::runtime::{Runtime, events, images, supervise};
-use crate::{endpoint, eviction, leaving, manifest, node, reset};
+use crate::{devices, endpoint, eviction, leaving, manifest, node, plugins, reset};
 use ipnet::IpNet;
 use skiff_network::ClusterView;
 use std::path::Path;
@@ -41,6 +41,8 @@ pub async fn run(
         &config.pod_logs_dir,
         &config.container_logs_dir,
         &config.manifests_dir,
+        &config.kubelet_dir.join(plugins::REGISTRY),
+        &config.kubelet_dir.join(plugins::PLUGINS),
     ] {
         std::fs::create_dir_all(dir).map_err(Error::io("create", dir))?;
     }
@@ -91,6 +93,11 @@ pub async fn run(
         images_ready,
         images,
         volumes: crate::volume::Volumes::new(client.clone()),
+        devices: Arc::new(devices::Devices::open(
+            client.clone(),
+            &config.node_name,
+            &config.data_dir,
+        )),
         config: config.clone(),
     });
     shared
@@ -126,6 +133,11 @@ pub async fn run(
         runtime.clone(),
         sender,
         broken.clone(),
+        shutdown.clone(),
+    ));
+    tokio::spawn(plugins::follow(
+        config.kubelet_dir.join(plugins::REGISTRY),
+        vec![devices::follow(&shared.devices)],
         shutdown.clone(),
     ));
     tokio::spawn(image::watch::follow(shared.clone(), registries, shutdown.clone()));

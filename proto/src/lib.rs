@@ -20,6 +20,20 @@ pub mod peer {
     }
 }
 
+/// What plugins of a node serve.
+pub mod kubelet {
+    /// How they make themselves known (v1).
+    #[allow(clippy::all, clippy::pedantic, missing_docs)]
+    pub mod registration {
+        tonic::include_proto!("pluginregistration");
+    }
+    /// Drivers of dynamic resource allocation (v1).
+    #[allow(clippy::all, clippy::pedantic, missing_docs)]
+    pub mod dra {
+        tonic::include_proto!("k8s.io.kubelet.pkg.apis.dra.v1");
+    }
+}
+
 /// etcd's v3 API, as its clients speak it.
 pub mod etcd {
     #[allow(clippy::all, clippy::pedantic, missing_docs)]

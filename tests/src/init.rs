@@ -44,7 +44,11 @@ fn mounts(dir: &Path) -> Result<()> {
     let run = dir.join("run");
     std::fs::create_dir_all(&run)?;
     mount(Some("tmpfs"), "/run", Some("tmpfs"), MsFlags::empty(), Some("mode=755")).context("cannot mount /run")?;
-    for (own, place) in [("log-pods", "/var/log/pods"), ("log-containers", "/var/log/containers")] {
+    for (own, place) in [
+        ("log-pods", "/var/log/pods"),
+        ("log-containers", "/var/log/containers"),
+        ("kubelet", "/var/lib/kubelet"),
+    ] {
         let own = dir.join(own);
         std::fs::create_dir_all(&own)?;
         std::fs::create_dir_all(place)?;

@@ -206,6 +206,11 @@ pub async fn tear_down(shared: &Arc<Shared>, pod: &Arc<Pod>, seen: &Observed) ->
             first.get_or_insert(error);
         }
     }
+    if first.is_none()
+        && let Err(error) = shared.devices.unprepare(uid).await
+    {
+        first = Some(error);
+    }
     let cleaned = volume::teardown::tear_down(shared, pod).await;
     let layout = Layout::new(&shared.config.data_dir);
     let left = if first.is_none() {

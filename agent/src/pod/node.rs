@@ -41,6 +41,7 @@ pub struct Shared {
     pub app_armor: bool,
     pub images: crate::image::Images,
     pub volumes: crate::volume::Volumes,
+    pub devices: Arc<crate::devices::Devices>,
     /// True once the images folder has been imported.
     pub images_ready: watch::Receiver<bool>,
 }

@@ -18,6 +18,8 @@ pub enum Op {
     StopSandbox(String),
     Teardown,
     Resize,
+    /// Of a pod that has ended and is not to go yet: what it has is given back.
+    Devices,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]

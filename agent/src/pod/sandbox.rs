@@ -110,6 +110,10 @@ pub struct Prepared {
     pub env: Vec<(String, String)>,
     pub mounts: Vec<cri::Mount>,
     pub message_file: String,
+    /// Of devices, for runtimes that know CDI.
+    pub cdi: Vec<String>,
+    /// Of devices, for those that do not.
+    pub devices: Vec<cri::Device>,
     pub host: resources::Host,
 }
 
@@ -162,6 +166,12 @@ pub fn container_config(pod: &Pod, container: &Container, prepared: &Prepared) -
         labels,
         annotations,
         log_path: format!("{}/{}.log", container.name, prepared.attempt),
+        devices: prepared.devices.clone(),
+        cdi_devices: prepared
+            .cdi
+            .iter()
+            .map(|name| cri::CdiDevice { name: name.clone() })
+            .collect(),
         stdin: container.stdin.unwrap_or(false),
         stdin_once: container.stdin_once.unwrap_or(false),
         tty: container.tty.unwrap_or(false),

@@ -7,6 +7,7 @@ use super::observed::{self, Container as Seen};
 use super::plan::Waiting;
 use super::spec::{self, Role};
 use super::{image, links, sandbox};
+use crate::devices::cdi;
 use crate::leftovers;
 use crate::probe;
 use crate::runtime;
@@ -169,12 +170,17 @@ async fn prepare(
     let mut facts = shared.facts(ips.clone());
     facts.variable_files = crate::volume::variable_files(&shared.config, pod, container);
     let services = shared.cache.services();
-    let env = environment::variables(pod, container, &services, shared.cache.as_ref(), &facts)?;
+    let mut env = environment::variables(pod, container, &services, shared.cache.as_ref(), &facts)?;
     let values: BTreeMap<String, String> = env.iter().cloned().collect();
     let known = |text: &str| environment::expand_all(text, |name| values.get(name).cloned());
     let recursive = crate::volume::recursive_read_only(shared, container).await;
     let mounts = crate::volume::mounts(&shared.config, pod, container, recursive, known);
     let mut mounts = mounts.map_err(|e| e.chain())?;
+    let names = shared.devices.cdi(pod, container)?;
+    let (cdi, added) = injected(shared, names).await?;
+    env.retain(|(name, _)| !added.env.iter().any(|(known, _)| known == name));
+    env.extend(added.env);
+    mounts.extend(added.mounts);
     let pod_dir = shared.config.pod_dir(spec::uid(pod));
     let io = |e: std::io::Error| format!("cannot write to {}: {e}", pod_dir.display());
     let mounted = |path: &str| {
@@ -208,8 +214,26 @@ async fn prepare(
         env,
         mounts,
         message_file,
+        cdi,
+        devices: added.devices,
         host: shared.host.clone(),
     })
+}
+
+/// The devices that the runtime adds by their names, and what is added to the container for those that it does not know.
+async fn injected(shared: &Shared, names: Vec<String>) -> Result<(Vec<String>, cdi::Added), String> {
+    if names.is_empty() {
+        return Ok(Default::default());
+    }
+    let version = shared.runtime.version().await.map_err(|error| error.rpc())?;
+    if cdi::is_known_to(&version.runtime_version) {
+        return Ok((names, cdi::Added::default()));
+    }
+    let work = move || cdi::added(&cdi::read(&cdi::DIRS), &names);
+    let added = tokio::task::spawn_blocking(work)
+        .await
+        .map_err(|error| error.to_string())?;
+    Ok((Vec::new(), added?))
 }
 
 fn bind(container_path: &str, host_path: &str) -> cri::Mount {

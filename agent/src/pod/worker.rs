@@ -69,6 +69,7 @@ enum Outcome {
     Stopped(String),
     SandboxStopped(String, Result<(), Error>),
     TornDown(Result<(), Error>),
+    GivenBack(Result<(), Error>),
     Looked(Vec<Container>, Vec<Sandbox>, Vec<String>),
     Status(Box<PodStatus>, Result<Box<Pod>, api::Refused>),
     Deleted(Result<(), api::Refused>),

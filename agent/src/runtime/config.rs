@@ -94,6 +94,7 @@ restrict_oom_score_adj = {restrict}
 netns_mounts_under_state_dir = true
 disable_apparmor = {no_apparmor}
 max_container_log_line_size = 16384
+enable_cdi = true
 
 [plugins."io.containerd.grpc.v1.cri".cni]
 bin_dir = {cni_bin}

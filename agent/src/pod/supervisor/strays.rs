@@ -76,6 +76,9 @@ impl Supervisor {
         found
             .left
             .retain(|uid| !known(uid) && !found.sandboxes.contains_key(uid));
+        let holding = self.shared.devices.pods().into_iter();
+        let lost = holding.filter(|uid| !known(uid) && !found.sandboxes.contains_key(uid));
+        lost.for_each(|uid| self.give_back_devices(uid));
         let strays = found.sandboxes.into_iter().map(|(uid, ids)| {
             let mut seen = Observed::default();
             for id in ids {
@@ -95,6 +98,21 @@ impl Supervisor {
         tokio::task::spawn_blocking(move || {
             found.left.iter().for_each(|uid| leftovers::remove(&config, uid));
             links::sweep(&config.container_logs_dir, &config.pod_logs_dir, None);
+        });
+    }
+
+    /// Of a pod that ended while nobody looked.
+    fn give_back_devices(&self, uid: String) {
+        let shared = self.shared.clone();
+        tokio::spawn(async move {
+            // With the next resync it is tried again.
+            if let Err(error) = shared.devices.unprepare(&uid).await {
+                tracing::warn!(
+                    error = error.chain(),
+                    uid,
+                    "an ended pod's devices cannot be given back"
+                );
+            }
         });
     }
 

@@ -203,6 +203,7 @@ async fn create_sandbox(shared: &Shared, pod: &Pod, attempt: u32) -> Result<Sand
         shared.share_by_class();
         cgroup::create(&path, &limits);
     }
+    shared.devices.prepare(pod).await?;
     let logs = sandbox::log_directory(&shared.config, pod);
     std::fs::create_dir_all(&logs).map_err(Error::io("create", &logs))?;
     let mut imported = shared.images_ready.clone();

@@ -44,6 +44,15 @@ impl Worker {
                 );
                 self.retry(Op::Teardown, now, 1);
             }
+            Outcome::GivenBack(Ok(())) => drop(self.memory.retry.remove(&Op::Devices)),
+            Outcome::GivenBack(Err(error)) => {
+                tracing::warn!(
+                    error = error.chain(),
+                    pod = spec::full_name(&self.pod),
+                    "devices cannot be given back; trying again"
+                );
+                self.retry(Op::Devices, now, 1);
+            }
             Outcome::Looked(containers, sandboxes, lost) => self.looked(containers, sandboxes, &lost, now),
             Outcome::Status(status, result) => self.status_sent(*status, result),
             Outcome::Resized(order, in_force, outcome) => self.resized(*order, in_force, outcome, now),
@@ -68,10 +77,12 @@ impl Worker {
                 self.show_addresses(now);
             }
             Err(error) => {
-                let text = format!("Failed to create pod sandbox: {}", error.rpc());
-                self.shared
-                    .recorder
-                    .pod(&self.pod, None, true, "FailedCreatePodSandBox", text);
+                let (reason, what) = match error {
+                    Error::Devices(_) => ("FailedPrepareDynamicResources", "prepare dynamic resources"),
+                    _ => ("FailedCreatePodSandBox", "create pod sandbox"),
+                };
+                let text = format!("Failed to {what}: {}", error.rpc());
+                self.shared.recorder.pod(&self.pod, None, true, reason, text);
                 self.retry(Op::Sandbox, now, 1);
             }
         }

@@ -1,6 +1,8 @@
 //! What a worker tells the API of its pod.
 
 use super::{Outcome, Worker};
+use crate::pod::observed::State;
+use crate::pod::plan::Op;
 use crate::pod::{api, spec, status};
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::PodStatus;
@@ -36,12 +38,37 @@ impl Worker {
         (now < until && without_sandbox(held) == without_sandbox(wanted)).then_some(until)
     }
 
+    /// True while the pod, which has ended, has devices: others may get them as soon as the API says that it has.
+    fn gives_back(&mut self, now: Timestamp) -> bool {
+        let claims = self.pod.spec.as_ref().and_then(|spec| spec.resource_claims.as_ref());
+        if claims.is_none_or(Vec::is_empty) || !self.shared.devices.holds(spec::uid(&self.pod)) {
+            return false;
+        }
+        let busy = |op: &Op| matches!(op, Op::Container(_) | Op::Sandbox | Op::Devices | Op::Teardown);
+        let runs = self.seen.all().any(|container| container.state == State::Running);
+        if runs || self.memory.in_flight.iter().any(busy) {
+            return true;
+        }
+        if let Some(retry) = self.memory.retry.get(&Op::Devices).filter(|retry| retry.until() > now) {
+            self.wake_at = self.wake_at.into_iter().chain([retry.until()]).min();
+            return true;
+        }
+        let (shared, uid) = (self.shared.clone(), spec::uid(&self.pod).to_owned());
+        self.spawn(Some(Op::Devices), async move {
+            Outcome::GivenBack(shared.devices.unprepare(&uid).await)
+        });
+        true
+    }
+
     /// Makes the API hold what is so; what others change of it is set right again.
     pub(super) fn publish(&mut self, now: Timestamp) {
         if self.gone || self.sending || self.api_wait || self.deleted {
             return;
         }
         let wanted = self.wanted(now);
+        if matches!(wanted.phase.as_deref(), Some("Succeeded" | "Failed")) && self.gives_back(now) {
+            return;
+        }
         if self.memory.torn_down || matches!(wanted.phase.as_deref(), Some("Succeeded" | "Failed")) {
             // Before the API says so: the scheduler gives the room away at once.
             self.shared.ledger.release(spec::uid(&self.pod));
