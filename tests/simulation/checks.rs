@@ -12,7 +12,7 @@ use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use kube::api::ListParams;
 use kube::{Api, Client};
 
-use crate::kubelet::{api, is_ready, labels};
+use crate::kubelet::{api, is_ready, labels, phase};
 use crate::workloads::{Asked, DOOMED, MAIN};
 
 async fn list<K>(client: &Client) -> Vec<K>
@@ -94,8 +94,10 @@ impl World {
             .filter(|pod| {
                 let spec = pod.spec.as_ref();
                 let bound = spec.is_some_and(|spec| spec.node_name.is_some());
+                // One that failed before it had a node never gets one, and stays as it is.
+                let ended = matches!(phase(pod), "Succeeded" | "Failed");
                 let held = pod.metadata.finalizers.iter().flatten().next().is_some();
-                pod.metadata.deletion_timestamp.is_some() || !bound || held
+                pod.metadata.deletion_timestamp.is_some() || !(bound || ended) || held
             })
             .map(|pod| {
                 let (meta, spec) = (&pod.metadata, pod.spec.as_ref());

@@ -192,7 +192,7 @@ enum Step {
     Remove,
 }
 
-fn phase(pod: &Pod) -> &str {
+pub fn phase(pod: &Pod) -> &str {
     pod.status
         .as_ref()
         .and_then(|status| status.phase.as_deref())
