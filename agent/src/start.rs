@@ -9,7 +9,7 @@ use crate::pod::node::Shared;
 use crate::pod::{cgroup, supervisor};
 use crate::recorder::Recorder;
 use crate::runtime::config::Layout;
-use crate::runtime::{Runtime, events, images, supervise};
+use crate::runtime::{Runtime, events, supervise};
 use crate::{devices, endpoint, eviction, leaving, manifest, node, plugins, reset};
 use ipnet::IpNet;
 use skiff_network::ClusterView;
@@ -117,17 +117,12 @@ pub async fn run(
         served = supervise::wait_until_served(&layout) => served?,
         () = shutdown.cancelled() => return Ok(()),
     }
-    tokio::spawn({
-        let (config, layout) = (config.clone(), layout.clone());
-        async move {
-            for problem in
-                images::import_all(&config.ctr_binary, &layout.socket, &layout.root, &config.images_dir).await
-            {
-                tracing::warn!(error = problem.chain(), "an image was not imported");
-            }
-            images_done.send_replace(true);
-        }
-    });
+    tokio::spawn(image::arrivals::follow(
+        config.clone(),
+        layout.clone(),
+        images_done,
+        shutdown.clone(),
+    ));
     let (sender, exits) = mpsc::channel(EVENTS_MAX);
     tokio::spawn(events::follow(
         runtime.clone(),

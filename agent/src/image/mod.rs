@@ -8,6 +8,7 @@
 //! disk usage --gc--> collect --> containerd
 //! ```
 
+pub mod arrivals;
 pub mod attempts;
 pub mod collect;
 pub mod credentials;

@@ -131,15 +131,38 @@ pub async fn change(path: &Path) -> std::io::Result<()> {
     if path.exists() != followed {
         return Ok(());
     }
-    // Any descriptor can be awaited as a pipe's end. What has happened does not matter:
-    // the file is looked at again, and what is the same changes nothing.
-    let events = Receiver::from_owned_fd_unchecked(inotify.as_fd().try_clone_to_owned()?)?;
-    let mut seen = [0; 4_096];
-    loop {
-        events.readable().await?;
-        match events.try_read(&mut seen) {
-            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {}
-            other => return other.map(drop),
+    Changes::of(&inotify)?.next().await
+}
+
+/// Changes in a directory, none of which is lost between two looks at it.
+pub struct Changes {
+    events: Receiver,
+}
+
+impl Changes {
+    /// Files that are whole now, or gone.
+    pub fn in_directory(dir: &Path) -> std::io::Result<Self> {
+        let inotify = Inotify::init(InitFlags::IN_NONBLOCK | InitFlags::IN_CLOEXEC)?;
+        let flags = AddWatchFlags::IN_CLOSE_WRITE | AddWatchFlags::IN_MOVE | AddWatchFlags::IN_DELETE;
+        inotify.add_watch(dir, flags | AddWatchFlags::IN_ONLYDIR)?;
+        Self::of(&inotify)
+    }
+
+    /// Any descriptor can be awaited as a pipe's end.
+    fn of(inotify: &Inotify) -> std::io::Result<Self> {
+        let events = Receiver::from_owned_fd_unchecked(inotify.as_fd().try_clone_to_owned()?)?;
+        Ok(Self { events })
+    }
+
+    /// What has happened does not matter: who asks looks again, and what is the same changes nothing.
+    pub async fn next(&mut self) -> std::io::Result<()> {
+        let mut seen = [0; 4_096];
+        loop {
+            self.events.readable().await?;
+            match self.events.try_read(&mut seen) {
+                Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {}
+                other => return other.map(drop),
+            }
         }
     }
 }

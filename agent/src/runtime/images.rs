@@ -50,7 +50,7 @@ pub fn kept_names(config: &crate::config::Config) -> BTreeSet<String> {
     imported.chain(pause).collect()
 }
 
-/// Imports every `*.tar` that was not imported in this form before. The record
+/// Imports every archive that was not imported in this form before. The record
 /// lies in containerd's root: who wipes the images wipes the record.
 pub async fn import_all(ctr: &Path, socket: &Path, root: &Path, images_dir: &Path) -> Vec<Error> {
     let mut record = read_record(root);
