@@ -167,7 +167,7 @@ impl ApiServer {
         warnings: &mut Vec<String>,
     ) -> Result<Attempt, ApiError> {
         let kind = args.kind;
-        let (key, txn, record) = {
+        let (key, txn, record, object) = {
             let objects = self.objects(snapshot);
             self.check_new(args, &mut object, &objects, warnings).await?;
             let name = text_at(&object, &["metadata", "name"]).to_string();
@@ -188,7 +188,7 @@ impl ApiServer {
                 key: key.clone(),
                 record: record.clone(),
             });
-            (key, txn, record)
+            (key, txn, record, object)
         };
         if args.dry_run {
             let entry = Entry {
@@ -203,7 +203,11 @@ impl ApiServer {
         }
         let result = self.store.txn(txn).await.map_err(respond::store_error)?;
         if result.succeeded {
-            return Ok(Attempt::Stored(commit_entry(&key, record, None, &result)));
+            let entry = commit_entry(&key, record, None, &result);
+            if is_bound_next(kind, &object) {
+                self.decoded.keep(&entry, object);
+            }
+            return Ok(Attempt::Stored(entry));
         }
         Ok(match result.results.into_iter().next() {
             Some(OpResult::Got(Some(entry))) => Attempt::Taken(entry),
@@ -245,6 +249,11 @@ enum Attempt {
     Taken(Arc<Entry>),
     /// An address or port was taken meanwhile.
     CompanionLost,
+}
+
+/// A pod without a node is written again at once.
+fn is_bound_next(kind: &Kind, object: &Value) -> bool {
+    kind.group.is_empty() && kind.plural == "pods" && text_at(object, &["spec", "nodeName"]).is_empty()
 }
 
 /// 409 of a name that is in use; `named_by_base` says that the server may have made it up.

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use serde_json::Value;
 use skiff_api::ApiError;
 use skiff_kinds::Kind;
-use skiff_store::{Compare, Entry, Op, Record, Txn, TxnResult};
+use skiff_store::{Compare, Entry, Op, Record, Snapshot, Txn, TxnResult};
 use std::sync::Arc;
 
 /// Lost races that one request sits out; far more than writers of one object
@@ -55,6 +55,7 @@ impl ApiServer {
             version: None,
             attempts: 0,
             current: None,
+            taken: false,
         }
     }
 
@@ -107,6 +108,8 @@ pub(crate) struct Modification<'a> {
     attempts: usize,
     /// What was read last.
     current: Option<Arc<Entry>>,
+    /// Whether its tree was taken out of the cache, where its change belongs.
+    taken: bool,
 }
 
 impl<'a> Modification<'a> {
@@ -118,29 +121,37 @@ impl<'a> Modification<'a> {
 
     /// The newest object, and all others as they are at the same time.
     pub async fn read(&mut self) -> Result<(Arc<Value>, StoreObjects<'a>), ApiError> {
+        let (current, snapshot) = self.newest().await?;
         let (server, kind) = (self.server, self.kind);
-        if self.attempts == ATTEMPTS_MAX {
-            return Err(ApiError::modified(kind.group, kind.plural, self.name));
-        }
-        self.attempts += 1;
-        let snapshot = server
-            .store
-            .snapshot_linearizable()
-            .await
-            .map_err(respond::store_error)?;
-        let current = snapshot
-            .get(&self.key)
-            .ok_or_else(|| ApiError::not_found(kind.group, kind.plural, self.name))?;
-        let value = server
-            .decoded
-            .get(&current)
-            .ok_or_else(|| ApiError::internal("the stored object is not JSON"))?;
+        let value = server.decoded.get(&current).ok_or_else(not_json)?;
         let value = match self.version {
             Some(version) => server.object_in(kind, version, value).await?,
             None => value,
         };
         self.current = Some(current);
         Ok((value, server.objects(snapshot)))
+    }
+
+    /// The newest object, to be changed in place; of a built-in kind.
+    pub async fn take(&mut self) -> Result<Value, ApiError> {
+        let (current, _) = self.newest().await?;
+        let value = self.server.decoded.take(&current).ok_or_else(not_json)?;
+        self.current = Some(current);
+        self.taken = true;
+        Ok(value)
+    }
+
+    async fn newest(&mut self) -> Result<(Arc<Entry>, Arc<dyn Snapshot>), ApiError> {
+        let kind = self.kind;
+        if self.attempts == ATTEMPTS_MAX {
+            return Err(ApiError::modified(kind.group, kind.plural, self.name));
+        }
+        self.attempts += 1;
+        let snapshot = self.server.store.snapshot_linearizable().await;
+        let snapshot = snapshot.map_err(respond::store_error)?;
+        let current = snapshot.get(&self.key);
+        let current = current.ok_or_else(|| ApiError::not_found(kind.group, kind.plural, self.name))?;
+        Ok((current, snapshot))
     }
 
     /// Stores the change of what was read; `None`: somebody else was faster.
@@ -178,11 +189,17 @@ impl<'a> Modification<'a> {
             return Ok(None);
         }
         let entry = commit_entry(&self.key, record, Some(&current), &result);
-        if !removed {
+        if !removed && self.taken {
+            self.server.decoded.keep(&entry, value);
+        } else if !removed {
             self.server.decoded.written(&entry, value);
         }
         Ok(Some(Written { entry, removed }))
     }
+}
+
+fn not_json() -> ApiError {
+    ApiError::internal("the stored object is not JSON")
 }
 
 /// A change ready to be written: the transaction, the object's new bytes and tree,

@@ -40,15 +40,40 @@ impl DecodeCache {
         Some(value)
     }
 
+    /// As [`get`](Self::get), to be changed: the cache gives up its own.
+    pub fn take(&self, entry: &Entry) -> Option<Value> {
+        let kept = {
+            let mut inner = self.inner.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+            match inner.by_key.get(&entry.key) {
+                Some((revision, _, size)) if *revision == entry.mod_revision => {
+                    inner.bytes -= *size;
+                    inner.by_key.remove(&entry.key)
+                }
+                _ => None,
+            }
+        };
+        match kept {
+            Some((_, value, _)) => Some(Arc::unwrap_or_clone(value)),
+            None => decode(entry, entry.mod_revision).ok(),
+        }
+    }
+
     /// Takes over the tree that was just written as this entry, in place of the one
     /// it replaced: who writes an object again need not parse it.
-    pub fn written(&self, entry: &Entry, mut value: Value) {
+    pub fn written(&self, entry: &Entry, value: Value) {
+        if self.revision(entry).is_some() {
+            self.keep(entry, value);
+        }
+    }
+
+    /// Takes over the tree of an entry that is going to be read soon.
+    pub fn keep(&self, entry: &Entry, mut value: Value) {
+        // A slower writer does not put an older tree back.
+        if self
+            .revision(entry)
+            .is_some_and(|revision| revision >= entry.mod_revision)
         {
-            let inner = self.inner.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-            let replaced = inner.by_key.get(&entry.key).map(|(revision, _, _)| *revision);
-            if replaced.is_none_or(|revision| revision >= entry.mod_revision) {
-                return;
-            }
+            return;
         }
         let Some(metadata) = value.get_mut("metadata").and_then(Value::as_object_mut) else {
             return;
@@ -56,6 +81,12 @@ impl DecodeCache {
         metadata.remove("selfLink");
         metadata.insert("resourceVersion".into(), entry.mod_revision.to_string().into());
         self.insert(entry, Arc::new(value));
+    }
+
+    /// Of the tree that is there under the entry's key.
+    fn revision(&self, entry: &Entry) -> Option<Revision> {
+        let inner = self.inner.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        inner.by_key.get(&entry.key).map(|(revision, _, _)| *revision)
     }
 
     fn insert(&self, entry: &Entry, value: Arc<Value>) {
@@ -146,5 +177,14 @@ mod tests {
         cache.written(&entry(2, &object("2")), object("2"));
         assert_eq!(cache.inner.lock().unwrap().by_key[&new.key].0, 3);
         assert_eq!(cache.inner.lock().unwrap().bytes, new.record.body.len());
+        // What is taken is no longer there, and is put back as it was written.
+        assert_eq!(cache.take(&new).unwrap(), decode(&new, 3).unwrap());
+        assert_eq!(cache.inner.lock().unwrap().bytes, 0);
+        assert_eq!(cache.take(&new).unwrap(), decode(&new, 3).unwrap());
+        let newest = entry(4, &object("4"));
+        cache.keep(&newest, object("4"));
+        assert_eq!(*cache.get(&newest).unwrap(), decode(&newest, 4).unwrap());
+        assert_eq!(cache.take(&new).unwrap(), decode(&new, 3).unwrap(), "an older one");
+        assert_eq!(cache.inner.lock().unwrap().by_key[&new.key].0, 4);
     }
 }

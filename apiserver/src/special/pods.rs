@@ -36,12 +36,16 @@ impl ApiServer {
         self.admit_body(call, target, gvk, name, &mut binding, &objects, &mut warnings)
             .await?;
         let now = respond::now_text();
-        self.modify(kind, &call.info.namespace, name, call.options.dry_run, |pod, _| {
-            let meta = &binding["metadata"];
-            check_preconditions(kind, name, pod, meta["uid"].as_str(), meta["resourceVersion"].as_str())?;
-            bound(pod, &binding, &now).map(Change::Write)
-        })
-        .await?;
+        let meta = &binding["metadata"];
+        let mut writing = self.modification(kind, &call.info.namespace, name, call.options.dry_run);
+        loop {
+            let pod = writing.take().await?;
+            check_preconditions(kind, name, &pod, meta["uid"].as_str(), meta["resourceVersion"].as_str())?;
+            let bound = bound(pod, &binding, &now)?;
+            if writing.write(Change::Write(bound)).await?.is_some() {
+                break;
+            }
+        }
         respond::plain_warned(201, call.header(http::header::ACCEPT), &success(), &warnings)
     }
 
@@ -223,8 +227,8 @@ pub(super) fn selector_text(selector: &Value) -> Option<String> {
 }
 
 /// The pod as bound, or why it cannot be.
-fn bound(pod: &Value, binding: &Value, now: &str) -> Result<Value, ApiError> {
-    let name = text_at(pod, &["metadata", "name"]);
+fn bound(mut pod: Value, binding: &Value, now: &str) -> Result<Value, ApiError> {
+    let name = text_at(&pod, &["metadata", "name"]);
     let node = text_at(binding, &["target", "name"]);
     let refuse = |why: &str| Err(ApiError::conflict("", "pods/binding", name, why));
     if node.is_empty() {
@@ -233,17 +237,16 @@ fn bound(pod: &Value, binding: &Value, now: &str) -> Result<Value, ApiError> {
     if !matches!(text_at(binding, &["target", "kind"]), "" | "Node") {
         return Err(ApiError::bad_request("target.kind of the binding must be Node"));
     }
-    if deletion_timestamp(pod).is_some() {
+    if deletion_timestamp(&pod).is_some() {
         return refuse(&format!("pod {name} is being deleted, cannot be assigned to a host"));
     }
-    let current = text_at(pod, &["spec", "nodeName"]);
+    let current = text_at(&pod, &["spec", "nodeName"]);
     if !current.is_empty() {
         return refuse(&format!("pod {name} is already assigned to node {current:?}"));
     }
     if pod["spec"]["schedulingGates"].as_array().is_some_and(|g| !g.is_empty()) {
         return refuse(&format!("pod {name} has non-empty .spec.schedulingGates"));
     }
-    let mut pod = pod.clone();
     pod["spec"]["nodeName"] = node.into();
     // It has what it was promised, or better.
     if let Some(status) = pod["status"].as_object_mut() {
@@ -290,10 +293,10 @@ mod tests {
             "conditions": [{"type": "PodScheduled", "status": "False", "reason": "Unschedulable"}]}});
         let binding =
             json!({"metadata": {"name": "p", "annotations": {"a": "b"}}, "target": {"kind": "Node", "name": "n"}});
-        let done = bound(&pod, &binding, "2026-01-01T00:00:00Z").unwrap();
+        let done = bound(pod.clone(), &binding, "2026-01-01T00:00:00Z").unwrap();
         assert_eq!(done["spec"]["nodeName"], "n");
         assert_eq!(done["metadata"]["annotations"]["a"], "b");
         assert_eq!(done["status"]["conditions"][0]["status"], "True");
-        assert_eq!(bound(&done, &binding, "x").unwrap_err().code, 409);
+        assert_eq!(bound(done.clone(), &binding, "x").unwrap_err().code, 409);
     }
 }

@@ -53,7 +53,7 @@ pub(super) static STRATEGY: Rules = Rules {
         for (i, claim) in o.items("spec.volumeClaimTemplates").iter().enumerate() {
             pod::warnings::claim_size(
                 claim.at("spec"),
-                &format!("spec.volumeClaimTemplates[{i}].spec"),
+                format_args!("spec.volumeClaimTemplates[{i}].spec"),
                 &mut out,
             );
         }

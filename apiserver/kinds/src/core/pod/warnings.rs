@@ -7,6 +7,7 @@ use crate::quantity;
 use crate::tree::Tree;
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Display;
 
 /// Warnings of a pod, or of the template at `at` (`spec.template`).
 pub(crate) fn of(holder: &Value, at: &str) -> Vec<String> {
@@ -25,13 +26,13 @@ pub(crate) fn of(holder: &Value, at: &str) -> Vec<String> {
     volumes(spec, &below("spec.volumes"), &mut out);
     super::overlaps::check(spec, &mut out);
     repeated(spec, &below("spec"), &mut out);
-    fractions(spec.at("overhead"), &below("spec.overhead"), &mut out);
+    fractions(spec.at("overhead"), below("spec.overhead"), &mut out);
     profiles(spec, annotations, at, &mut out);
     for (path, container) in containers(spec, &below("spec")) {
         for list in ["limits", "requests"] {
             fractions(
                 container.at("resources").at(list),
-                &format!("{path}.resources.{list}"),
+                format_args!("{path}.resources.{list}"),
                 &mut out,
             );
         }
@@ -172,20 +173,21 @@ fn volumes(spec: &Value, at: &str, out: &mut Vec<String>) {
             }
         }
         let claim = volume.at("ephemeral.volumeClaimTemplate.spec");
-        claim_size(claim, &format!("{at}[{i}].ephemeral.volumeClaimTemplate.spec"), out);
+        claim_size(claim, format_args!("{at}[{i}].ephemeral.volumeClaimTemplate.spec"), out);
     }
 }
 
 /// A claim of a fraction of a byte.
-pub(crate) fn claim_size(spec: &Value, at: &str, out: &mut Vec<String>) {
+pub(crate) fn claim_size(spec: &Value, at: impl Display, out: &mut Vec<String>) {
     fraction(
         spec.at("resources.requests").get("storage"),
-        &format!("{at}.resources.requests[storage]"),
+        format_args!("{at}.resources.requests[storage]"),
         out,
     );
 }
 
-fn fraction(amount: Option<&Value>, at: &str, out: &mut Vec<String>) {
+/// The path is written out for who is warned only: most are not.
+fn fraction(amount: Option<&Value>, at: impl Display, out: &mut Vec<String>) {
     if let Some(n) = amount.and_then(quantity::parse)
         && n.milli_value() % 1000 != 0
     {
@@ -195,9 +197,9 @@ fn fraction(amount: Option<&Value>, at: &str, out: &mut Vec<String>) {
     }
 }
 
-fn fractions(amounts: &Value, at: &str, out: &mut Vec<String>) {
+fn fractions(amounts: &Value, at: impl Display, out: &mut Vec<String>) {
     for name in ["memory", "ephemeral-storage"] {
-        fraction(amounts.get(name), &format!("{at}[{name}]"), out);
+        fraction(amounts.get(name), format_args!("{at}[{name}]"), out);
     }
 }
 
@@ -220,6 +222,9 @@ fn repeated(spec: &Value, at: &str, out: &mut Vec<String>) {
 
 /// Annotations that fields have replaced.
 fn profiles(spec: &Value, annotations: &Value, at: &str, out: &mut Vec<String>) {
+    if annotations.as_object().is_none_or(serde_json::Map::is_empty) {
+        return;
+    }
     let path = if at.is_empty() {
         "metadata.annotations".to_string()
     } else {
