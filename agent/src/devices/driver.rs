@@ -4,6 +4,7 @@ use crate::plugins::{self, Plugin};
 use http::uri::PathAndQuery;
 use skiff_proto::kubelet::dra;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 use tonic::client::Grpc;
 use tonic::transport::Channel;
@@ -22,6 +23,8 @@ pub struct Driver {
     channel: Channel,
     service: &'static str,
     pub plugin: Plugin,
+    /// Gone when it is no longer registered.
+    pub registered: Arc<()>,
 }
 
 impl Driver {
@@ -34,6 +37,7 @@ impl Driver {
             channel: plugins::channel(Path::new(&plugin.endpoint)),
             service,
             plugin,
+            registered: Arc::new(()),
         })
     }
 

@@ -95,10 +95,6 @@ impl Devices {
         newest.ok_or_else(|| format!("DRA driver {name} is not registered"))
     }
 
-    fn is_registered(&self, driver: &str) -> bool {
-        lock(&self.drivers).contains_key(driver)
-    }
-
     /// Claims are worked on by one at a time; taken in order, so that nobody waits in a circle.
     async fn turns(&self, keys: &BTreeSet<String>) -> Vec<tokio::sync::OwnedMutexGuard<()>> {
         let mut held = Vec::new();
@@ -303,6 +299,7 @@ impl Handler for Registered {
 
     async fn register(&self, plugin: Plugin) -> Result<(), String> {
         let driver = Driver::new(plugin.clone())?;
+        wipe::watch(self.0.clone(), plugin.clone(), Arc::downgrade(&driver.registered));
         let mut drivers = lock(&self.0.drivers);
         let all = drivers.entry(plugin.name.clone()).or_default();
         all.retain(|known| known.plugin.endpoint != plugin.endpoint);
