@@ -259,7 +259,7 @@ pub(crate) fn to_version(mut value: Value, kind: &Kind, version: &str) -> Value 
 
 /// A stored entry as a tree with its resourceVersion.
 pub(crate) fn stored(entry: &Entry) -> Result<Value, ApiError> {
-    decode(entry, entry.mod_revision)
+    decode(entry, entry.mod_revision())
 }
 
 pub(crate) fn encode(encoding: Encoding, value: &Value) -> Result<Bytes, ApiError> {

@@ -11,7 +11,7 @@ use skiff_api::ApiError;
 use skiff_kinds::KindRef;
 use skiff_store::{Entry, Revision};
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex};
+use std::sync::Mutex;
 
 /// Bytes of encoded events that are kept for the next watcher. Watchers of one
 /// event ask within milliseconds of one another, so a little is enough.
@@ -46,7 +46,7 @@ pub(crate) struct EventKey {
 impl EventKey {
     pub fn new(what: &'static str, entry: &Entry, revision: Revision, format: &WatchFormat, first: bool) -> Self {
         Self {
-            key: entry.key.clone(),
+            key: entry.key_bytes(),
             revision,
             what,
             version: format.version,
@@ -72,7 +72,7 @@ struct Inner {
 }
 
 impl EventCache {
-    pub fn encoded(&self, key: EventKey, format: &WatchFormat, entry: &Arc<Entry>) -> Result<Bytes, ApiError> {
+    pub fn encoded(&self, key: EventKey, format: &WatchFormat, entry: &Entry) -> Result<Bytes, ApiError> {
         format.watching.sent();
         if let Some(bytes) = self
             .inner
@@ -103,7 +103,7 @@ impl WatchFormat {
             negotiated: self.negotiated,
             include_object: &self.include_object,
         };
-        let mut out = Vec::with_capacity(entry.record.body.len() + 80);
+        let mut out = Vec::with_capacity(entry.body().len() + 80);
         out.extend_from_slice(b"{\"type\":\"");
         out.extend_from_slice(key.what.as_bytes());
         out.extend_from_slice(b"\",\"object\":");

@@ -9,7 +9,6 @@ use skiff_api::ApiError;
 use skiff_api::codec as wire;
 use skiff_api::schema::{self, Type};
 use skiff_store::{Entry, Revision};
-use std::sync::Arc;
 
 /// Size of the pieces that a long list is sent in.
 const PIECE_BYTES: usize = 256 * 1024;
@@ -50,7 +49,7 @@ impl Shown<'_> {
 
     /// One object in its protobuf envelope.
     pub fn protobuf(self, api_version: &str, kind: &str, entry: &Entry, revision: Revision) -> Result<Bytes, ApiError> {
-        let mut body = Vec::with_capacity(entry.record.body.len());
+        let mut body = Vec::with_capacity(entry.body().len());
         self.message(entry, revision, &mut Vec::new(), &mut body)?;
         Ok(wire::seal_envelope(api_version, kind, &body).into())
     }
@@ -61,13 +60,13 @@ impl Shown<'_> {
         api_version: &str,
         kind: &str,
         metadata: &Value,
-        entries: &[Arc<Entry>],
+        entries: &[Entry],
     ) -> Result<Vec<Bytes>, ApiError> {
         let (mut pieces, mut out) = (Vec::new(), Vec::with_capacity(PIECE_BYTES));
         let (mut scratch, mut item) = (Vec::new(), Vec::new());
         for entry in entries {
             item.clear();
-            self.message(entry, entry.mod_revision, &mut scratch, &mut item)?;
+            self.message(entry, entry.mod_revision(), &mut scratch, &mut item)?;
             wire::put_list_item(&mut out, &item);
             if out.len() >= PIECE_BYTES {
                 pieces.push(Bytes::from(std::mem::replace(

@@ -51,11 +51,11 @@ impl ApiServer {
             let Some(entry) = self.store.snapshot().get(&key) else {
                 return Ok(());
             };
-            let Some(changed) = change(&decode(&entry, entry.mod_revision)?) else {
+            let Some(changed) = change(&decode(&entry, entry.mod_revision())?) else {
                 return Ok(());
             };
             let txn = Txn {
-                compare: vec![Compare::ModRevision(key.clone(), entry.mod_revision)],
+                compare: vec![Compare::ModRevision(key.clone(), entry.mod_revision())],
                 then: vec![Op::Put {
                     key: key.clone(),
                     record: encode(kind, &changed)?,

@@ -9,7 +9,6 @@ use flate2::Compression;
 use flate2::write::GzEncoder;
 use skiff_store::Entry;
 use std::io::Write;
-use std::sync::Arc;
 
 /// Bytes handed on at once: enough to spare system calls, little enough that a
 /// thousand lists under way fit into memory.
@@ -21,7 +20,7 @@ const END: &[u8] = b"]}\n";
 pub(crate) struct Listing {
     /// `{"kind":...,"items":[`
     head: Vec<u8>,
-    entries: std::vec::IntoIter<Arc<Entry>>,
+    entries: std::vec::IntoIter<Entry>,
     length: Option<u64>,
     /// The version of `meta.k8s.io` where only metadata is shown.
     metadata: Option<&'static str>,
@@ -31,9 +30,9 @@ pub(crate) struct Listing {
 
 impl Listing {
     /// The entries must be in the form that is asked for.
-    pub fn new(head: Vec<u8>, entries: Vec<Arc<Entry>>) -> Self {
+    pub fn new(head: Vec<u8>, entries: Vec<Entry>) -> Self {
         let commas = entries.len().saturating_sub(1);
-        let items: usize = entries.iter().map(|entry| list_item_length(entry)).sum();
+        let items: usize = entries.iter().map(list_item_length).sum();
         Self {
             length: Some((head.len() + commas + items + END.len()) as u64),
             metadata: None,
@@ -45,7 +44,7 @@ impl Listing {
     }
 
     /// Each entry's metadata alone. Measuring them would be reading them twice.
-    pub fn of_metadata(head: Vec<u8>, meta_version: &'static str, entries: Vec<Arc<Entry>>) -> Self {
+    pub fn of_metadata(head: Vec<u8>, meta_version: &'static str, entries: Vec<Entry>) -> Self {
         Self {
             length: None,
             metadata: Some(meta_version),
@@ -90,7 +89,7 @@ impl Iterator for Listing {
                 out.push(b',');
             }
             match self.metadata {
-                Some(version) => metadata_json(&mut out, version, &entry, entry.mod_revision),
+                Some(version) => metadata_json(&mut out, version, &entry, entry.mod_revision()),
                 None => list_item(&mut out, &entry),
             }
         }
@@ -126,22 +125,22 @@ mod tests {
     use super::*;
     use crate::registry::encode;
     use serde_json::{Value, json};
+    use skiff_store::Numbers;
     use std::io::Read;
 
-    fn entries(count: u64) -> Vec<Arc<Entry>> {
+    fn entries(count: u64) -> Vec<Entry> {
         let kind = skiff_kinds::find_kind("", "ConfigMap").unwrap();
         (1..=count)
             .map(|at| {
                 let object = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": format!("m{at}")},
                     "data": {"value": "x".repeat(at as usize % 3_000)}});
-                Arc::new(Entry {
-                    key: Bytes::from(format!("k{at}")),
-                    record: encode(kind, &object).unwrap(),
+                let numbers = Numbers {
                     create_revision: at,
                     mod_revision: at,
                     version: 1,
                     lease: 0,
-                })
+                };
+                Entry::new(format!("k{at}").as_bytes(), &encode(kind, &object).unwrap(), numbers)
             })
             .collect()
     }

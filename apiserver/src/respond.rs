@@ -15,7 +15,6 @@ use skiff_kinds::Kind;
 use skiff_store::{Entry, Revision, StoreError};
 use std::borrow::Borrow;
 use std::io::Write;
-use std::sync::Arc;
 
 /// Answers from here on are compressed when the client asks, as upstream.
 const GZIP_BYTES_MIN: usize = 128 * 1024;
@@ -76,7 +75,7 @@ impl View<'_> {
         let prefix = type_prefix(self.kind.group, self.version, self.kind.kind);
         entries
             .iter()
-            .all(|entry| entry.borrow().record.body.starts_with(prefix.as_bytes()))
+            .all(|entry| entry.borrow().body().starts_with(prefix.as_bytes()))
     }
 
     /// How these can be answered from their stored bytes, where they can.
@@ -148,7 +147,7 @@ impl View<'_> {
     }
 
     /// A list as the answer: made while it is sent where all is as it is stored.
-    pub fn list(&self, entries: Vec<Arc<Entry>>, meta: &ListMeta, gzip: bool) -> Result<Response<ApiBody>, ApiError> {
+    pub fn list(&self, entries: Vec<Entry>, meta: &ListMeta, gzip: bool) -> Result<Response<ApiBody>, ApiError> {
         if self.negotiated.form == Form::Object
             && self.negotiated.encoding == Encoding::Json
             && self.all_stored(&entries)
@@ -165,7 +164,7 @@ impl View<'_> {
     fn list_shown(
         &self,
         shown: Shown<'_>,
-        entries: Vec<Arc<Entry>>,
+        entries: Vec<Entry>,
         meta: &ListMeta,
         gzip: bool,
     ) -> Result<Response<ApiBody>, ApiError> {
@@ -185,7 +184,7 @@ impl View<'_> {
         )
     }
 
-    fn list_parts(&self, entries: &[Arc<Entry>], meta: &ListMeta) -> Result<Vec<Bytes>, ApiError> {
+    fn list_parts(&self, entries: &[Entry], meta: &ListMeta) -> Result<Vec<Bytes>, ApiError> {
         if self.negotiated.form == Form::Object && self.negotiated.encoding == Encoding::Json {
             return self.json_list(entries, meta);
         }
@@ -194,14 +193,14 @@ impl View<'_> {
             Form::Table => {
                 let rows = entries
                     .iter()
-                    .map(|e| self.row(decode(e, e.mod_revision)?))
+                    .map(|e| self.row(decode(e, e.mod_revision())?))
                     .collect::<Result<_, _>>()?;
                 self.table(rows, metadata)
             }
             Form::Metadata => {
                 let items: Vec<Value> = entries
                     .iter()
-                    .map(|e| decode(e, e.mod_revision).map(|mut v| partial(&mut v, self.meta_version())))
+                    .map(|e| decode(e, e.mod_revision()).map(|mut v| partial(&mut v, self.meta_version())))
                     .collect::<Result<_, _>>()?;
                 json!({"kind": "PartialObjectMetadataList", "apiVersion": self.meta_version(), "metadata": metadata, "items": items})
             }
@@ -214,7 +213,7 @@ impl View<'_> {
     }
 
     fn item(&self, entry: &Entry) -> Result<Value, ApiError> {
-        let mut value = codec::to_version(decode(entry, entry.mod_revision)?, self.kind, self.version);
+        let mut value = codec::to_version(decode(entry, entry.mod_revision())?, self.kind, self.version);
         if let Some(map) = value.as_object_mut() {
             map.retain(|key, _| key != "apiVersion" && key != "kind");
         }
@@ -230,9 +229,9 @@ impl View<'_> {
         )
     }
 
-    fn json_list(&self, entries: &[Arc<Entry>], meta: &ListMeta) -> Result<Vec<Bytes>, ApiError> {
+    fn json_list(&self, entries: &[Entry], meta: &ListMeta) -> Result<Vec<Bytes>, ApiError> {
         let mut pieces = Vec::new();
-        let total: usize = entries.iter().map(|e| e.record.body.len()).sum();
+        let total: usize = entries.iter().map(|e| e.body().len()).sum();
         let mut out = self.list_head(meta)?;
         out.reserve((total + 256).min(PIECE_BYTES + 4096));
         for (i, entry) in entries.iter().enumerate() {

@@ -45,10 +45,10 @@ fn key(id: u64) -> Bytes {
 /// All records, by the servers' numbers.
 pub fn records(snapshot: &dyn Snapshot) -> BTreeMap<u64, Record> {
     let page = snapshot.range(PREFIX.as_bytes(), None, 0);
-    let read = |entry: &Arc<skiff_store::Entry>| {
-        let digits = entry.key.strip_prefix(PREFIX.as_bytes())?;
+    let read = |entry: &skiff_store::Entry| {
+        let digits = entry.key().strip_prefix(PREFIX.as_bytes())?;
         let id = u64::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok()?;
-        Some((id, serde_json::from_slice(&entry.record.body).ok()?))
+        Some((id, serde_json::from_slice(entry.body()).ok()?))
     };
     page.entries.iter().filter_map(read).collect()
 }

@@ -1,14 +1,16 @@
 //! The applied state of one server as readers and watchers see it: one writer applies,
-//! everybody else reads the latest published state without a lock. Owns publication
+//! everybody else reads the latest published state, without a lock where reads are frequent. Owns publication
 //! order; must not decide what a transaction does nor when it is durable.
 
 use crate::contract::*;
 use crate::hub::Hub;
 use crate::mvcc::State;
-use arc_swap::ArcSwap;
+use crate::snapshot::Point;
+use arc_swap::ArcSwapOption;
 use bytes::Bytes;
 use std::collections::VecDeque;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::sync::watch;
 
@@ -16,36 +18,67 @@ use tokio::sync::watch;
 const PAST_STATES_MAX: usize = 8;
 
 pub struct AppliedState {
-    /// The writer's copy, ahead of `current` while a batch is being applied.
-    writer: Mutex<State>,
-    current: ArcSwap<State>,
+    /// What is applied, and the place in the log that it stands for.
+    writer: Mutex<Point>,
+    /// What readers see. Where nobody reads between two writes there is none, for a write has to
+    /// copy what somebody sees: the next reader has it made from the writer's.
+    current: ArcSwapOption<State>,
+    /// Somebody has seen the current one.
+    seen: AtomicBool,
+    bytes: AtomicU64,
+    compacted: AtomicU64,
+    alarmed: AtomicBool,
     past: Mutex<VecDeque<Arc<State>>>,
     hub: Arc<Hub>,
     revision: watch::Sender<Revision>,
 }
 
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 impl AppliedState {
-    pub fn new(state: State) -> Self {
-        let revision = state.revision();
-        AppliedState {
-            writer: Mutex::new(state.clone()),
-            current: ArcSwap::from_pointee(state),
+    pub fn new(point: Point) -> Self {
+        let revision = point.state.revision();
+        let applied = AppliedState {
+            current: ArcSwapOption::empty(),
+            seen: AtomicBool::new(false),
+            bytes: AtomicU64::new(0),
+            compacted: AtomicU64::new(0),
+            alarmed: AtomicBool::new(false),
             past: Mutex::default(),
             hub: Hub::new(revision),
             revision: watch::Sender::new(revision),
-        }
+            writer: Mutex::default(),
+        };
+        applied.tell_figures(&point.state);
+        *lock(&applied.writer) = point;
+        applied
+    }
+
+    fn tell_figures(&self, state: &State) {
+        self.bytes.store(state.bytes(), Ordering::Release);
+        self.compacted.store(state.compacted(), Ordering::Release);
+        self.alarmed.store(!state.alarms().is_empty(), Ordering::Release);
     }
 
     /// Applies and publishes what `change` does as one step: readers see all of it or nothing.
-    pub fn apply<R>(&self, change: impl FnOnce(&mut State, &mut Vec<Arc<Event>>) -> R) -> R {
-        let mut state = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
+    pub fn apply<R>(&self, change: impl FnOnce(&mut Point, &mut Vec<Arc<Event>>) -> R) -> R {
+        let mut point = lock(&self.writer);
+        let seen = self.seen.swap(false, Ordering::AcqRel);
+        if !seen {
+            self.current.store(None);
+        }
         let mut events = Vec::new();
-        let result = change(&mut state, &mut events);
-        let revision = state.revision();
+        let result = change(&mut point, &mut events);
+        let revision = point.state.revision();
+        self.tell_figures(&point.state);
         // The state first: who learns of an event finds it in a snapshot.
-        self.current.store(Arc::new(state.clone()));
+        if seen {
+            self.current.store(Some(Arc::new(point.state.clone())));
+        }
         self.hub.publish(&events, revision);
-        drop(state);
+        drop(point);
         self.revision
             .send_if_modified(|r| std::mem::replace(r, revision) != revision);
         result
@@ -53,24 +86,53 @@ impl AppliedState {
 
     /// Replaces everything, as after a snapshot from another server. Watchers are
     /// closed, for events that they have not seen may be missing; they resume by revision.
-    pub fn replace(&self, state: State) {
-        let mut writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
-        *writer = state.clone();
-        let revision = state.revision();
-        self.current.store(Arc::new(state));
-        self.past.lock().unwrap_or_else(PoisonError::into_inner).clear();
+    pub fn replace(&self, point: Point) {
+        let mut writer = lock(&self.writer);
+        let revision = point.state.revision();
+        self.tell_figures(&point.state);
+        self.current.store(None);
+        *writer = point;
+        lock(&self.past).clear();
         self.hub.reset(revision);
         drop(writer);
         self.revision.send_replace(revision);
     }
 
-    pub fn current(&self) -> Arc<State> {
-        self.current.load_full()
+    /// All that is applied, with its place in the log. Waits for what is being applied.
+    pub fn point(&self) -> Point {
+        lock(&self.writer).clone()
     }
 
-    /// The present state for a look: cheaper than to own it.
-    pub fn peek(&self) -> arc_swap::Guard<Arc<State>> {
-        self.current.load()
+    pub fn current(&self) -> Arc<State> {
+        if let Some(current) = self.current.load_full() {
+            if !self.seen.load(Ordering::Relaxed) {
+                self.seen.store(true, Ordering::Release);
+            }
+            return current;
+        }
+        let writer = lock(&self.writer);
+        self.seen.store(true, Ordering::Release);
+        if let Some(current) = self.current.load_full() {
+            return current;
+        }
+        let current = Arc::new(writer.state.clone());
+        self.current.store(Some(current.clone()));
+        current
+    }
+
+    /// Bytes of keys, values and history.
+    pub fn bytes(&self) -> u64 {
+        self.bytes.load(Ordering::Acquire)
+    }
+
+    /// Oldest revision that can be read.
+    pub fn compacted(&self) -> Revision {
+        self.compacted.load(Ordering::Acquire)
+    }
+
+    /// There is an alarm.
+    pub fn alarmed(&self) -> bool {
+        self.alarmed.load(Ordering::Acquire)
     }
 
     pub fn published(&self) -> Revision {
@@ -84,7 +146,7 @@ impl AppliedState {
             return Ok(current);
         }
         let nearest = {
-            let mut past = self.past.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut past = lock(&self.past);
             past.retain(|p| p.revision() >= current.compacted());
             if let Some(known) = past.iter().find(|p| p.revision() == revision) {
                 return Ok(known.clone());
@@ -96,7 +158,7 @@ impl AppliedState {
         };
         // A nearer state of before a compaction still has the events that lead further back.
         let state = Arc::new(nearest.unwrap_or(current).at(revision)?);
-        let mut past = self.past.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut past = lock(&self.past);
         past.push_back(state.clone());
         if past.len() > PAST_STATES_MAX {
             past.pop_front();

@@ -20,8 +20,8 @@ impl StoreBuilder<Types, Log, Machine, tempfile::TempDir> for Builder {
         let disk: Arc<dyn Disk> = Arc::new(OsDisk);
         let point = Point::default();
         let log = Log::open(&disk, dir.path(), 8 << 20, Arc::new(Plain)).expect("log");
-        let snapshots = Snapshots::open(&disk, dir.path(), point.clone()).expect("snapshots");
-        let applied = Arc::new(AppliedState::new(point.state));
+        let applied = Arc::new(AppliedState::new(point));
+        let snapshots = Snapshots::open(&disk, dir.path(), applied.clone()).expect("snapshots");
         let once = Arc::new(Once::new(1, disk, dir.path()));
         let machine = Machine::new(
             applied,

@@ -89,8 +89,9 @@ impl Hub {
         if !feeds.by_prefix.is_empty() {
             let mut touched: Vec<(Arc<Feed>, Vec<Arc<Event>>)> = Vec::new();
             for event in events {
-                for length in feeds.lengths.keys().copied().take_while(|l| *l <= event.key.len()) {
-                    let Some(feed) = feeds.by_prefix.get(&event.key[..length]) else {
+                let key = event.key();
+                for length in feeds.lengths.keys().copied().take_while(|l| *l <= key.len()) {
+                    let Some(feed) = feeds.by_prefix.get(&key[..length]) else {
                         continue;
                     };
                     match touched.iter_mut().find(|(f, _)| Arc::ptr_eq(f, feed)) {

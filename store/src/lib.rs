@@ -32,7 +32,7 @@ pub use contract::*;
 pub use hub::FEED_EVENTS_MAX;
 pub use lessor::TimeToLive;
 pub use memory::MemoryStore;
-pub use pairs::Pairs;
+pub use pairs::{Pairs, PairsView};
 pub use peers::{Answers, Lane, NoPeers, Peer, PeerService, Transport, Unreachable};
 pub use raft_store::{Forced, Leadership, Member, Progress, QUOTA_BYTES, RaftStore, StoreConfig};
 pub use seal::Encryption;

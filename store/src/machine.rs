@@ -41,7 +41,7 @@ pub struct Machine {
 pub struct Snapshots {
     disk: Arc<dyn Disk>,
     dir: PathBuf,
-    point: Mutex<Point>,
+    applied: Arc<AppliedState>,
     current: Mutex<Option<(SnapshotMeta, PathBuf)>>,
     /// The current one was taken for openraft's next request.
     prepared: AtomicBool,
@@ -52,7 +52,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Snapshots {
-    pub fn open(disk: &Arc<dyn Disk>, dir: &Path, point: Point) -> Result<Arc<Self>, StoreError> {
+    pub fn open(disk: &Arc<dyn Disk>, dir: &Path, applied: Arc<AppliedState>) -> Result<Arc<Self>, StoreError> {
         let current = match snapshot::newest(&**disk, dir)? {
             Some(path) => Some((snapshot::read_meta(&**disk, &path)?, path)),
             None => None,
@@ -60,7 +60,7 @@ impl Snapshots {
         Ok(Arc::new(Snapshots {
             disk: disk.clone(),
             dir: dir.into(),
-            point: Mutex::new(point),
+            applied,
             current: Mutex::new(current),
             prepared: AtomicBool::new(false),
         }))
@@ -80,14 +80,14 @@ impl Snapshots {
 
     /// The membership that the newest of state and snapshot knows.
     pub fn membership(&self) -> Option<Membership> {
-        let (state, point) = (lock(&self.current), lock(&self.point));
+        let (state, point) = (lock(&self.current), self.applied.point());
         let snapshot = state.as_ref().filter(|(meta, _)| meta.last_log_id > point.last);
         let stored = snapshot.map_or(&point.membership, |(meta, _)| &meta.last_membership);
         (stored.membership().nodes().next().is_some()).then(|| stored.membership().clone())
     }
 
     pub fn point(&self) -> Point {
-        lock(&self.point).clone()
+        self.applied.point()
     }
 
     /// Like `take`; openraft's next request for a snapshot is answered with it.
@@ -207,15 +207,14 @@ impl Machine {
     fn apply_group(&self, group: Vec<EntryResponder<Types>>) {
         let mut answers = Vec::with_capacity(group.len());
         let mut mine = Vec::new();
-        let mut point = self.snapshots.point();
-        let events = self.applied.apply(|state, events| {
+        let last = self.applied.apply(|point, events| {
             for (entry, responder) in group {
                 point.last = Some(entry.log_id());
                 let mut response = Response::default();
                 match entry.payload {
                     EntryPayload::Blank => {}
                     EntryPayload::Normal(command) => {
-                        response = self.command(state, command, events, &mut mine);
+                        response = self.command(&mut point.state, command, events, &mut mine);
                     }
                     EntryPayload::Membership(membership) => {
                         point.membership = StoredMembership::new(Some(entry.log_id), membership);
@@ -225,19 +224,16 @@ impl Machine {
                     answers.push((responder, response));
                 }
             }
-            point.state = state.clone();
-            match self.persister {
-                Some(_) => events.clone(),
-                None => Vec::new(),
+            if let Some(last) = point.last {
+                host::applied(last.index, &point.state);
             }
+            point.last
         });
-        if let Some(last) = point.last {
+        if let Some(last) = last {
             self.log.applied(last.index);
-            host::applied(last.index, &point.state);
         }
-        *lock(&self.snapshots.point) = point.clone();
         if let Some(persister) = &self.persister {
-            persister.push(events, point);
+            persister.changed();
         }
         for (responder, response) in answers {
             responder.send(response);
@@ -273,8 +269,8 @@ impl RaftStateMachine<Types> for Machine {
     type SnapshotBuilder = Machine;
 
     async fn applied_state(&mut self) -> Result<(Option<LogId>, StoredMembership), io::Error> {
-        let point = lock(&self.snapshots.point);
-        Ok((point.last, point.membership.clone()))
+        let point = self.applied.point();
+        Ok((point.last, point.membership))
     }
 
     async fn apply<Strm>(&mut self, entries: Strm) -> Result<(), io::Error>
@@ -305,14 +301,13 @@ impl RaftStateMachine<Types> for Machine {
         });
         let (point, path) = installed.await.map_err(io::Error::other)?.map_err(io::Error::other)?;
         self.lessor.reset(point.state.leases().iter(), host::now());
-        self.applied.replace(point.state.clone());
+        self.applied.replace(point.clone());
         self.once.replaced(point.state.sessions());
         host::applied(point.last.map_or(0, |l| l.index), &point.state);
-        *lock(&self.snapshots.point) = point.clone();
         *lock(&self.snapshots.current) = Some((meta.clone(), path.clone()));
         snapshot::remove_others(&*self.snapshots.disk, &self.snapshots.dir, &path);
         if let Some(persister) = &self.persister {
-            persister.replace(point);
+            persister.replaced();
         }
         Ok(())
     }

@@ -3,7 +3,8 @@
 
 use crate::applied::AppliedState;
 use crate::contract::*;
-use crate::mvcc::{State, check_limits};
+use crate::mvcc::check_limits;
+use crate::snapshot::Point;
 use bytes::Bytes;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -23,7 +24,7 @@ impl Default for MemoryStore {
 impl MemoryStore {
     pub fn new() -> Self {
         MemoryStore {
-            applied: AppliedState::new(State::new()),
+            applied: AppliedState::new(Point::default()),
             closed: AtomicBool::new(false),
         }
     }
@@ -42,8 +43,8 @@ impl Store for MemoryStore {
             return Err(StoreError::Closed);
         }
         check_limits(&txn)?;
-        let result = self.applied.apply(|state, events| {
-            let applied = state.apply(&txn)?;
+        let result = self.applied.apply(|point, events| {
+            let applied = point.state.apply(&txn)?;
             *events = applied.events;
             Ok::<_, Refused>(applied.result)
         });
@@ -71,18 +72,18 @@ impl Store for MemoryStore {
     }
 
     async fn compact(&self, revision: Revision) -> Result<(), StoreError> {
-        let current = self.applied.current().revision();
+        let current = self.applied.published();
         if revision > current {
             return Err(StoreError::FutureRevision {
                 asked: revision,
                 current,
             });
         }
-        self.applied.apply(|state, _| state.compact(revision));
+        self.applied.apply(|point, _| point.state.compact(revision));
         Ok(())
     }
 
     fn compacted(&self) -> Revision {
-        self.applied.current().compacted()
+        self.applied.compacted()
     }
 }

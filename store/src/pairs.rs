@@ -10,25 +10,26 @@ use std::fmt;
 pub struct Pairs(Box<[u8]>);
 
 impl Pairs {
+    pub fn view(&self) -> PairsView<'_> {
+        PairsView(&self.0)
+    }
+
+    pub(crate) fn from_view(view: PairsView<'_>) -> Pairs {
+        Pairs(Box::from(view.0))
+    }
+
     pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
-        let mut texts = self.texts();
-        std::iter::from_fn(move || Some((text(texts.next()?), text(texts.next()?))))
+        self.view().iter()
     }
 
     /// The value of the first pair with this name.
     pub fn get(&self, name: &str) -> Option<&str> {
-        let mut texts = self.texts();
-        while let (Some(found), Some(value)) = (texts.next(), texts.next()) {
-            if found == name.as_bytes() {
-                return Some(text(value));
-            }
-        }
-        None
+        self.view().get(name)
     }
 
     /// Number of pairs.
     pub fn len(&self) -> usize {
-        self.texts().count() / 2
+        self.view().len()
     }
 
     pub fn is_empty(&self) -> bool {
@@ -39,9 +40,50 @@ impl Pairs {
     pub(crate) fn as_bytes(&self) -> &[u8] {
         &self.0
     }
+}
 
-    fn texts(&self) -> impl Iterator<Item = &[u8]> {
-        let mut rest = &self.0[..];
+/// Pairs that lie somewhere else.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct PairsView<'a>(&'a [u8]);
+
+impl<'a> PairsView<'a> {
+    /// Of the bytes of some `Pairs`.
+    pub(crate) fn new(bytes: &'a [u8]) -> Self {
+        PairsView(bytes)
+    }
+
+    pub fn iter(self) -> impl Iterator<Item = (&'a str, &'a str)> {
+        let mut texts = self.texts();
+        std::iter::from_fn(move || Some((text(texts.next()?), text(texts.next()?))))
+    }
+
+    /// The value of the first pair with this name.
+    pub fn get(self, name: &str) -> Option<&'a str> {
+        let mut texts = self.texts();
+        while let (Some(found), Some(value)) = (texts.next(), texts.next()) {
+            if found == name.as_bytes() {
+                return Some(text(value));
+            }
+        }
+        None
+    }
+
+    /// Number of pairs.
+    pub fn len(self) -> usize {
+        self.texts().count() / 2
+    }
+
+    pub fn is_empty(self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// All texts one after the other, each behind its length.
+    pub(crate) fn as_bytes(self) -> &'a [u8] {
+        self.0
+    }
+
+    fn texts(self) -> impl Iterator<Item = &'a [u8]> {
+        let mut rest = self.0;
         std::iter::from_fn(move || {
             let (mut length, mut shift) = (0_usize, 0);
             loop {
@@ -77,6 +119,12 @@ impl<K: AsRef<str>, V: AsRef<str>> FromIterator<(K, V)> for Pairs {
 }
 
 impl fmt::Debug for Pairs {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.view().fmt(f)
+    }
+}
+
+impl fmt::Debug for PairsView<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_map().entries(self.iter()).finish()
     }

@@ -9,7 +9,6 @@ use crate::raft_types::*;
 use bytes::Bytes;
 use std::io::{self, BufReader, BufWriter, Read, Write};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 const MAGIC: [u8; 8] = *b"skiffsnp";
 const VERSION: u32 = 1;
@@ -128,7 +127,7 @@ pub fn write_into<W: Write>(out: W, point: &Point, seal: &dyn Seal) -> io::Resul
     }
     out.block(&meta)?;
     out.items(ENTRIES, state.tree().iter_from(b""), |b, e| {
-        codec::put_bytes(b, &e.key);
+        codec::put_bytes(b, e.key());
         codec::put_entry(b, e, seal);
     })?;
     out.items(CHANGES, state.history().iter(), |b, e| codec::put_change(b, e, seal))?;
@@ -256,7 +255,7 @@ pub fn read_meta(disk: &dyn Disk, path: &Path) -> Result<SnapshotMeta, StoreErro
 
 #[derive(Default)]
 struct Content {
-    entries: Vec<Arc<Entry>>,
+    entries: Vec<Entry>,
     changes: Vec<codec::Change>,
     marks: Vec<(Bytes, Revision)>,
     leases: Vec<Lease>,
@@ -271,7 +270,7 @@ fn decode_block(block: Bytes, before: u64, content: &mut Content, seal: &dyn Sea
         ENTRIES => {
             while !r.is_empty() {
                 let key = r.bytes("key")?;
-                content.entries.push(Arc::new(codec::read_entry(&mut r, key, seal)?));
+                content.entries.push(codec::read_entry(&mut r, &key, seal)?);
             }
         }
         CHANGES => {

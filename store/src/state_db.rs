@@ -9,6 +9,7 @@
 //! A thread of its own (simulated: a task) writes what has changed, at most once a second and less
 //! often when there is much, and sleeps when nothing does. A key written often meanwhile costs one write.
 
+use crate::applied::AppliedState;
 use crate::codec::{self, CodecError, Plain, Reader, Seal};
 use crate::contract::*;
 use crate::host::{self, Disk, Table, TableWrite};
@@ -30,9 +31,6 @@ const GATHER: Duration = Duration::from_secs(1);
 const GATHER_PER_WRITE: u32 = 16;
 const GATHER_MAX: Duration = Duration::from_secs(30);
 
-/// Changes whose keys gather at most. When half of them are different keys, all is written anew.
-const KEYS_MAX: usize = 262_144;
-
 /// Items in one batch. sled frees no page that a batch has replaced before the batch
 /// ends: with tens of thousands of items in one, that came to more than a gigabyte.
 const BATCH_ITEMS: usize = 256;
@@ -49,7 +47,7 @@ fn live_key(key: &[u8]) -> Vec<u8> {
 
 /// Events of one revision are told apart by their key.
 fn history_key(event: &Event) -> Vec<u8> {
-    [b"h", &event.revision.to_be_bytes()[..], &event.key[..]].concat()
+    [b"h", &event.revision.to_be_bytes()[..], event.key()].concat()
 }
 
 /// Count and order-independent sum of the checksums of a set of items.
@@ -79,7 +77,7 @@ impl Sum {
 
 fn entry_hash(entry: &Entry, scratch: &mut Vec<u8>) -> u64 {
     scratch.clear();
-    codec::put_bytes(scratch, &entry.key);
+    codec::put_bytes(scratch, entry.key());
     codec::put_entry(scratch, entry, &Plain);
     mix(scratch)
 }
@@ -194,11 +192,7 @@ fn load(db: &dyn Table, seal: &dyn Seal) -> Result<(Point, Sums), Broken> {
     for item in db.scan(b"e") {
         let (key, value) = item?;
         let mut r = Reader::new(Bytes::from(value));
-        entries.push(Arc::new(codec::read_entry(
-            &mut r,
-            Bytes::copy_from_slice(&key[1..]),
-            seal,
-        )?));
+        entries.push(codec::read_entry(&mut r, &key[1..], seal)?);
     }
     for item in db.scan(b"h") {
         changes.push(codec::read_change(&mut Reader::new(Bytes::from(item?.1)), seal)?);
@@ -232,9 +226,9 @@ fn sums_of(state: &State) -> Sums {
 }
 
 fn live(entry: &Entry, seal: &dyn Seal) -> TableWrite {
-    let mut value = Vec::with_capacity(entry.record.body.len() + 64);
+    let mut value = Vec::with_capacity(entry.body().len() + 64);
     codec::put_entry(&mut value, entry, seal);
-    (live_key(&entry.key), Some(value))
+    (live_key(entry.key()), Some(value))
 }
 
 fn past(event: &Event, seal: &dyn Seal) -> TableWrite {
@@ -294,28 +288,22 @@ impl StateDb {
         &self.held
     }
 
-    /// Makes the database hold `point`, given the keys that may differ.
-    fn advance(&mut self, mut keys: Vec<Bytes>, point: Point) -> std::io::Result<()> {
-        keys.sort_unstable();
-        keys.dedup();
+    /// Makes the database hold `point`, which what it holds has become.
+    fn advance(&mut self, point: Point) -> std::io::Result<()> {
         let (old, new, seal) = (&self.held.state, &point.state, &*self.seal);
         let (mut sums, mut scratch) = (self.sums, Vec::new());
-        for key in &keys {
-            old.tree()
-                .get(key)
-                .inspect(|e| sums.live.take(entry_hash(e, &mut scratch)));
-            new.tree()
-                .get(key)
-                .inspect(|e| sums.live.add(entry_hash(e, &mut scratch)));
+        for (before, now) in new.tree().since(old.tree()) {
+            before.inspect(|e| sums.live.take(entry_hash(e, &mut scratch)));
+            now.inspect(|e| sums.live.add(entry_hash(e, &mut scratch)));
         }
         let gone = || old.history().iter().take_while(|e| e.revision <= new.compacted());
         gone().for_each(|e| sums.history.take(event_hash(e, &mut scratch)));
         let known = old.revision().max(new.compacted());
         let added = || new.history().iter().rev().take_while(move |e| e.revision > known);
         added().for_each(|e| sums.history.add(event_hash(e, &mut scratch)));
-        let current = keys.iter().filter_map(|key| match new.tree().get(key) {
+        let current = new.tree().since(old.tree()).filter_map(|(before, now)| match now {
             Some(entry) => Some(live(entry, seal)),
-            None => old.tree().get(key).map(|_| (live_key(key), None)),
+            None => before.map(|entry| (live_key(entry.key()), None)),
         });
         let earlier = gone()
             .map(|e| (history_key(e), None))
@@ -337,13 +325,12 @@ impl StateDb {
     }
 }
 
-/// What is to be written.
+/// What is to be done.
 #[derive(Default)]
 struct Pending {
-    /// In no order, and some more than once.
-    keys: Vec<Bytes>,
-    point: Option<Point>,
-    /// The keys are not all that may have changed.
+    /// Something was applied.
+    changed: bool,
+    /// The state was replaced as a whole.
     rewrite: bool,
     closing: bool,
 }
@@ -374,17 +361,17 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Persister {
-    pub fn spawn(db: StateDb) -> Result<Arc<Persister>, StoreError> {
+    pub fn spawn(db: StateDb, applied: Arc<AppliedState>) -> Result<Arc<Persister>, StoreError> {
         let shared = Arc::new(Shared::default());
         let theirs = shared.clone();
         if host::simulated() {
-            host::spawn(run_as_task(db, theirs));
+            host::spawn(run_as_task(db, applied, theirs));
             let thread = Mutex::new(None);
             return Ok(Arc::new(Persister { shared, thread }));
         }
         let thread = std::thread::Builder::new()
             .name("state-db".into())
-            .spawn(move || run(db, &theirs))
+            .spawn(move || run(db, &applied, &theirs))
             .map_err(|source| StoreError::Io {
                 action: "starting the state database's writer".into(),
                 source,
@@ -395,33 +382,17 @@ impl Persister {
         }))
     }
 
-    pub fn push(&self, events: Vec<Arc<Event>>, point: Point) {
-        let mut pending = lock(&self.shared.pending);
-        let wake = pending.point.is_none();
-        if !pending.rewrite {
-            pending.keys.extend(events.iter().map(|e| e.key.clone()));
-        }
-        if pending.keys.len() > KEYS_MAX {
-            // Once in so many keys; who appends has no time for it.
-            pending.keys.sort_unstable();
-            pending.keys.dedup();
-            pending.rewrite = pending.keys.len() > KEYS_MAX / 2;
-        }
-        if pending.rewrite {
-            pending.keys.clear();
-        }
-        pending.point = Some(point);
-        drop(pending);
-        if wake {
+    /// Something was applied.
+    pub fn changed(&self) {
+        if !std::mem::replace(&mut lock(&self.shared.pending).changed, true) {
             self.shared.wake();
         }
     }
 
     /// The state was replaced as a whole.
-    pub fn replace(&self, point: Point) {
+    pub fn replaced(&self) {
         let mut pending = lock(&self.shared.pending);
-        (pending.rewrite, pending.point) = (true, Some(point));
-        pending.keys.clear();
+        (pending.rewrite, pending.changed) = (true, true);
         drop(pending);
         self.shared.wake();
     }
@@ -447,13 +418,13 @@ impl Persister {
     }
 }
 
-fn run(mut db: StateDb, shared: &Shared) {
+fn run(mut db: StateDb, applied: &AppliedState, shared: &Shared) {
     let (mutex, condvar) = (&shared.pending, &shared.condvar);
     let mut failing = false;
     let mut gather = GATHER;
     loop {
         let mut pending = lock(mutex);
-        while pending.point.is_none() && !pending.closing {
+        while !pending.changed && !pending.closing {
             pending = condvar.wait(pending).unwrap_or_else(PoisonError::into_inner);
         }
         if !pending.closing {
@@ -463,7 +434,7 @@ fn run(mut db: StateDb, shared: &Shared) {
         let work = take(&mut pending);
         drop(pending);
         let begun = std::time::Instant::now();
-        let goes_on = done(&mut db, work, &mut failing);
+        let goes_on = done(&mut db, applied, work, &mut failing);
         gather = (begun.elapsed() * GATHER_PER_WRITE).clamp(GATHER, GATHER_MAX);
         if !goes_on {
             return;
@@ -472,7 +443,7 @@ fn run(mut db: StateDb, shared: &Shared) {
 }
 
 /// Like `run`, where there are no threads.
-async fn run_as_task(mut db: StateDb, shared: Arc<Shared>) {
+async fn run_as_task(mut db: StateDb, applied: Arc<AppliedState>, shared: Arc<Shared>) {
     let mut failing = false;
     loop {
         shared.notify.notified().await;
@@ -480,7 +451,7 @@ async fn run_as_task(mut db: StateDb, shared: Arc<Shared>) {
             tokio::time::sleep(GATHER).await;
         }
         let work = take(&mut lock(&shared.pending));
-        if !done(&mut db, work, &mut failing) {
+        if !done(&mut db, &applied, work, &mut failing) {
             return;
         }
     }
@@ -493,11 +464,13 @@ fn take(pending: &mut Pending) -> Pending {
 }
 
 /// Does the work; false when it was the last.
-fn done(db: &mut StateDb, work: Pending, failing: &mut bool) -> bool {
-    if let Some(point) = work.point {
+fn done(db: &mut StateDb, applied: &AppliedState, work: Pending, failing: &mut bool) -> bool {
+    if work.changed {
+        // No more than a look: what differs is found in what the two states do not share.
+        let point = applied.point();
         let result = match work.rewrite || *failing {
             true => db.rewrite(point),
-            false => db.advance(work.keys, point),
+            false => db.advance(point),
         };
         *failing = result.is_err();
         if let Err(error) = result {

@@ -59,7 +59,7 @@ async fn filled(dir: &Path) -> Arc<RaftStore> {
 }
 
 /// Keys with their values, without the revisions of the store as a whole.
-fn content(store: &RaftStore) -> Vec<Arc<Entry>> {
+fn content(store: &RaftStore) -> Vec<Entry> {
     store.snapshot().range(b"", None, 0).entries
 }
 
@@ -123,7 +123,7 @@ async fn what_was_backed_up_is_put_back_as_a_group_of_its_own() {
     store.shutdown().await;
     let store = RaftStore::open(config(&new)).await.expect("opened");
     assert_eq!(
-        store.snapshot().get(b"/new").expect("there").mod_revision,
+        store.snapshot().get(b"/new").expect("there").mod_revision(),
         written.revision
     );
 }

@@ -56,7 +56,7 @@ async fn many_writers_share_entries_and_each_has_its_own_answer() {
             .get(format!("/r/pods/{n}").as_bytes())
             .expect("it is there");
         assert_eq!(
-            (&entry.record.body[..], entry.mod_revision),
+            (entry.body(), entry.mod_revision()),
             (format!("body {n}").as_bytes(), revision)
         );
     }

@@ -67,7 +67,7 @@ async fn a_lost_answer_does_not_apply_a_write_twice() {
         follower.txn(put("/count", "")).await.expect("put");
     }
     let entry = follower.snapshot().get(b"/count").expect("there");
-    assert_eq!(entry.version, 11);
+    assert_eq!(entry.version(), 11);
     group.agree().await;
 }
 
@@ -131,7 +131,7 @@ async fn losing_the_leader_loses_nothing() {
                 .get(key.as_bytes())
                 .expect("what was acknowledged is there");
             assert_eq!(
-                (entry.mod_revision, entry.version),
+                (entry.mod_revision(), entry.version()),
                 (revision, 1),
                 "{key} was applied once"
             );

@@ -102,14 +102,14 @@ fn nothing_acknowledged_is_lost() {
             let entry = snapshot
                 .get(key.as_bytes())
                 .unwrap_or_else(|| panic!("{key} was acknowledged and is lost"));
-            assert_eq!(entry.mod_revision, *revision, "{key}");
+            assert_eq!(entry.mod_revision(), *revision, "{key}");
         }
         // Revisions were never given twice.
         let mut revisions: Vec<_> = snapshot
             .range(b"", None, 0)
             .entries
             .iter()
-            .map(|e| e.mod_revision)
+            .map(|e| e.mod_revision())
             .collect();
         revisions.sort_unstable();
         assert!(revisions.windows(2).all(|w| w[0] < w[1]));

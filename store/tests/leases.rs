@@ -41,7 +41,7 @@ async fn a_lease_that_is_not_kept_alive_takes_its_keys() {
         }
     });
     let gone = gone.await.expect("it ends");
-    assert_eq!((gone.entry.is_none(), &gone.key[..]), (true, &b"/a"[..]));
+    assert_eq!((gone.entry.is_none(), gone.key()), (true, &b"/a"[..]));
     let (time, keys) = store.lease_time_to_live(77).await.expect("there");
     assert_eq!((time.granted, keys), (Duration::from_secs(3600), vec!["/b".into()]));
     assert!(matches!(

@@ -27,7 +27,7 @@ async fn resumes_from_any_revision_and_goes_on_live() {
     store.txn(delete("/p/x")).await.expect("delete");
     let batch = next(&mut watch).await.expect("live");
     assert_eq!(batch.events.len(), 2);
-    assert_eq!(batch.events[1].previous.as_ref().map(|p| p.mod_revision), Some(23));
+    assert_eq!(batch.events[1].previous.as_ref().map(|p| p.mod_revision()), Some(23));
     assert_eq!((batch.events[1].entry.is_none(), batch.revision), (true, 24));
 }
 

@@ -59,13 +59,13 @@ impl ApiServer {
 
     /// Of several servers, whoever is later finds it done.
     async fn check_policy(&self, kind: &Kind, entry: &Entry) {
-        let Ok(policy) = decode(entry, entry.mod_revision) else {
+        let Ok(policy) = decode(entry, entry.mod_revision()) else {
             return;
         };
         if seen(&policy) {
             return;
         }
-        let (_, name) = split_key(kind, &entry.key);
+        let (_, name) = split_key(kind, entry.key());
         let written = self.modify(kind, "", name, false, |policy, objects| {
             if seen(policy) {
                 return Ok(Change::Keep);

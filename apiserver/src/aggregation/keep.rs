@@ -332,15 +332,15 @@ fn inputs(objects: &StoreObjects<'_>, wanted: &ServiceRef) -> Result<Vec<Revisio
     let services = built_in("", "services")?;
     let slices = built_in("discovery.k8s.io", "endpointslices")?;
     let service = objects.snapshot.get(&key_of(services, &wanted.namespace, &wanted.name));
-    let mut revisions = vec![service.map_or(0, |entry| entry.mod_revision)];
+    let mut revisions = vec![service.map_or(0, |entry| entry.mod_revision())];
     let label = |entry: &skiff_store::Entry| {
-        let labels = &entry.record.header.labels;
+        let labels = entry.labels();
         labels.get("kubernetes.io/service-name") == Some(&*wanted.name)
     };
     let found = objects
         .snapshot
         .range(&prefix_of(slices, &wanted.namespace), None, 0)
         .entries;
-    revisions.extend(found.iter().filter(|e| label(e)).map(|e| e.mod_revision));
+    revisions.extend(found.iter().filter(|e| label(e)).map(|e| e.mod_revision()));
     Ok(revisions)
 }

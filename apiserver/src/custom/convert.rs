@@ -30,35 +30,32 @@ impl ApiServer {
         &self,
         kind: &Kind,
         version: &str,
-        mut entries: Vec<Arc<Entry>>,
-    ) -> Result<Vec<Arc<Entry>>, ApiError> {
+        mut entries: Vec<Entry>,
+    ) -> Result<Vec<Entry>, ApiError> {
         let Some(custom) = &kind.custom else { return Ok(entries) };
         let prefix = type_prefix(kind.group, version, kind.kind);
         let stale =
-            |entry: &Entry| entry.mod_revision <= custom.since || !entry.record.body.starts_with(prefix.as_bytes());
+            |entry: &Entry| entry.mod_revision() <= custom.since || !entry.body().starts_with(prefix.as_bytes());
         let places: Vec<usize> = (0..entries.len()).filter(|i| stale(&entries[*i])).collect();
         if places.is_empty() {
             return Ok(entries);
         }
         let mut objects = Vec::with_capacity(places.len());
         for at in &places {
-            objects.push(decode(&entries[*at], entries[*at].mod_revision)?);
+            objects.push(decode(&entries[*at], entries[*at].mod_revision())?);
         }
         let objects = self.converted(kind, custom, version, objects).await?;
         for (at, object) in places.into_iter().zip(objects) {
             let record = encode(kind, &object)?;
-            if record.body != entries[at].record.body {
-                entries[at] = Arc::new(Entry {
-                    record,
-                    ..(*entries[at]).clone()
-                });
+            if record.body != entries[at].body() {
+                entries[at] = entries[at].with(&record);
             }
         }
         Ok(entries)
     }
 
     /// One entry as it is shown in a version.
-    pub(crate) async fn shown(&self, kind: &Kind, version: &str, entry: &Arc<Entry>) -> Result<Arc<Entry>, ApiError> {
+    pub(crate) async fn shown(&self, kind: &Kind, version: &str, entry: &Entry) -> Result<Entry, ApiError> {
         if kind.custom.is_none() {
             return Ok(entry.clone());
         }
@@ -78,16 +75,15 @@ impl ApiServer {
         }
         let mut made = Vec::with_capacity(events.len());
         for event in events {
-            let there: Vec<Arc<Entry>> = event.entry.iter().chain(&event.previous).cloned().collect();
+            let there: Vec<Entry> = event.entry.iter().chain(&event.previous).cloned().collect();
             let shown = self.in_version(kind, version, there.clone()).await?;
-            if shown.iter().zip(&there).all(|(a, b)| Arc::ptr_eq(a, b)) {
+            if shown.iter().zip(&there).all(|(a, b)| a.is(b)) {
                 made.push(event);
                 continue;
             }
             let mut shown = shown.into_iter();
             made.push(Arc::new(Event {
                 revision: event.revision,
-                key: event.key.clone(),
                 entry: event.entry.as_ref().and_then(|_| shown.next()),
                 previous: event.previous.as_ref().and_then(|_| shown.next()),
             }));

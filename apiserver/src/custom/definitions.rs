@@ -98,7 +98,7 @@ async fn run(weak: Weak<ApiServer>, mut definitions: Definitions, mut seen: Revi
         for event in &batch.events {
             let outcome = match &event.entry {
                 Some(entry) => definitions.look(&server, kind, entry).await,
-                None => Ok(definitions.gone(&name_of(&event.key))),
+                None => Ok(definitions.gone(&name_of(event.key()))),
             };
             match outcome {
                 Ok(now) => changed |= now,
@@ -126,7 +126,7 @@ impl Definitions {
             .await
             .map_err(respond::store_error)?;
         let entries = snapshot.range(&prefix_of(kind, ""), None, 0).entries;
-        let there: BTreeSet<String> = entries.iter().map(|e| name_of(&e.key)).collect();
+        let there: BTreeSet<String> = entries.iter().map(|e| name_of(e.key())).collect();
         self.known.retain(|name, _| there.contains(name));
         for entry in &entries {
             self.look(server, kind, entry).await?;
@@ -172,17 +172,16 @@ impl Definitions {
     }
 
     /// Looks at a definition; answers whether what is served changed.
-    async fn look(
-        &mut self,
-        server: &Arc<ApiServer>,
-        table: &'static Kind,
-        entry: &Arc<Entry>,
-    ) -> Result<bool, ApiError> {
-        let name = name_of(&entry.key);
-        if self.known.get(&name).is_some_and(|k| k.revision >= entry.mod_revision) {
+    async fn look(&mut self, server: &Arc<ApiServer>, table: &'static Kind, entry: &Entry) -> Result<bool, ApiError> {
+        let name = name_of(entry.key());
+        if self
+            .known
+            .get(&name)
+            .is_some_and(|k| k.revision >= entry.mod_revision())
+        {
             return Ok(false);
         }
-        let mut definition = crate::registry::decode(entry, entry.mod_revision)?;
+        let mut definition = crate::registry::decode(entry, entry.mod_revision())?;
         let group = definition["spec"]["group"].as_str().unwrap_or_default().to_string();
         let mut others = Names::default();
         for (_, known) in self
@@ -213,8 +212,8 @@ impl Definitions {
         let kind = match old_kind {
             Some(kind) if served && shape == old_shape => Some(kind),
             _ if served => {
-                let source = Arc::new(Bytes(entry.record.body.clone()));
-                Some(Arc::new(kind_of(&definition, source, entry.mod_revision)))
+                let source = Arc::new(Bytes(entry.body_bytes()));
+                Some(Arc::new(kind_of(&definition, source, entry.mod_revision())))
             }
             _ => None,
         };
@@ -227,7 +226,7 @@ impl Definitions {
         self.known.insert(
             name,
             Known {
-                revision: entry.mod_revision,
+                revision: entry.mod_revision(),
                 group,
                 accepted: serde_json::json!({"status": {"acceptedNames": definition["status"]["acceptedNames"]}}),
                 waiting,

@@ -79,7 +79,7 @@ async fn pass(
         .await?;
     }
     for entry in entries {
-        let (namespace, object) = split_key(kind, &entry.key);
+        let (namespace, object) = split_key(kind, entry.key());
         let deleted = server
             .delete_kept(kind, namespace, object, &DeleteOptions::default())
             .await;

@@ -45,8 +45,8 @@ impl ApiServer {
             code,
             view.media_type(),
             view.entry(
-                &*self.shown(&target.kind, target.version, &written.entry).await?,
-                written.entry.mod_revision,
+                &self.shown(&target.kind, target.version, &written.entry).await?,
+                written.entry.mod_revision(),
             )?,
             &warnings,
             false,

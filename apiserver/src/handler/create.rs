@@ -18,7 +18,7 @@ use serde_json::Value;
 use skiff_access::{Operation, UserInfo};
 use skiff_api::ApiError;
 use skiff_kinds::Kind;
-use skiff_store::{Compare, Entry, Op, OpResult, Snapshot, Txn};
+use skiff_store::{Compare, Entry, Numbers, Op, OpResult, Snapshot, Txn};
 use std::sync::Arc;
 
 /// Generated names tried before giving up, as upstream.
@@ -85,7 +85,7 @@ impl ApiServer {
         respond::bytes(
             201,
             view.media_type(),
-            view.entry(&*self.shown(kind, target.version, &entry).await?, entry.mod_revision)?,
+            view.entry(&self.shown(kind, target.version, &entry).await?, entry.mod_revision())?,
             &warnings,
             false,
         )
@@ -97,7 +97,7 @@ impl ApiServer {
         args: &CreateArgs<'_>,
         mut object: Value,
         warnings: &mut Vec<String>,
-    ) -> Result<Arc<Entry>, ApiError> {
+    ) -> Result<Entry, ApiError> {
         let kind = args.kind;
         if kind.namespaced && args.namespace.is_empty() {
             return Err(ApiError::bad_request(
@@ -191,19 +191,11 @@ impl ApiServer {
             (key, txn, record, object)
         };
         if args.dry_run {
-            let entry = Entry {
-                key,
-                record,
-                create_revision: 0,
-                mod_revision: 0,
-                version: 0,
-                lease: 0,
-            };
-            return Ok(Attempt::Stored(Arc::new(entry)));
+            return Ok(Attempt::Stored(Entry::new(&key, &record, Numbers::default())));
         }
         let result = self.store.txn(txn).await.map_err(respond::store_error)?;
         if result.succeeded {
-            let entry = commit_entry(&key, record, None, &result);
+            let entry = commit_entry(&key, &record, None, &result);
             if is_bound_next(kind, &object) {
                 self.decoded.keep(&entry, object);
             }
@@ -244,9 +236,9 @@ impl ApiServer {
 }
 
 enum Attempt {
-    Stored(Arc<Entry>),
+    Stored(Entry),
     /// The name is this object's.
-    Taken(Arc<Entry>),
+    Taken(Entry),
     /// An address or port was taken meanwhile.
     CompanionLost,
 }
@@ -258,7 +250,7 @@ fn is_bound_next(kind: &Kind, object: &Value) -> bool {
 
 /// 409 of a name that is in use; `named_by_base` says that the server may have made it up.
 fn taken(kind: &Kind, entry: &Entry, named_by_base: bool) -> ApiError {
-    let (_, name) = split_key(kind, &entry.key);
+    let (_, name) = split_key(kind, entry.key());
     let mut error = ApiError::already_exists(kind.group, kind.plural, name);
     if named_by_base {
         error.message += ", the server was not able to generate a unique name for the object";
@@ -266,7 +258,7 @@ fn taken(kind: &Kind, entry: &Entry, named_by_base: bool) -> ApiError {
             details["retryAfterSeconds"] = 1.into();
         }
     }
-    if decode(entry, entry.mod_revision).is_ok_and(|object| deletion_timestamp(&object).is_some()) {
+    if decode(entry, entry.mod_revision()).is_ok_and(|object| deletion_timestamp(&object).is_some()) {
         error.message = format!("object is being deleted: {}", error.message);
     }
     error

@@ -80,8 +80,8 @@ impl ApiServer {
             code,
             view.media_type(),
             view.entry(
-                &*self.shown(kind, target.version, &written.entry).await?,
-                written.entry.mod_revision,
+                &self.shown(kind, target.version, &written.entry).await?,
+                written.entry.mod_revision(),
             )?,
             &warnings,
             false,
@@ -133,7 +133,7 @@ impl ApiServer {
         entry: &Entry,
         options: &DeleteOptions,
     ) -> Result<Vec<String>, ApiError> {
-        let (namespace, name) = split_key(&target.kind, &entry.key);
+        let (namespace, name) = split_key(&target.kind, entry.key());
         let mut warnings = Vec::new();
         match self
             .delete_object(call, target, namespace, name, options, &mut warnings)

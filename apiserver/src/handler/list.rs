@@ -26,11 +26,7 @@ impl ApiServer {
     }
 
     /// The entries that a list shows, and its metadata.
-    pub(crate) async fn select(
-        &self,
-        call: &ServerCall,
-        target: &Target,
-    ) -> Result<(Vec<Arc<Entry>>, ListMeta), ApiError> {
+    pub(crate) async fn select(&self, call: &ServerCall, target: &Target) -> Result<(Vec<Entry>, ListMeta), ApiError> {
         let kind = &*target.kind;
         let o = &call.options;
         o.check_list()?;
@@ -69,7 +65,7 @@ impl ApiServer {
         if let Some(remaining) = remaining {
             let last = entries
                 .last()
-                .map_or(&[][..], |e| &e.key[root.len().min(e.key.len())..]);
+                .map_or(&[][..], |e| &e.key()[root.len().min(e.key().len())..]);
             let next = Continue {
                 revision: Some(meta.revision),
                 after: String::from_utf8_lossy(last).into_owned(),
@@ -142,7 +138,7 @@ fn scan(
     start: Option<Vec<u8>>,
     limit: usize,
     filter: &Filter,
-) -> (Vec<Arc<Entry>>, Option<usize>) {
+) -> (Vec<Entry>, Option<usize>) {
     if limit == 0 || filter.is_everything() {
         let page = snapshot.range(prefix, start.as_deref(), limit);
         let mut entries = page.entries;
@@ -151,14 +147,14 @@ fn scan(
         }
         return (entries, (limit > 0 && page.remaining > 0).then_some(page.remaining));
     }
-    let mut found: Vec<Arc<Entry>> = Vec::new();
+    let mut found: Vec<Entry> = Vec::new();
     let mut after = start;
     loop {
         let page = snapshot.range(prefix, after.as_deref(), SCAN_STEP);
         let Some(last) = page.entries.last() else {
             return (found, None);
         };
-        after = Some(last.key.to_vec());
+        after = Some(last.key().to_vec());
         for entry in page.entries {
             if !filter.matches(&entry) {
                 continue;

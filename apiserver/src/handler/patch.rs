@@ -78,8 +78,8 @@ impl ApiServer {
             200,
             view.media_type(),
             view.entry(
-                &*self.shown(kind, target.version, &written.entry).await?,
-                written.entry.mod_revision,
+                &self.shown(kind, target.version, &written.entry).await?,
+                written.entry.mod_revision(),
             )?,
             &warnings,
             false,

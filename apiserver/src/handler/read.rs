@@ -25,7 +25,7 @@ impl ApiServer {
         respond::bytes(
             200,
             view.media_type(),
-            view.entry(&entry, entry.mod_revision)?,
+            view.entry(&entry, entry.mod_revision())?,
             &[],
             call.accepts_gzip(),
         )
@@ -55,7 +55,7 @@ impl ApiServer {
         snapshot: &dyn Snapshot,
         namespace: &str,
         name: &str,
-    ) -> Result<Arc<Entry>, ApiError> {
+    ) -> Result<Entry, ApiError> {
         let kind = &*target.kind;
         let namespace = if kind.namespaced { namespace } else { "" };
         snapshot

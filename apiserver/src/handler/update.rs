@@ -141,8 +141,8 @@ impl ApiServer {
             code,
             view.media_type(),
             view.entry(
-                &*self.shown(kind, target.version, &written.entry).await?,
-                written.entry.mod_revision,
+                &self.shown(kind, target.version, &written.entry).await?,
+                written.entry.mod_revision(),
             )?,
             &warnings,
             false,

@@ -40,7 +40,7 @@ struct Watcher {
     format: WatchFormat,
     filter: Filter,
     source: Option<Box<dyn Watch>>,
-    initial: VecDeque<Arc<Entry>>,
+    initial: VecDeque<Entry>,
     /// Sent after the initial objects: the bookmark that ends them.
     initial_end: bool,
     bookmarks: bool,
@@ -258,7 +258,7 @@ impl Watcher {
         let mut out = Vec::new();
         while out.len() < CHUNK_BYTES {
             let Some(entry) = self.initial.pop_front() else { break };
-            let revision = entry.mod_revision;
+            let revision = entry.mod_revision();
             self.push(&mut out, "ADDED", &entry, revision);
         }
         if self.initial.is_empty() && std::mem::take(&mut self.initial_end) {
@@ -271,7 +271,7 @@ impl Watcher {
     /// are ADDED, those that leave it DELETED, carrying the old object.
     fn append(&mut self, out: &mut Vec<u8>, event: &Event) {
         // Before the revision that was asked for: it was still to come.
-        if event.revision <= self.revision || self.only_key.as_ref().is_some_and(|key| *key != event.key) {
+        if event.revision <= self.revision || self.only_key.as_ref().is_some_and(|key| **key != *event.key()) {
             return;
         }
         let new = event.entry.as_ref().filter(|e| self.filter.matches(e));
@@ -284,7 +284,7 @@ impl Watcher {
         }
     }
 
-    fn push(&mut self, out: &mut Vec<u8>, what: &'static str, entry: &Arc<Entry>, revision: Revision) {
+    fn push(&mut self, out: &mut Vec<u8>, what: &'static str, entry: &Entry, revision: Revision) {
         let key = EventKey::new(
             what,
             entry,

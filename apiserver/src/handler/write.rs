@@ -9,7 +9,7 @@ use bytes::Bytes;
 use serde_json::Value;
 use skiff_api::ApiError;
 use skiff_kinds::Kind;
-use skiff_store::{Compare, Entry, Op, Record, Snapshot, Txn, TxnResult};
+use skiff_store::{Compare, Entry, Numbers, Op, Record, Snapshot, Txn, TxnResult};
 use std::sync::Arc;
 
 /// Lost races that one request sits out; far more than writers of one object
@@ -31,7 +31,7 @@ pub(crate) enum Change {
 /// How a read-modify-write ended.
 pub(crate) struct Written {
     /// The object as it is now, or as it was last when it is gone.
-    pub entry: Arc<Entry>,
+    pub entry: Entry,
     pub removed: bool,
 }
 
@@ -107,7 +107,7 @@ pub(crate) struct Modification<'a> {
     version: Option<&'a str>,
     attempts: usize,
     /// What was read last.
-    current: Option<Arc<Entry>>,
+    current: Option<Entry>,
     /// Whether its tree was taken out of the cache, where its change belongs.
     taken: bool,
 }
@@ -141,7 +141,7 @@ impl<'a> Modification<'a> {
         Ok(value)
     }
 
-    async fn newest(&mut self) -> Result<(Arc<Entry>, Arc<dyn Snapshot>), ApiError> {
+    async fn newest(&mut self) -> Result<(Entry, Arc<dyn Snapshot>), ApiError> {
         let kind = self.kind;
         if self.attempts == ATTEMPTS_MAX {
             return Err(ApiError::modified(kind.group, kind.plural, self.name));
@@ -178,17 +178,14 @@ impl<'a> Modification<'a> {
             }));
         };
         if self.dry_run {
-            let entry = Arc::new(Entry {
-                record,
-                ..(*current).clone()
-            });
+            let entry = current.with(&record);
             return Ok(Some(Written { entry, removed }));
         }
         let result = self.server.store.txn(txn).await.map_err(respond::store_error)?;
         if !result.succeeded {
             return Ok(None);
         }
-        let entry = commit_entry(&self.key, record, Some(&current), &result);
+        let entry = commit_entry(&self.key, &record, Some(&current), &result);
         if !removed && self.taken {
             self.server.decoded.keep(&entry, value);
         } else if !removed {
@@ -214,7 +211,7 @@ struct Prepared {
 /// `None`: nothing would change, so nothing is written.
 fn prepare(kind: &Kind, key: &Bytes, current: &Entry, change: Change) -> Result<Option<Prepared>, ApiError> {
     let mut txn = Txn {
-        compare: vec![Compare::ModRevision(key.clone(), current.mod_revision)],
+        compare: vec![Compare::ModRevision(key.clone(), current.mod_revision())],
         ..Txn::default()
     };
     let (value, removed) = match change {
@@ -235,7 +232,7 @@ fn prepare(kind: &Kind, key: &Bytes, current: &Entry, change: Change) -> Result<
     if removed {
         txn.then.push(Op::Delete { key: key.clone() });
     } else {
-        if record.body == current.record.body && txn.then.is_empty() {
+        if record.body == current.body() && txn.then.is_empty() {
             return Ok(None);
         }
         txn.then.push(Op::Put {
@@ -252,13 +249,12 @@ fn prepare(kind: &Kind, key: &Bytes, current: &Entry, change: Change) -> Result<
 }
 
 /// The entry that a successful transaction left.
-pub(crate) fn commit_entry(key: &Bytes, record: Record, before: Option<&Entry>, result: &TxnResult) -> Arc<Entry> {
-    Arc::new(Entry {
-        key: key.clone(),
-        record,
-        create_revision: before.map_or(result.revision, |e| e.create_revision),
+pub(crate) fn commit_entry(key: &Bytes, record: &Record, before: Option<&Entry>, result: &TxnResult) -> Entry {
+    let numbers = Numbers {
+        create_revision: before.map_or(result.revision, Entry::create_revision),
         mod_revision: result.revision,
-        version: before.map_or(1, |e| e.version + 1),
+        version: before.map_or(1, |e| e.version() + 1),
         lease: 0,
-    })
+    };
+    Entry::new(key, record, numbers)
 }

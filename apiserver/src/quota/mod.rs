@@ -83,7 +83,7 @@ impl ApiServer {
             new: new.as_deref(),
         };
         for entry in objects.snapshot.range(&prefix_of(quotas, &namespace), None, 0).entries {
-            if is_quota && split_key(quotas, &entry.key).1 == name {
+            if is_quota && split_key(quotas, entry.key()).1 == name {
                 continue;
             }
             let Some(quota) = self.decoded.get(&entry) else {
@@ -94,9 +94,9 @@ impl ApiServer {
             let Some(status) = status else { continue };
             let mut quota = Value::clone(&quota);
             quota["status"] = status;
-            compare.push(Compare::ModRevision(entry.key.clone(), entry.mod_revision));
+            compare.push(Compare::ModRevision(entry.key_bytes(), entry.mod_revision()));
             ops.push(Op::Put {
-                key: entry.key.clone(),
+                key: entry.key_bytes(),
                 record: encode(quotas, &quota)?,
             });
         }
@@ -132,7 +132,7 @@ impl ApiServer {
         let quotas = built_in("", "resourcequotas")?;
         let snapshot = self.read_snapshot("").await?;
         for entry in snapshot.range(&prefix_of(quotas, namespace), None, 0).entries {
-            let (namespace, name) = split_key(quotas, &entry.key);
+            let (namespace, name) = split_key(quotas, entry.key());
             self.recount_one(quotas, namespace, name).await?;
         }
         Ok(())
@@ -145,14 +145,14 @@ impl ApiServer {
             let snapshot = self.read_snapshot("").await?;
             let key = key_of(quotas, namespace, name);
             let Some(entry) = snapshot.get(&key) else { return Ok(()) };
-            let mut quota = decode(&entry, entry.mod_revision)?;
+            let mut quota = decode(&entry, entry.mod_revision())?;
             let status = counted(&quota, namespace, &self.objects(snapshot));
             if quota["status"] == status {
                 return Ok(());
             }
             quota["status"] = status;
             let txn = Txn {
-                compare: vec![Compare::ModRevision(key.clone(), entry.mod_revision)],
+                compare: vec![Compare::ModRevision(key.clone(), entry.mod_revision())],
                 then: vec![Op::Put {
                     key,
                     record: encode(quotas, &quota)?,

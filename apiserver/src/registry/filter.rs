@@ -82,26 +82,25 @@ impl Filter {
             .kind
             .custom
             .as_ref()
-            .and_then(|_| decode(entry, entry.mod_revision).ok());
+            .and_then(|_| decode(entry, entry.mod_revision()).ok());
         let fields = object.map(|object| self.kind.strategy().fields(&object));
         let found = fields.into_iter().flatten().find(|(name, _)| *name == field);
         found.map_or(String::new(), |(_, value)| value)
     }
 
     pub fn matches(&self, entry: &Entry) -> bool {
-        let header = &entry.record.header;
         if let Some(labels) = &self.labels
-            && !labels.matches(|key| header.labels.get(key))
+            && !labels.matches(|key| entry.labels().get(key))
         {
             return false;
         }
         self.fields.is_empty()
             || self.fields.matches(|field| {
-                let (namespace, name) = split_key(&self.kind, &entry.key);
+                let (namespace, name) = split_key(&self.kind, entry.key());
                 Cow::Borrowed(match field {
                     "metadata.name" => name,
                     "metadata.namespace" => namespace,
-                    other => match header.fields.get(other) {
+                    other => match entry.fields().get(other) {
                         Some(value) => value,
                         None => return Cow::Owned(self.unlisted(entry, other)),
                     },

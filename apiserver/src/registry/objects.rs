@@ -29,13 +29,13 @@ impl DecodeCache {
     pub fn get(&self, entry: &Entry) -> Option<Arc<Value>> {
         {
             let inner = self.inner.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-            if let Some((revision, value, _)) = inner.by_key.get(&entry.key)
-                && *revision == entry.mod_revision
+            if let Some((revision, value, _)) = inner.by_key.get(entry.key())
+                && *revision == entry.mod_revision()
             {
                 return Some(value.clone());
             }
         }
-        let value = Arc::new(decode(entry, entry.mod_revision).ok()?);
+        let value = Arc::new(decode(entry, entry.mod_revision()).ok()?);
         self.insert(entry, value.clone());
         Some(value)
     }
@@ -44,17 +44,17 @@ impl DecodeCache {
     pub fn take(&self, entry: &Entry) -> Option<Value> {
         let kept = {
             let mut inner = self.inner.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-            match inner.by_key.get(&entry.key) {
-                Some((revision, _, size)) if *revision == entry.mod_revision => {
+            match inner.by_key.get(entry.key()) {
+                Some((revision, _, size)) if *revision == entry.mod_revision() => {
                     inner.bytes -= *size;
-                    inner.by_key.remove(&entry.key)
+                    inner.by_key.remove(entry.key())
                 }
                 _ => None,
             }
         };
         match kept {
             Some((_, value, _)) => Some(Arc::unwrap_or_clone(value)),
-            None => decode(entry, entry.mod_revision).ok(),
+            None => decode(entry, entry.mod_revision()).ok(),
         }
     }
 
@@ -71,7 +71,7 @@ impl DecodeCache {
         // A slower writer does not put an older tree back.
         if self
             .revision(entry)
-            .is_some_and(|revision| revision >= entry.mod_revision)
+            .is_some_and(|revision| revision >= entry.mod_revision())
         {
             return;
         }
@@ -79,18 +79,18 @@ impl DecodeCache {
             return;
         };
         metadata.remove("selfLink");
-        metadata.insert("resourceVersion".into(), entry.mod_revision.to_string().into());
+        metadata.insert("resourceVersion".into(), entry.mod_revision().to_string().into());
         self.insert(entry, Arc::new(value));
     }
 
     /// Of the tree that is there under the entry's key.
     fn revision(&self, entry: &Entry) -> Option<Revision> {
         let inner = self.inner.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        inner.by_key.get(&entry.key).map(|(revision, _, _)| *revision)
+        inner.by_key.get(entry.key()).map(|(revision, _, _)| *revision)
     }
 
     fn insert(&self, entry: &Entry, value: Arc<Value>) {
-        let size = entry.record.body.len();
+        let size = entry.body().len();
         let mut inner = self.inner.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         if inner.bytes + size > CACHED_BYTES_MAX {
             // Dropping everything is rare and cheap beside keeping an order of use.
@@ -100,7 +100,7 @@ impl DecodeCache {
         inner.bytes += size;
         if let Some((_, _, old)) = inner
             .by_key
-            .insert(entry.key.clone(), (entry.mod_revision, value, size))
+            .insert(entry.key_bytes(), (entry.mod_revision(), value, size))
         {
             inner.bytes -= old;
         }
@@ -132,7 +132,7 @@ impl Objects for StoreObjects<'_> {
     fn label(&self, group: &str, resource: &str, namespace: &str, name: &str, key: &str) -> Option<String> {
         let kind = self.catalog.resource(group, resource)?;
         let entry = self.snapshot.get(&key_of(kind, namespace, name))?;
-        Some(entry.record.header.labels.get(key)?.to_string())
+        Some(entry.labels().get(key)?.to_string())
     }
 
     fn generation(&self, group: &str, resource: &str) -> u64 {
@@ -147,17 +147,19 @@ mod tests {
     use super::*;
     use crate::registry::encode;
     use serde_json::json;
+    use skiff_store::Numbers;
 
     #[test]
     fn a_written_tree_is_what_its_bytes_say() {
         let kind = skiff_kinds::find_kind("", "ConfigMap").unwrap();
-        let entry = |revision, object: &Value| Entry {
-            key: Bytes::from_static(b"k"),
-            record: encode(kind, object).unwrap(),
-            create_revision: 1,
-            mod_revision: revision,
-            version: 1,
-            lease: 0,
+        let entry = |revision, object: &Value| {
+            let numbers = Numbers {
+                create_revision: 1,
+                mod_revision: revision,
+                version: 1,
+                lease: 0,
+            };
+            Entry::new(b"k", &encode(kind, object).unwrap(), numbers)
         };
         let object = |data: &str| {
             json!({"apiVersion": "v1", "kind": "ConfigMap", "data": {"a": data},
@@ -171,12 +173,12 @@ mod tests {
         cache.get(&old).unwrap();
         let new = entry(3, &object("3"));
         cache.written(&new, object("3"));
-        let kept = cache.inner.lock().unwrap().by_key[&new.key].clone();
+        let kept = cache.inner.lock().unwrap().by_key[new.key()].clone();
         assert_eq!((kept.0, &*kept.1), (3, &decode(&new, 3).unwrap()));
         // A slower writer does not put an older tree back.
         cache.written(&entry(2, &object("2")), object("2"));
-        assert_eq!(cache.inner.lock().unwrap().by_key[&new.key].0, 3);
-        assert_eq!(cache.inner.lock().unwrap().bytes, new.record.body.len());
+        assert_eq!(cache.inner.lock().unwrap().by_key[new.key()].0, 3);
+        assert_eq!(cache.inner.lock().unwrap().bytes, new.body().len());
         // What is taken is no longer there, and is put back as it was written.
         assert_eq!(cache.take(&new).unwrap(), decode(&new, 3).unwrap());
         assert_eq!(cache.inner.lock().unwrap().bytes, 0);
@@ -185,6 +187,6 @@ mod tests {
         cache.keep(&newest, object("4"));
         assert_eq!(*cache.get(&newest).unwrap(), decode(&newest, 4).unwrap());
         assert_eq!(cache.take(&new).unwrap(), decode(&new, 3).unwrap(), "an older one");
-        assert_eq!(cache.inner.lock().unwrap().by_key[&new.key].0, 4);
+        assert_eq!(cache.inner.lock().unwrap().by_key[new.key()].0, 4);
     }
 }

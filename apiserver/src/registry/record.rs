@@ -93,24 +93,24 @@ pub fn spliced(out: &mut Vec<u8>, entry: &Entry, revision: Revision) {
 /// Appends the entry's JSON as an item of a typed list: without apiVersion and kind.
 pub fn list_item(out: &mut Vec<u8>, entry: &Entry) {
     out.push(b'{');
-    splice_from(out, entry, entry.mod_revision, item_start(entry));
+    splice_from(out, entry, entry.mod_revision(), item_start(entry));
 }
 
 /// What [`list_item`] appends, in bytes.
 pub fn list_item_length(entry: &Entry) -> usize {
-    let digits = entry.mod_revision.checked_ilog10().map_or(0, |log| log as usize + 1);
+    let digits = entry.mod_revision().checked_ilog10().map_or(0, |log| log as usize + 1);
     let version = if digits > 0 {
         VERSION_OPEN.len() + digits + VERSION_CLOSE.len()
     } else {
         0
     };
-    1 + entry.record.body.len() - item_start(entry) + version
+    1 + entry.body().len() - item_start(entry) + version
 }
 
 /// Appends the object's metadata with `revision` as its resourceVersion.
 pub fn metadata_spliced(out: &mut Vec<u8>, entry: &Entry, revision: Revision) {
-    let body = &entry.record.body;
-    let start = (entry.record.header.rv_offset as usize).min(body.len());
+    let body = entry.body();
+    let start = (entry.rv_offset() as usize).min(body.len());
     out.push(b'{');
     if revision > 0 {
         write!(out, "{VERSION_OPEN}{revision}{VERSION_CLOSE}").expect("writing to memory does not fail");
@@ -140,13 +140,13 @@ fn object_length(text: &[u8]) -> usize {
 }
 
 fn item_start(entry: &Entry) -> usize {
-    let open = (entry.record.header.rv_offset as usize).saturating_sub(METADATA_OPEN.len());
-    open.max(1).min(entry.record.body.len())
+    let open = (entry.rv_offset() as usize).saturating_sub(METADATA_OPEN.len());
+    open.max(1).min(entry.body().len())
 }
 
 fn splice_from(out: &mut Vec<u8>, entry: &Entry, revision: Revision, start: usize) {
-    let body = &entry.record.body;
-    let offset = (entry.record.header.rv_offset as usize).clamp(start, body.len());
+    let body = entry.body();
+    let offset = (entry.rv_offset() as usize).clamp(start, body.len());
     out.reserve(body.len() + 40);
     out.extend_from_slice(&body[start..offset]);
     // The metadata of a stored object is never empty: it has at least a name.
@@ -159,10 +159,10 @@ fn splice_from(out: &mut Vec<u8>, entry: &Entry, revision: Revision, start: usiz
 
 /// The object as a tree, its resourceVersion set to `revision`.
 pub fn decode(entry: &Entry, revision: Revision) -> Result<Value, ApiError> {
-    let mut value: Value = serde_json::from_slice(&entry.record.body).map_err(|e| {
+    let mut value: Value = serde_json::from_slice(entry.body()).map_err(|e| {
         ApiError::internal(format!(
             "stored object {} is not JSON: {e}",
-            String::from_utf8_lossy(&entry.key)
+            String::from_utf8_lossy(entry.key())
         ))
     })?;
     if revision > 0 {
@@ -182,6 +182,7 @@ pub fn type_prefix(group: &str, version: &str, kind: &str) -> String {
 mod tests {
     use super::*;
     use serde_json::json;
+    use skiff_store::Numbers;
 
     #[test]
     fn resource_version_is_spliced_in_and_never_stored() {
@@ -190,20 +191,20 @@ mod tests {
             "annotations": {"odd": "}\\\"{\\", "more": "{"}}});
         let (body, rv_offset) = to_bytes(&object).unwrap();
         assert!(body.starts_with(type_prefix("", "v1", "ConfigMap").as_bytes()));
-        let entry = Entry {
-            key: Bytes::from_static(b"k"),
-            record: Record {
-                header: Arc::new(Header {
-                    rv_offset,
-                    ..Header::default()
-                }),
-                body,
-            },
+        let record = Record {
+            header: Arc::new(Header {
+                rv_offset,
+                ..Header::default()
+            }),
+            body,
+        };
+        let numbers = Numbers {
             create_revision: 1,
             mod_revision: 42,
             version: 1,
             lease: 0,
         };
+        let entry = Entry::new(b"k", &record, numbers);
         let mut out = Vec::new();
         spliced(&mut out, &entry, 43);
         let mut want = object.clone();

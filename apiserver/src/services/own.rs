@@ -176,7 +176,7 @@ async fn wait_for_deletion(
             batch = changes.next() => batch,
         };
         let Some(batch) = batch else { return Some(false) };
-        if batch.events.iter().any(|e| e.key == *key && e.entry.is_none()) {
+        if batch.events.iter().any(|e| *e.key() == **key && e.entry.is_none()) {
             return Some(true);
         }
     }

@@ -85,7 +85,7 @@ impl ApiServer {
                     [secrets, accounts].map(|kind| this.store.watch(prefix_of(kind, ""), snapshot.revision()));
                 let mut fine = true;
                 for entry in snapshot.range(&prefix_of(secrets, ""), None, 0).entries {
-                    if let Ok(secret) = decode(&entry, entry.mod_revision) {
+                    if let Ok(secret) = decode(&entry, entry.mod_revision()) {
                         fine &= this.look_after_token(&secret).await;
                     }
                 }
@@ -107,7 +107,7 @@ impl ApiServer {
                             return;
                         };
                         for entry in batch.events.iter().filter_map(|event| event.entry.as_ref()) {
-                            let Ok(secret) = decode(entry, entry.mod_revision) else {
+                            let Ok(secret) = decode(entry, entry.mod_revision()) else {
                                 continue;
                             };
                             if !this.look_after_token(&secret).await {

@@ -143,7 +143,7 @@ impl ApiServer {
             options.check(kind, pod)?;
             Ok(Change::Write(evicted(pod, &now)))
         });
-        Ok(marked.await?.entry.mod_revision.to_string())
+        Ok(marked.await?.entry.mod_revision().to_string())
     }
 
     /// Takes one disruption off the budget before the pod goes, so that the next

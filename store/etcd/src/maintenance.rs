@@ -19,9 +19,9 @@ fn hash(view: &dyn Snapshot) -> u32 {
         end: RangeEnd::Open,
     };
     view.find(&all, 0).entries.iter().fold(0, |sum, entry| {
-        let numbers = [entry.create_revision, entry.mod_revision, entry.version];
-        let sum = crc32c::crc32c_append(sum, &entry.key);
-        let sum = crc32c::crc32c_append(sum, &entry.record.body);
+        let numbers = [entry.create_revision(), entry.mod_revision(), entry.version()];
+        let sum = crc32c::crc32c_append(sum, entry.key());
+        let sum = crc32c::crc32c_append(sum, entry.body());
         numbers
             .iter()
             .fold(sum, |sum, n| crc32c::crc32c_append(sum, &n.to_be_bytes()))

@@ -8,18 +8,19 @@ use pb::response_op::Response as Answered;
 use skiff_proto::etcd::etcdserverpb as pb;
 use skiff_proto::etcd::mvccpb::{self, KeyValue, event::EventType};
 use skiff_store::{Entry, Event, Found, OpResult, TxnResult};
-use std::sync::Arc;
 
 type Header = Option<pb::ResponseHeader>;
 
 pub fn key_value(entry: &Entry) -> KeyValue {
+    let (key, value) = entry.key_and_body();
+    let numbers = entry.numbers();
     KeyValue {
-        key: entry.key.clone(),
-        create_revision: entry.create_revision as i64,
-        mod_revision: entry.mod_revision as i64,
-        version: entry.version as i64,
-        value: entry.record.body.clone(),
-        lease: entry.lease,
+        key,
+        create_revision: numbers.create_revision as i64,
+        mod_revision: numbers.mod_revision as i64,
+        version: numbers.version as i64,
+        value,
+        lease: numbers.lease,
     }
 }
 
@@ -35,9 +36,9 @@ pub fn range(header: Header, request: &pb::RangeRequest, found: Found) -> pb::Ra
             (min <= 0 || revision >= min) && (max <= 0 || revision <= max)
         };
         entries.retain(|e| {
-            within(e.mod_revision, request.min_mod_revision, request.max_mod_revision)
+            within(e.mod_revision(), request.min_mod_revision, request.max_mod_revision)
                 && within(
-                    e.create_revision,
+                    e.create_revision(),
                     request.min_create_revision,
                     request.max_create_revision,
                 )
@@ -62,13 +63,13 @@ pub fn range(header: Header, request: &pb::RangeRequest, found: Found) -> pb::Ra
     }
 }
 
-fn sort(entries: &mut [Arc<Entry>], request: &pb::RangeRequest) {
+fn sort(entries: &mut [Entry], request: &pb::RangeRequest) {
     match request.sort_target() {
         SortTarget::Key => {}
-        SortTarget::Version => entries.sort_by_key(|e| e.version),
-        SortTarget::Create => entries.sort_by_key(|e| e.create_revision),
-        SortTarget::Mod => entries.sort_by_key(|e| e.mod_revision),
-        SortTarget::Value => entries.sort_by(|a, b| a.record.body.cmp(&b.record.body)),
+        SortTarget::Version => entries.sort_by_key(Entry::version),
+        SortTarget::Create => entries.sort_by_key(Entry::create_revision),
+        SortTarget::Mod => entries.sort_by_key(Entry::mod_revision),
+        SortTarget::Value => entries.sort_by(|a, b| a.body().cmp(b.body())),
     }
     if request.sort_order() == SortOrder::Descend {
         entries.reverse();
@@ -95,7 +96,7 @@ pub fn delete(header: Header, request: &pb::DeleteRangeRequest, result: OpResult
         header,
         deleted: previous.len() as i64,
         prev_kvs: match request.prev_kv {
-            true => previous.iter().map(|entry| key_value(entry)).collect(),
+            true => previous.iter().map(key_value).collect(),
             false => Vec::new(),
         },
     }
@@ -139,7 +140,7 @@ pub fn event(event: &Event, with_previous: bool) -> mvccpb::Event {
         Some(entry) => key_value(entry),
         // Of a deleted key, its name and the revision of the deletion.
         None => KeyValue {
-            key: event.key.clone(),
+            key: Bytes::copy_from_slice(event.key()),
             mod_revision: event.revision as i64,
             ..KeyValue::default()
         },
@@ -151,6 +152,6 @@ pub fn event(event: &Event, with_previous: bool) -> mvccpb::Event {
     mvccpb::Event {
         r#type: kind.into(),
         kv: Some(kv),
-        prev_kv: event.previous.as_ref().filter(|_| with_previous).map(|e| key_value(e)),
+        prev_kv: event.previous.as_ref().filter(|_| with_previous).map(key_value),
     }
 }

@@ -87,7 +87,7 @@ impl Watcher {
         let (no_puts, no_deletes) = (without(FilterType::Noput), without(FilterType::Nodelete));
         let wanted = batch.events.iter().filter(|event| {
             let kind = if event.entry.is_some() { no_puts } else { no_deletes };
-            !kind && event.revision >= self.from && self.range.contains(&event.key)
+            !kind && event.revision >= self.from && self.range.contains(event.key())
         });
         wanted
             .map(|event| response::event(event, self.request.prev_kv))

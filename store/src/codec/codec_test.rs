@@ -22,17 +22,16 @@ fn record() -> impl Strategy<Value = Record> {
     })
 }
 
-fn entry() -> impl Strategy<Value = Arc<Entry>> {
+fn entry() -> impl Strategy<Value = Entry> {
     let numbers = (any::<u64>(), any::<u64>(), any::<u64>(), lease_id());
     (bytes(), record(), numbers).prop_map(|(key, record, (create_revision, mod_revision, version, lease))| {
-        Arc::new(Entry {
-            key,
-            record,
+        let numbers = Numbers {
             create_revision,
             mod_revision,
             version,
             lease,
-        })
+        };
+        Entry::new(&key, &record, numbers)
     })
 }
 
@@ -215,25 +214,23 @@ proptest! {
 
 #[test]
 fn entries_keep_their_lease_and_older_ones_have_none() {
-    let mut entry = Entry {
-        key: "k".into(),
-        record: Record::default(),
-        create_revision: 1,
-        mod_revision: 2,
-        version: 3,
-        lease: 0,
-    };
     for lease in [0, 1, LeaseId::MAX] {
-        entry.lease = lease;
+        let numbers = Numbers {
+            create_revision: 1,
+            mod_revision: 2,
+            version: 3,
+            lease,
+        };
+        let entry = Entry::new(b"k", &Record::default(), numbers);
         let mut out = Vec::new();
         put_entry(&mut out, &entry, &Plain);
-        let read = read_entry(&mut Reader::new(out.into()), "k".into(), &Plain);
+        let read = read_entry(&mut Reader::new(out.into()), b"k", &Plain);
         assert_eq!(read.as_ref(), Ok(&entry));
     }
     // As written before there were leases.
     let old = Bytes::from_static(&[1, 2, 3, 9, 0, 0, 0]);
-    let read = read_entry(&mut Reader::new(old), "k".into(), &Plain).expect("read");
-    assert_eq!((read.lease, read.record.header.rv_offset), (0, 9));
+    let read = read_entry(&mut Reader::new(old), b"k", &Plain).expect("read");
+    assert_eq!((read.lease(), read.rv_offset()), (0, 9));
 }
 
 #[test]

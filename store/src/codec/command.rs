@@ -40,7 +40,7 @@ fn put_op(out: &mut Vec<u8>, op: &Op, seal: &dyn Seal) {
     match op {
         Op::Put { key, record } => {
             keyed(0, key);
-            put_record(out, key, record, 0, seal);
+            put_record(out, key, record, seal);
         }
         Op::Delete { key } => keyed(1, key),
         Op::Get { key } => keyed(3, key),
@@ -52,7 +52,7 @@ fn put_op(out: &mut Vec<u8>, op: &Op, seal: &dyn Seal) {
                 put_u64(out, *lease as u64);
             }
             if let Some(record) = record {
-                put_record(out, key, record, 0, seal);
+                put_record(out, key, record, seal);
             }
         }
         Op::DeleteRange(range) => {

@@ -13,10 +13,11 @@ pub use response::{put_response, read_response};
 
 use crate::contract::*;
 use crate::mvcc::Session;
-use crate::pairs::Pairs;
+use crate::pairs::{Pairs, PairsView};
 use crate::raft_types::{Command, LogId, Membership, RaftEntry, Response, StoredMembership, Tag, Vote};
-use bytes::Bytes;
+use bytes::{Buf, Bytes};
 use openraft::{BasicNode, EntryPayload};
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -40,7 +41,7 @@ pub enum CodecError {
 /// What happens to bodies on their way to a disk and back: the place where
 /// encryption at rest comes in. The key says which rule applies.
 pub trait Seal: Send + Sync + 'static {
-    fn seal(&self, key: &[u8], body: &Bytes) -> Bytes;
+    fn seal<'a>(&self, key: &[u8], body: &'a [u8]) -> Cow<'a, [u8]>;
     fn open(&self, key: &[u8], body: Bytes) -> Result<Bytes, CodecError>;
 }
 
@@ -48,8 +49,8 @@ pub trait Seal: Send + Sync + 'static {
 pub struct Plain;
 
 impl Seal for Plain {
-    fn seal(&self, _key: &[u8], body: &Bytes) -> Bytes {
-        body.clone()
+    fn seal<'a>(&self, _key: &[u8], body: &'a [u8]) -> Cow<'a, [u8]> {
+        Cow::Borrowed(body)
     }
 
     fn open(&self, _key: &[u8], body: Bytes) -> Result<Bytes, CodecError> {
@@ -93,7 +94,7 @@ impl Reader {
         if self.rest.is_empty() {
             return Err(CodecError::Short(what));
         }
-        Ok(self.rest.split_to(1)[0])
+        Ok(self.rest.get_u8())
     }
 
     pub fn u64(&mut self, what: &'static str) -> Result<u64, CodecError> {
@@ -137,7 +138,7 @@ impl Reader {
     }
 }
 
-fn put_pairs(out: &mut Vec<u8>, pairs: &Pairs) {
+fn put_pairs(out: &mut Vec<u8>, pairs: PairsView<'_>) {
     put_u64(out, pairs.len() as u64);
     out.extend_from_slice(pairs.as_bytes());
 }
@@ -151,15 +152,37 @@ fn read_pairs(r: &mut Reader, what: &'static str) -> Result<Pairs, CodecError> {
 /// Set beside the offset when a lease's number follows: the offset itself has 32 bits.
 const LEASED: u64 = 1 << 32;
 
-fn put_record(out: &mut Vec<u8>, key: &[u8], record: &Record, lease: LeaseId, seal: &dyn Seal) {
-    let flag = if lease == 0 { 0 } else { LEASED };
-    put_u64(out, u64::from(record.header.rv_offset) | flag);
-    if lease != 0 {
-        put_u64(out, lease as u64);
+/// A body with what lies beside it, wherever it is.
+struct Written<'a> {
+    key: &'a [u8],
+    labels: PairsView<'a>,
+    fields: PairsView<'a>,
+    rv_offset: u32,
+    lease: LeaseId,
+    body: &'a [u8],
+}
+
+fn put_written(out: &mut Vec<u8>, written: &Written, seal: &dyn Seal) {
+    let flag = if written.lease == 0 { 0 } else { LEASED };
+    put_u64(out, u64::from(written.rv_offset) | flag);
+    if written.lease != 0 {
+        put_u64(out, written.lease as u64);
     }
-    put_pairs(out, &record.header.labels);
-    put_pairs(out, &record.header.fields);
-    put_bytes(out, &seal.seal(key, &record.body));
+    put_pairs(out, written.labels);
+    put_pairs(out, written.fields);
+    put_bytes(out, &seal.seal(written.key, written.body));
+}
+
+fn put_record(out: &mut Vec<u8>, key: &[u8], record: &Record, seal: &dyn Seal) {
+    let written = Written {
+        key,
+        labels: record.header.labels.view(),
+        fields: record.header.fields.view(),
+        rv_offset: record.header.rv_offset,
+        lease: 0,
+        body: &record.body,
+    };
+    put_written(out, &written, seal);
 }
 
 fn read_record(r: &mut Reader, key: &[u8], seal: &dyn Seal) -> Result<(Record, LeaseId), CodecError> {
@@ -198,25 +221,33 @@ pub fn read_lease(r: &mut Reader) -> Result<Lease, CodecError> {
 
 /// An entry without its key, which lies beside it.
 pub fn put_entry(out: &mut Vec<u8>, entry: &Entry, seal: &dyn Seal) {
-    put_u64(out, entry.create_revision);
-    put_u64(out, entry.mod_revision);
-    put_u64(out, entry.version);
-    put_record(out, &entry.key, &entry.record, entry.lease, seal);
+    let numbers = entry.numbers();
+    put_u64(out, numbers.create_revision);
+    put_u64(out, numbers.mod_revision);
+    put_u64(out, numbers.version);
+    let written = Written {
+        key: entry.key(),
+        labels: entry.labels(),
+        fields: entry.fields(),
+        rv_offset: entry.rv_offset(),
+        lease: numbers.lease,
+        body: entry.body(),
+    };
+    put_written(out, &written, seal);
 }
 
-pub fn read_entry(r: &mut Reader, key: Bytes, seal: &dyn Seal) -> Result<Entry, CodecError> {
+pub fn read_entry(r: &mut Reader, key: &[u8], seal: &dyn Seal) -> Result<Entry, CodecError> {
     let create_revision = r.u64("create revision")?;
     let mod_revision = r.u64("mod revision")?;
     let version = r.u64("version")?;
-    let (record, lease) = read_record(r, &key, seal)?;
-    Ok(crate::mvcc::owned_entry(Entry {
-        key,
-        record,
+    let (record, lease) = read_record(r, key, seal)?;
+    let numbers = Numbers {
         create_revision,
         mod_revision,
         version,
         lease,
-    }))
+    };
+    Ok(Entry::new(key, &record, numbers))
 }
 
 /// One step of history as it is stored: what a key held before. What it held after
@@ -225,12 +256,12 @@ pub fn read_entry(r: &mut Reader, key: Bytes, seal: &dyn Seal) -> Result<Entry, 
 pub struct Change {
     pub revision: Revision,
     pub key: Bytes,
-    pub previous: Option<Arc<Entry>>,
+    pub previous: Option<Entry>,
 }
 
 pub fn put_change(out: &mut Vec<u8>, event: &Event, seal: &dyn Seal) {
     put_u64(out, event.revision);
-    put_bytes(out, &event.key);
+    put_bytes(out, event.key());
     match &event.previous {
         None => out.push(0),
         Some(entry) => {
@@ -245,7 +276,7 @@ pub fn read_change(r: &mut Reader, seal: &dyn Seal) -> Result<Change, CodecError
     let key = Bytes::copy_from_slice(&r.bytes("key")?);
     let previous = match r.u8("previous")? {
         0 => None,
-        1 => Some(Arc::new(read_entry(r, key.clone(), seal)?)),
+        1 => Some(read_entry(r, &key, seal)?),
         tag => return Err(CodecError::Tag { what: "a change", tag }),
     };
     Ok(Change {

@@ -5,29 +5,29 @@ use super::*;
 use crate::mvcc::TXN_DEPTH_MAX;
 
 fn put_whole_entry(out: &mut Vec<u8>, entry: &Entry) {
-    put_bytes(out, &entry.key);
+    put_bytes(out, entry.key());
     put_entry(out, entry, &Plain);
 }
 
-fn read_whole_entry(r: &mut Reader) -> Result<Arc<Entry>, CodecError> {
+fn read_whole_entry(r: &mut Reader) -> Result<Entry, CodecError> {
     let key = r.bytes("key")?;
-    Ok(Arc::new(read_entry(r, key, &Plain)?))
+    read_entry(r, &key, &Plain)
 }
 
-fn put_entries(out: &mut Vec<u8>, entries: &[Arc<Entry>]) {
+fn put_entries(out: &mut Vec<u8>, entries: &[Entry]) {
     put_u64(out, entries.len() as u64);
     entries.iter().for_each(|entry| put_whole_entry(out, entry));
 }
 
-fn read_entries(r: &mut Reader) -> Result<Vec<Arc<Entry>>, CodecError> {
+fn read_entries(r: &mut Reader) -> Result<Vec<Entry>, CodecError> {
     (0..r.count("entries")?).map(|_| read_whole_entry(r)).collect()
 }
 
-fn put_maybe(out: &mut Vec<u8>, entry: &Option<Arc<Entry>>) {
+fn put_maybe(out: &mut Vec<u8>, entry: &Option<Entry>) {
     put_entries(out, entry.as_slice());
 }
 
-fn read_maybe(r: &mut Reader) -> Result<Option<Arc<Entry>>, CodecError> {
+fn read_maybe(r: &mut Reader) -> Result<Option<Entry>, CodecError> {
     let mut entries = read_entries(r)?;
     match entries.len() {
         0 | 1 => Ok(entries.pop()),

@@ -1,5 +1,6 @@
 //! What the store keeps and hands out: keys with their values and revisions, changes, leases.
 
+use super::entry::Entry;
 use crate::pairs::Pairs;
 use bytes::Bytes;
 use std::sync::{Arc, LazyLock};
@@ -52,19 +53,6 @@ impl Default for Record {
 pub struct Record {
     pub header: Arc<Header>,
     pub body: Bytes,
-}
-
-/// A stored key with its value and revisions.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Entry {
-    pub key: Bytes,
-    pub record: Record,
-    pub create_revision: Revision,
-    pub mod_revision: Revision,
-    /// Number of writes since creation; 1 for a new key.
-    pub version: u64,
-    /// The lease that it goes with, or 0.
-    pub lease: LeaseId,
 }
 
 /// Keys from `start` on, as etcd's `key` and `range_end` name them.
@@ -130,20 +118,26 @@ pub struct Lease {
     pub ttl_s: u32,
 }
 
-/// One change of one key, shared by all watchers.
+/// One change of one key, shared by all watchers. One of the two is there.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Event {
     pub revision: Revision,
-    pub key: Bytes,
     /// The new entry; `None` for a deletion.
-    pub entry: Option<Arc<Entry>>,
+    pub entry: Option<Entry>,
     /// What was there before; `None` for a creation.
-    pub previous: Option<Arc<Entry>>,
+    pub previous: Option<Entry>,
+}
+
+impl Event {
+    pub fn key(&self) -> &[u8] {
+        let either = self.entry.as_ref().or(self.previous.as_ref());
+        either.map_or(&[], Entry::key)
+    }
 }
 
 #[derive(Debug, Clone, Default)]
 pub struct Page {
-    pub entries: Vec<Arc<Entry>>,
+    pub entries: Vec<Entry>,
     /// Number of keys under the prefix behind the last one returned.
     pub remaining: usize,
 }

@@ -3,10 +3,12 @@
 //! version, transactions, ranges, watches, leases, compaction).
 
 mod data;
+mod entry;
 mod error;
 mod txn;
 
 pub use data::*;
+pub use entry::{Entry, Numbers};
 pub use error::*;
 pub use txn::*;
 
@@ -16,7 +18,7 @@ use std::sync::Arc;
 /// A consistent view at one revision: O(1) to take, never blocks writers.
 pub trait Snapshot: Send + Sync {
     fn revision(&self) -> Revision;
-    fn get(&self, key: &[u8]) -> Option<Arc<Entry>>;
+    fn get(&self, key: &[u8]) -> Option<Entry>;
     /// Keys that start with `prefix`, in order, strictly after `start_after`
     /// (if any), at most `limit` (0: all).
     fn range(&self, prefix: &[u8], start_after: Option<&[u8]>, limit: usize) -> Page;

@@ -1,8 +1,8 @@
 //! Transactions: what is compared, what is done, what came of it.
 
 use super::data::*;
+use super::entry::Entry;
 use bytes::Bytes;
-use std::sync::Arc;
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Compare {
@@ -83,7 +83,7 @@ pub struct Query {
 /// What a query found.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Found {
-    pub entries: Vec<Arc<Entry>>,
+    pub entries: Vec<Entry>,
     /// Number of keys in the range, whatever the limit.
     pub count: usize,
 }
@@ -101,12 +101,12 @@ pub struct Txn {
 pub enum OpResult {
     /// What the key held before; the new mod revision is the transaction's.
     Put {
-        previous: Option<Arc<Entry>>,
+        previous: Option<Entry>,
     },
     Deleted {
-        previous: Vec<Arc<Entry>>,
+        previous: Vec<Entry>,
     },
-    Got(Option<Arc<Entry>>),
+    Got(Option<Entry>),
     Range(Found),
     Txn(Box<TxnResult>),
 }

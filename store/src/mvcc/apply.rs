@@ -2,6 +2,7 @@
 //! events. All or nothing: what can refuse it is looked at before anything changes. Pure.
 
 use super::*;
+use std::collections::HashMap;
 
 /// One transaction under way.
 struct Run {
@@ -125,9 +126,9 @@ impl State {
             Op::PutWith { key, record, lease } => {
                 let old = self.tree.get(key).cloned();
                 // That it is there was looked at; a deletion in the same transaction leaves nothing to keep.
-                let kept = || old.as_ref().map(|e| e.record.clone()).unwrap_or_default();
+                let kept = || old.as_ref().map(Entry::record).unwrap_or_default();
                 let record = record.clone().unwrap_or_else(kept);
-                let lease = lease.unwrap_or_else(|| old.as_ref().map_or(0, |e| e.lease));
+                let lease = lease.unwrap_or_else(|| old.as_ref().map_or(0, Entry::lease));
                 OpResult::Put {
                     previous: self.put(key, &record, lease, run),
                 }
@@ -166,54 +167,47 @@ impl State {
         let keys = self.find(range, 0).entries;
         let previous = keys
             .iter()
-            .filter_map(|e| self.delete(&e.key, run.revision, &mut run.events))
+            .filter_map(|e| self.delete(e.key(), run.revision, &mut run.events))
             .collect();
         OpResult::Deleted { previous }
     }
 
-    fn put(&mut self, key: &Bytes, record: &Record, lease: LeaseId, run: &mut Run) -> Option<Arc<Entry>> {
-        let (key, body) = own(key, &record.body);
+    fn put(&mut self, key: &[u8], record: &Record, lease: LeaseId, run: &mut Run) -> Option<Entry> {
         let mut made = None;
-        let previous = self.tree.upsert(&key, |previous| {
-            let entry = Arc::new(Entry {
-                key: key.clone(),
-                record: Record {
-                    header: record.header.clone(),
-                    body: body.clone(),
-                },
-                create_revision: previous.map_or(run.revision, |p| p.create_revision),
+        let previous = self.tree.upsert(key, |previous| {
+            let before = previous.map(Entry::numbers);
+            let numbers = Numbers {
+                create_revision: before.map_or(run.revision, |b| b.create_revision),
                 mod_revision: run.revision,
-                version: previous.map_or(1, |p| p.version + 1),
+                version: before.map_or(1, |b| b.version + 1),
                 lease,
-            });
-            made.insert(entry).clone()
+            };
+            made.insert(Entry::new(key, record, numbers)).clone()
         });
-        let before = previous.as_ref().map_or(0, |p| p.lease);
+        let before = previous.as_ref().map_or(0, Entry::lease);
         if before != lease {
-            self.leases.moved(&key, before, lease);
+            self.leases.moved(key, before, lease);
         }
-        self.bytes += made.as_ref().map_or(0, |e| space::of_entry(e));
-        self.bytes -= previous.as_ref().map_or(0, |p| space::of_entry(p));
+        self.bytes += made.as_ref().map_or(0, space::of_entry);
+        self.bytes -= previous.as_ref().map_or(0, space::of_entry);
         run.events.push(Arc::new(Event {
             revision: run.revision,
-            key,
             entry: made,
             previous: previous.clone(),
         }));
         previous
     }
 
-    fn delete(&mut self, key: &[u8], revision: Revision, events: &mut Vec<Arc<Event>>) -> Option<Arc<Entry>> {
+    fn delete(&mut self, key: &[u8], revision: Revision, events: &mut Vec<Arc<Event>>) -> Option<Entry> {
         let previous = self.tree.remove(key)?;
         self.bytes -= space::of_entry(&previous);
-        let key = previous.key.clone();
-        if previous.lease != 0 {
-            self.leases.moved(&key, previous.lease, 0);
+        let lease = previous.lease();
+        if lease != 0 {
+            self.leases.moved(key, lease, 0);
         }
-        self.mark(&key, revision);
+        self.mark(key, revision);
         events.push(Arc::new(Event {
             revision,
-            key,
             entry: None,
             previous: Some(previous.clone()),
         }));
@@ -263,29 +257,24 @@ fn coalesce(events: &mut Vec<Arc<Event>>) {
     if events.len() < 2 {
         return;
     }
-    let mut seen: std::collections::HashMap<Bytes, usize> = std::collections::HashMap::with_capacity(events.len());
-    let mut merged: Vec<Option<Arc<Event>>> = Vec::with_capacity(events.len());
-    for event in events.drain(..) {
-        match seen.get(&event.key) {
+    let mut seen: HashMap<&[u8], usize> = HashMap::with_capacity(events.len());
+    let mut merged: Vec<Arc<Event>> = Vec::with_capacity(events.len());
+    for event in &*events {
+        match seen.get(event.key()) {
             Some(&at) => {
-                let first = merged[at].take();
-                let previous = first.and_then(|f| f.previous.clone());
-                merged[at] = Some(Arc::new(Event {
+                let previous = merged[at].previous.clone();
+                merged[at] = Arc::new(Event {
                     previous,
-                    ..(*event).clone()
-                }));
+                    ..(**event).clone()
+                });
             }
             None => {
-                seen.insert(event.key.clone(), merged.len());
-                merged.push(Some(event));
+                seen.insert(event.key(), merged.len());
+                merged.push(event.clone());
             }
         }
     }
     // A key that was created and deleted again has changed nothing for anybody.
-    events.extend(
-        merged
-            .into_iter()
-            .flatten()
-            .filter(|e| e.entry.is_some() || e.previous.is_some()),
-    );
+    merged.retain(|e| e.entry.is_some() || e.previous.is_some());
+    *events = merged;
 }

@@ -4,9 +4,9 @@ use super::*;
 
 impl State {
     pub(super) fn holds(&self, compare: &Compare) -> bool {
-        let at = |key: &Bytes| self.tree.get(key);
+        let at = |key: &[u8]| self.tree.get(key);
         match compare {
-            Compare::ModRevision(key, r) => at(key).map_or(0, |e| e.mod_revision) == *r,
+            Compare::ModRevision(key, r) => at(key).map_or(0, Entry::mod_revision) == *r,
             Compare::Test(test) => {
                 let found = self.find(&test.range, 0).entries;
                 match found.is_empty() {
@@ -19,14 +19,14 @@ impl State {
 }
 
 impl Test {
-    fn holds(&self, entry: Option<&Arc<Entry>>) -> bool {
+    fn holds(&self, entry: Option<&Entry>) -> bool {
         let order = match &self.target {
-            Target::Version(n) => entry.map_or(0, |e| e.version).cmp(n),
-            Target::CreateRevision(n) => entry.map_or(0, |e| e.create_revision).cmp(n),
-            Target::ModRevision(n) => entry.map_or(0, |e| e.mod_revision).cmp(n),
-            Target::Lease(n) => entry.map_or(0, |e| e.lease).cmp(n),
+            Target::Version(n) => entry.map_or(0, Entry::version).cmp(n),
+            Target::CreateRevision(n) => entry.map_or(0, Entry::create_revision).cmp(n),
+            Target::ModRevision(n) => entry.map_or(0, Entry::mod_revision).cmp(n),
+            Target::Lease(n) => entry.map_or(0, Entry::lease).cmp(n),
             Target::Body(body) => match entry {
-                Some(entry) => entry.record.body.cmp(body),
+                Some(entry) => entry.body().cmp(body),
                 None => return false,
             },
         };

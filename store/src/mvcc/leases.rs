@@ -4,7 +4,6 @@
 use crate::contract::*;
 use bytes::Bytes;
 use imbl::{OrdMap, OrdSet};
-use std::sync::Arc;
 
 #[derive(Debug, Clone, Default)]
 struct Granted {
@@ -16,7 +15,7 @@ struct Granted {
 pub struct Leases(OrdMap<LeaseId, Granted>);
 
 impl Leases {
-    pub fn restore(leases: Vec<Lease>, entries: &[Arc<Entry>]) -> Self {
+    pub fn restore(leases: Vec<Lease>, entries: &[Entry]) -> Self {
         let granted = leases.into_iter().map(|lease| {
             let keys = OrdSet::new();
             (
@@ -28,8 +27,8 @@ impl Leases {
             )
         });
         let mut restored = Leases(granted.collect());
-        for entry in entries.iter().filter(|e| e.lease != 0) {
-            restored.moved(&entry.key, 0, entry.lease);
+        for entry in entries.iter().filter(|e| e.lease() != 0) {
+            restored.moved(entry.key(), 0, entry.lease());
         }
         restored
     }
@@ -86,12 +85,12 @@ impl Leases {
     }
 
     /// A key went from one lease to another; 0 is none.
-    pub(super) fn moved(&mut self, key: &Bytes, from: LeaseId, to: LeaseId) {
+    pub(super) fn moved(&mut self, key: &[u8], from: LeaseId, to: LeaseId) {
         if let Some(granted) = self.0.get_mut(&from) {
             granted.keys.remove(key);
         }
         if let Some(granted) = self.0.get_mut(&to) {
-            granted.keys.insert(key.clone());
+            granted.keys.insert(Bytes::copy_from_slice(key));
         }
     }
 }

@@ -94,30 +94,6 @@ fn directory(key: &[u8], depth: usize) -> usize {
     key.iter().rposition(|b| *b == b'/').map_or(0, |i| i + 1)
 }
 
-/// A value in one allocation of its own, so that it does not pin the buffer (a
-/// request, a log record) that it was cut from.
-fn own(key: &Bytes, body: &Bytes) -> (Bytes, Bytes) {
-    let mut joined = Vec::with_capacity(key.len() + body.len());
-    joined.extend_from_slice(key);
-    joined.extend_from_slice(body);
-    let mut key_bytes = Bytes::from(joined);
-    let body = key_bytes.split_off(key.len());
-    (key_bytes, body)
-}
-
-/// An entry that shares no memory with what it was read from.
-pub fn owned_entry(entry: Entry) -> Entry {
-    let (key, body) = own(&entry.key, &entry.record.body);
-    Entry {
-        key,
-        record: Record {
-            header: entry.record.header,
-            body,
-        },
-        ..entry
-    }
-}
-
 impl State {
     pub fn new() -> Self {
         State {
@@ -140,7 +116,7 @@ impl State {
     pub fn restore(
         revision: Revision,
         compacted: Revision,
-        entries: Vec<Arc<Entry>>,
+        entries: Vec<Entry>,
         changes: Vec<Change>,
         marks: impl IntoIterator<Item = (Bytes, Revision)>,
         leases: Vec<Lease>,
@@ -161,10 +137,8 @@ impl State {
                 Some(p) => past.insert(p.clone()),
                 None => past.remove(&key),
             };
-            let key = entry.as_ref().or(previous.as_ref()).map_or(key, |e| e.key.clone());
             history.push(Arc::new(Event {
                 revision,
-                key,
                 entry,
                 previous,
             }));
@@ -303,7 +277,7 @@ impl State {
         let focus = self.history.focus().narrow(from..to);
         focus
             .into_iter()
-            .filter(|e| e.key.starts_with(prefix))
+            .filter(|e| e.key().starts_with(prefix))
             .cloned()
             .collect()
     }
@@ -316,7 +290,7 @@ impl State {
         }
     }
 
-    fn entries<'a>(&'a self, prefix: &'a [u8], after: Option<&[u8]>) -> impl Iterator<Item = &'a Arc<Entry>> {
+    fn entries<'a>(&'a self, prefix: &'a [u8], after: Option<&[u8]>) -> impl Iterator<Item = &'a Entry> {
         // The smallest key behind `after` is `after` followed by a zero byte.
         let from = match after {
             Some(after) if after >= prefix => [after, &[0]].concat(),
@@ -324,7 +298,7 @@ impl State {
         };
         self.tree
             .iter_from(&from)
-            .take_while(move |e| e.key.starts_with(prefix))
+            .take_while(move |e| e.key().starts_with(prefix))
     }
 }
 
@@ -333,7 +307,7 @@ impl Snapshot for State {
         self.revision
     }
 
-    fn get(&self, key: &[u8]) -> Option<Arc<Entry>> {
+    fn get(&self, key: &[u8]) -> Option<Entry> {
         self.tree.get(key).cloned()
     }
 
@@ -343,7 +317,7 @@ impl Snapshot for State {
         let remaining = match entries.last() {
             Some(last) if entries.len() == limit => {
                 let end = prefix_end(prefix);
-                self.tree.count(&[&last.key[..], &[0]].concat(), end.as_deref())
+                self.tree.count(&[last.key(), &[0]].concat(), end.as_deref())
             }
             _ => 0,
         };

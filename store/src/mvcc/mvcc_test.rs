@@ -41,7 +41,7 @@ fn apply(state: &mut State, txn: Txn) -> Applied {
 fn keys(page: &Page) -> Vec<String> {
     page.entries
         .iter()
-        .map(|e| String::from_utf8_lossy(&e.key).into_owned())
+        .map(|e| String::from_utf8_lossy(e.key()).into_owned())
         .collect()
 }
 
@@ -57,7 +57,7 @@ fn revisions_and_versions() {
     );
     assert_eq!(apply(&mut s, then(vec![put("/a", "2")])).result.revision, 3);
     let a = s.get(b"/a").expect("a");
-    assert_eq!((a.create_revision, a.mod_revision, a.version), (2, 3, 2));
+    assert_eq!((a.create_revision(), a.mod_revision(), a.version()), (2, 3, 2));
     // Nothing changed: no revision, no event.
     let nothing = apply(&mut s, then(vec![delete("/none"), Op::Get { key: "/a".into() }]));
     assert_eq!((nothing.result.revision, nothing.events.len()), (3, 0));
@@ -66,7 +66,7 @@ fn revisions_and_versions() {
     apply(&mut s, then(vec![delete("/a")]));
     apply(&mut s, then(vec![put("/a", "3")]));
     let a = s.get(b"/a").expect("a");
-    assert_eq!((a.create_revision, a.mod_revision, a.version), (5, 5, 1));
+    assert_eq!((a.create_revision(), a.mod_revision(), a.version()), (5, 5, 1));
 }
 
 #[test]
@@ -109,7 +109,7 @@ fn one_event_for_a_key_changed_twice_in_one_transaction() {
     );
     assert_eq!(twice.events.len(), 1);
     assert_eq!(twice.events[0].previous, None);
-    assert_eq!(twice.events[0].entry.as_ref().expect("entry").record.body, "2");
+    assert_eq!(twice.events[0].entry.as_ref().expect("entry").body(), b"2");
     assert_eq!(s.at(1).expect("past").count(b""), 0);
 }
 
@@ -171,7 +171,7 @@ fn compaction_ends_the_past() {
         s.at(9),
         Err(StoreError::FutureRevision { asked: 9, current: 6 })
     ));
-    assert_eq!(s.at(4).expect("kept").get(b"/a").expect("a").record.body, "2");
+    assert_eq!(s.at(4).expect("kept").get(b"/a").expect("a").body(), b"2");
     assert_eq!(s.events(b"", 4, 6).len(), 2);
     // Never beyond the present.
     s.compact(100);
@@ -265,13 +265,13 @@ impl Model {
 }
 
 fn dump(state: &State) -> BTreeMap<String, (String, u64, u64, u64)> {
-    let text = |b: &Bytes| String::from_utf8_lossy(b).into_owned();
+    let text = |b: &[u8]| String::from_utf8_lossy(b).into_owned();
     let all = state.range(b"", None, 0).entries;
     all.iter()
         .map(|e| {
             (
-                text(&e.key),
-                (text(&e.record.body), e.create_revision, e.mod_revision, e.version),
+                text(e.key()),
+                (text(e.body()), e.create_revision(), e.mod_revision(), e.version()),
             )
         })
         .collect()
@@ -324,12 +324,12 @@ proptest! {
         // Replaying history from the compaction point leads to the present.
         let mut replay = dump(&state.at(state.compacted()).expect("kept"));
         for e in state.events(b"", state.compacted(), model.now()) {
-            let key = String::from_utf8_lossy(&e.key).into_owned();
-            prop_assert_eq!(replay.get(&key).map(|v| v.2), e.previous.as_ref().map(|p| p.mod_revision));
+            let key = String::from_utf8_lossy(e.key()).into_owned();
+            prop_assert_eq!(replay.get(&key).map(|v| v.2), e.previous.as_ref().map(|p| p.mod_revision()));
             match &e.entry {
                 Some(n) => {
-                    let body = String::from_utf8_lossy(&n.record.body).into_owned();
-                    replay.insert(key, (body, n.create_revision, n.mod_revision, n.version));
+                    let body = String::from_utf8_lossy(n.body()).into_owned();
+                    replay.insert(key, (body, n.create_revision(), n.mod_revision(), n.version()));
                 }
                 None => { replay.remove(&key); }
             }

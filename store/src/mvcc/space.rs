@@ -15,14 +15,13 @@ const EVENT_BYTES: u64 = 96;
 pub type Alarms = OrdSet<u64>;
 
 pub(super) fn of_entry(entry: &Entry) -> u64 {
-    let header = &entry.record.header;
-    let pairs = header.labels.as_bytes().len() + header.fields.as_bytes().len();
-    (entry.key.len() + entry.record.body.len() + pairs) as u64 + ENTRY_BYTES
+    let pairs = entry.labels().as_bytes().len() + entry.fields().as_bytes().len();
+    (entry.key().len() + entry.body().len() + pairs) as u64 + ENTRY_BYTES
 }
 
 /// What an event keeps that would else be gone.
 pub(super) fn of_event(event: &Event) -> u64 {
-    EVENT_BYTES + event.previous.as_ref().map_or(event.key.len() as u64, |e| of_entry(e))
+    EVENT_BYTES + event.previous.as_ref().map_or(event.key().len() as u64, of_entry)
 }
 
 /// Is there a write in it, whichever branch is taken?
@@ -70,7 +69,7 @@ impl State {
 
     /// Counted from the beginning.
     pub(super) fn weigh(&self) -> u64 {
-        let live: u64 = self.tree.iter_from(b"").map(|e| of_entry(e)).sum();
+        let live: u64 = self.tree.iter_from(b"").map(of_entry).sum();
         live + self.history.iter().map(|e| of_event(e)).sum::<u64>()
     }
 }

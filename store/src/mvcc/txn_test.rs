@@ -59,13 +59,13 @@ fn names(found: &OpResult) -> (Vec<String>, usize) {
     let OpResult::Range(found) = found else {
         panic!("{found:?} is no range")
     };
-    let name = |e: &Arc<Entry>| String::from_utf8_lossy(&e.key).into_owned();
+    let name = |e: &Entry| String::from_utf8_lossy(e.key()).into_owned();
     (found.entries.iter().map(name).collect(), found.count)
 }
 
 fn body_of(state: &State, name: &str) -> Option<String> {
     let entry = state.get(name.as_bytes())?;
-    Some(String::from_utf8_lossy(&entry.record.body).into_owned())
+    Some(String::from_utf8_lossy(entry.body()).into_owned())
 }
 
 #[test]
@@ -125,7 +125,7 @@ fn nested_branches_are_chosen_before_anything_is_written() {
         (true, 3, 3)
     );
     let revisions: Vec<_> = ["a", "b", "c"]
-        .map(|k| s.get(k.as_bytes()).map(|e| e.mod_revision))
+        .map(|k| s.get(k.as_bytes()).map(|e| e.mod_revision()))
         .into();
     assert_eq!(revisions, [Some(3); 3]);
 }
@@ -210,7 +210,7 @@ fn puts_keep_what_they_are_told_to() {
     let mut s = State::new();
     s.grant(Lease { id: 7, ttl_s: 9 }).expect("granted");
     s.grant(Lease { id: 8, ttl_s: 9 }).expect("granted");
-    let of = |s: &State| s.get(b"a").map(|e| (e.lease, e.record.body.clone(), e.version));
+    let of = |s: &State| s.get(b"a").map(|e| (e.lease(), e.body_bytes(), e.version()));
     done(&mut s, [put_with("a", Some("1"), Some(7))]);
     done(&mut s, [put_with("a", Some("2"), None)]);
     assert_eq!(of(&s), Some((7, "2".into(), 2)));
@@ -241,7 +241,7 @@ fn a_lease_takes_its_keys_with_it_in_one_revision() {
     let gone: Vec<_> = applied
         .events
         .iter()
-        .map(|e| (e.key.clone(), e.revision, e.entry.is_none()))
+        .map(|e| (Bytes::copy_from_slice(e.key()), e.revision, e.entry.is_none()))
         .collect();
     assert_eq!(gone, [(key("a"), 5, true), (key("b"), 5, true)]);
     assert_eq!((s.revision(), s.count(b""), s.leases().len()), (5, 1, 0));

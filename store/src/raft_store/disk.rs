@@ -61,7 +61,8 @@ pub(super) fn load(config: &StoreConfig) -> Result<Parts, StoreError> {
     let log = log?;
     let db = db.ok_or_else(|| StoreError::Internal("opening the state database failed unexpectedly".into()))??;
     let point = db.point().clone();
-    let snapshots = Snapshots::open(disk, &snapshot_dir, point.clone())?;
+    let applied = Arc::new(AppliedState::new(point.clone()));
+    let snapshots = Snapshots::open(disk, &snapshot_dir, applied.clone())?;
     let covered = point.last.max(snapshots.last());
     if log.purged() > covered {
         return Err(StoreError::Corrupt {
@@ -78,12 +79,11 @@ pub(super) fn load(config: &StoreConfig) -> Result<Parts, StoreError> {
     let fresh = config.join && log.last().is_none() && point.last.is_none() && snapshots.last().is_none();
     let group =
         Arc::new(Group::open(disk, &config.dir, fresh).map_err(io("reading the group's number in", &config.dir))?);
-    let applied = Arc::new(AppliedState::new(point.state));
     Ok(Parts {
         log,
+        persister: Persister::spawn(db, applied.clone())?,
         applied,
         snapshots,
-        persister: Persister::spawn(db)?,
         seal,
         lock,
         group,

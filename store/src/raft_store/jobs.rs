@@ -3,7 +3,7 @@
 
 use super::{RaftStore, gather, leases, read, room};
 use crate::codec::Seal;
-use crate::contract::{Snapshot, Store, StoreError};
+use crate::contract::{Store, StoreError};
 use crate::host;
 use crate::raft_types::LogId;
 use openraft::async_runtime::watch::WatchReceiver;
@@ -76,10 +76,7 @@ async fn compact(store: Weak<RaftStore>, history: Duration) {
         if leadership.wait_for(|l| l.here).await.is_err() {
             return;
         }
-        let current = applied.current();
-        let (revision, compacted) = (current.revision(), current.compacted());
-        // Holding the state while sleeping would hold its memory.
-        drop(current);
+        let (revision, compacted) = (applied.published(), applied.compacted());
         if revision == compacted {
             applied.changed_from(revision).await;
             continue;

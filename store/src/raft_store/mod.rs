@@ -30,7 +30,7 @@ use crate::host::{self, Disk, Lock, OsDisk};
 use crate::lessor::Lessor;
 use crate::log::Log;
 use crate::machine::{Machine, Snapshots};
-use crate::mvcc::{State, check_limits};
+use crate::mvcc::check_limits;
 use crate::once::Once;
 use crate::peers::{NoPeers, PeerNetwork, Transport};
 use crate::raft_types::*;
@@ -457,21 +457,20 @@ impl Store for RaftStore {
 
     async fn compact(&self, revision: Revision) -> Result<(), StoreError> {
         self.check_open()?;
-        let current: Arc<State> = self.applied.current();
-        if revision > current.revision() {
+        let current = self.applied.published();
+        if revision > current {
             return Err(StoreError::FutureRevision {
                 asked: revision,
-                current: current.revision(),
+                current,
             });
         }
-        if revision <= current.compacted() {
+        if revision <= self.applied.compacted() {
             return Ok(());
         }
-        drop(current);
         self.propose(Command::Compact(revision)).await.map(|_| ())
     }
 
     fn compacted(&self) -> Revision {
-        self.applied.current().compacted()
+        self.applied.compacted()
     }
 }

@@ -15,10 +15,7 @@ const RELIEVED_PERCENT: u64 = 90;
 impl RaftStore {
     /// Refuses what would grow beyond the quota, and raises the alarm for it.
     pub(super) async fn check_quota(&self, txn: &Txn, bytes: u64) -> Result<(), StoreError> {
-        let (used, alarm) = {
-            let state = self.applied.peek();
-            (state.bytes(), !state.alarms().is_empty())
-        };
+        let (used, alarm) = (self.applied.bytes(), self.applied.alarmed());
         let quota = self.config.quota_bytes;
         let over = quota > 0 && used.saturating_add(bytes) > quota;
         if !(over || alarm) || !grows(txn) {
@@ -36,9 +33,9 @@ impl RaftStore {
     }
 
     pub(super) fn check_alarm(&self) -> Result<(), StoreError> {
-        match self.applied.peek().alarms().is_empty() {
-            true => Ok(()),
-            false => Err(StoreError::NoSpace),
+        match self.applied.alarmed() {
+            true => Err(StoreError::NoSpace),
+            false => Ok(()),
         }
     }
 
@@ -50,12 +47,12 @@ impl RaftStore {
 
     /// Servers that have raised the alarm.
     pub fn alarms(&self) -> Vec<u64> {
-        self.applied.peek().alarms().iter().copied().collect()
+        self.applied.current().alarms().iter().copied().collect()
     }
 
     /// Bytes of keys, values and history.
     pub fn bytes(&self) -> u64 {
-        self.applied.peek().bytes()
+        self.applied.bytes()
     }
 
     /// Takes the alarms back if there is room again.

@@ -146,7 +146,7 @@ fn outcome_of(result: Option<Result<TxnResult, StoreError>>) -> (Outcome, u64) {
     match result {
         Some(Ok(done)) if done.succeeded => (Outcome::Done, done.revision),
         Some(Ok(done)) => match done.results.first() {
-            Some(OpResult::Got(found)) => (Outcome::Found(found.as_ref().map(|e| number(e))), done.revision),
+            Some(OpResult::Got(found)) => (Outcome::Found(found.as_ref().map(number)), done.revision),
             _ => (Outcome::Done, done.revision),
         },
         Some(Err(StoreError::NoLeader | StoreError::Refused(_))) => (Outcome::Never, 0),
@@ -268,16 +268,16 @@ impl Clients {
                 server: up.host.id,
                 revision: state.revision(),
                 key: text(key),
-                value: entry.as_ref().map(|e| number(e)),
+                value: entry.as_ref().map(number),
             });
         }
-        let values: Vec<_> = entries.iter().map(|(_, e)| e.as_ref().map(|e| number(e))).collect();
+        let values: Vec<_> = entries.iter().map(|(_, e)| e.as_ref().map(number)).collect();
         if values.windows(2).any(|w| w[0] != w[1]) {
             world
                 .observer
                 .fail(format!("half of a transaction was seen: {object} is {values:?}"));
         }
-        let revisions = entries.iter().map(|(_, e)| e.as_ref().map_or(0, |e| e.mod_revision));
+        let revisions = entries.iter().map(|(_, e)| e.as_ref().map_or(0, |e| e.mod_revision()));
         (values[0], revisions.collect())
     }
 
@@ -385,8 +385,8 @@ impl Clients {
             let mut book = lock(&self.0);
             let watched = book.watched.entry(watcher).or_default();
             for event in &batch.events {
-                let value = event.entry.as_ref().map(|e| number(e));
-                watched.events.push((event.revision, text(&event.key), value));
+                let value = event.entry.as_ref().map(number);
+                watched.events.push((event.revision, text(event.key()), value));
             }
             watched.progress.push((batch.revision, watched.events.len()));
             after = after.max(batch.revision);

@@ -124,7 +124,7 @@ fn report(world: &World, clients: &Clients) -> Report {
         use skiff_store::Store;
         let state = up.store.snapshot();
         let entries = state.range(b"", None, 0).entries;
-        let values = entries.iter().map(|e| (text(&e.key), number(e))).collect();
+        let values = entries.iter().map(|e| (text(e.key()), number(e))).collect();
         (up.host.id, (state.revision(), values))
     });
     Report {

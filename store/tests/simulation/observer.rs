@@ -40,7 +40,7 @@ pub fn text(bytes: &[u8]) -> String {
 
 /// Keys' bodies are numbers, each written once.
 pub fn number(entry: &Entry) -> u64 {
-    text(&entry.record.body).parse().unwrap_or(u64::MAX)
+    text(entry.body()).parse().unwrap_or(u64::MAX)
 }
 
 impl Observer {
@@ -70,10 +70,10 @@ impl Observer {
         for event in state.history().iter().rev().take_while(|e| e.revision > known) {
             let entry = event.entry.as_ref();
             fresh.entry(event.revision).or_default().push(Change {
-                key: text(&event.key),
-                value: entry.map(|e| number(e)),
-                version: entry.map_or(0, |e| e.version),
-                lease: entry.map_or(0, |e| e.lease),
+                key: text(event.key()),
+                value: entry.map(number),
+                version: entry.map_or(0, |e| e.version()),
+                lease: entry.map_or(0, |e| e.lease()),
             });
         }
         for (revision, mut changes) in fresh {

@@ -48,7 +48,7 @@ pub async fn next(watch: &mut Box<dyn Watch>) -> Option<WatchBatch> {
 }
 
 /// Everything a reader can see of a store's present and past.
-pub fn dump(store: &dyn Store) -> Vec<(Revision, Vec<Arc<Entry>>)> {
+pub fn dump(store: &dyn Store) -> Vec<(Revision, Vec<Entry>)> {
     let now = store.snapshot().revision();
     (store.compacted()..=now)
         .map(|r| {
@@ -68,6 +68,6 @@ pub async fn events(store: &dyn Store) -> Vec<Arc<Event>> {
     while events.last().map_or(store.compacted(), |e| e.revision) < now {
         events.extend(next(&mut watch).await.expect("open watch").events);
     }
-    events.sort_by(|a, b| (a.revision, &a.key).cmp(&(b.revision, &b.key)));
+    events.sort_by(|a, b| (a.revision, a.key()).cmp(&(b.revision, b.key())));
     events
 }

@@ -6,9 +6,9 @@ use skiff_store::mvcc::State;
 /// Keys whose lease is not there, in a state that some server came to.
 pub fn orphans(state: &State) -> Option<String> {
     let mut entries = state.tree().iter_from(b"");
-    let orphan = entries.find(|e| e.lease != 0 && !state.leases().contains(e.lease))?;
-    let key = String::from_utf8_lossy(&orphan.key);
-    Some(format!("{key} is there, its lease {} is not", orphan.lease))
+    let orphan = entries.find(|e| e.lease() != 0 && !state.leases().contains(e.lease()))?;
+    let key = String::from_utf8_lossy(orphan.key());
+    Some(format!("{key} is there, its lease {} is not", orphan.lease()))
 }
 
 pub fn check(report: &Report) -> Result<(), String> {

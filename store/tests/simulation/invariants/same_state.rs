@@ -17,8 +17,8 @@ fn of(what: impl FnOnce(&mut DefaultHasher)) -> u64 {
 pub fn digest(state: &State) -> Digest {
     let keys = of(|hasher| {
         for entry in state.tree().iter_from(b"") {
-            (&entry.key, &entry.record.body, entry.lease).hash(hasher);
-            (entry.create_revision, entry.mod_revision, entry.version).hash(hasher);
+            (entry.key(), entry.body(), entry.numbers().lease).hash(hasher);
+            (entry.create_revision(), entry.mod_revision(), entry.version()).hash(hasher);
         }
     });
     let leases = of(|hasher| state.leases().iter().for_each(|l| (l.id, l.ttl_s).hash(hasher)));
