@@ -6,7 +6,6 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         [
             "proto/cri.proto",
             "proto/peer.proto",
-            "proto/etcd/rpc.proto",
             "proto/kubelet/pluginregistration.proto",
             "proto/kubelet/dra.proto",
         ],
@@ -16,8 +15,14 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         .build_client(true)
         .build_server(true)
         .bytes(".skiff.peer.v1")
+        .compile_fds(files)?;
+    // Many small messages: see `small`.
+    tonic_prost_build::configure()
+        .build_client(true)
+        .build_server(true)
         .bytes(".mvccpb")
         .bytes(".etcdserverpb")
-        .compile_fds(files)?;
+        .codec_path("crate::small::SmallCodec")
+        .compile_fds(protox::compile(["proto/etcd/rpc.proto"], ["proto"])?)?;
     Ok(())
 }

@@ -77,12 +77,11 @@ impl Face {
     /// Serves until told to stop. `cluster` tells this cluster from others.
     pub async fn serve(self, store: Arc<RaftStore>, cluster: u64, shutdown: CancellationToken) -> Result<()> {
         let url = format!("https://{}", self.address);
-        let routes = Etcd::new(store, cluster, &url).routes();
+        let etcd = Etcd::new(store, cluster, &url);
         let (sender, connections) = mpsc::channel(16);
         tracing::info!(address = %self.address, "etcd's API is served");
         tokio::spawn(mutual::accept(self.listener, self.tls, sender, shutdown.clone()));
-        let server = tonic::transport::Server::builder().add_routes(routes);
-        let served = server.serve_with_incoming_shutdown(ReceiverStream::new(connections), shutdown.cancelled_owned());
-        served.await.context("serving etcd's API")
+        skiff_etcd::serve(etcd, ReceiverStream::new(connections), shutdown.cancelled_owned()).await;
+        Ok(())
     }
 }

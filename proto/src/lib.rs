@@ -4,6 +4,8 @@
 //! Generated from `proto/*.proto`; the server halves are there for tests that
 //! put a fake runtime behind a socket. Nothing here decides anything.
 
+mod small;
+
 pub mod cri {
     /// `runtime.v1`, as containerd serves it.
     #[allow(clippy::all, clippy::pedantic, missing_docs)]

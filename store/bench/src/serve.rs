@@ -2,13 +2,15 @@
 //! has it. Told over its input what else to do.
 
 use anyhow::{Context, Result, bail};
+use futures::TryStreamExt;
 use skiff_etcd::Etcd;
 use skiff_peer::{Grpc, Io};
 use skiff_store::{PeerService, RaftStore, StoreConfig};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use tokio::io::{AsyncBufReadExt, BufReader};
-use tokio::net::TcpStream;
+use tokio::net::{TcpListener, TcpStream};
+use tokio_stream::wrappers::TcpListenerStream;
 
 fn grpc() -> Arc<Grpc> {
     Arc::new(Grpc::new(Arc::new(|address| {
@@ -42,10 +44,13 @@ pub async fn run(mut arguments: impl Iterator<Item = String>) -> Result<()> {
             eprintln!("the peers' listener ended: {error}");
         }
     });
-    let routes = Etcd::new(store.clone(), 1, &format!("http://{clients}")).routes();
-    let serving = tonic::transport::Server::builder().add_routes(routes).serve(clients);
+    let etcd = Etcd::new(store.clone(), 1, &format!("http://{clients}"));
+    let listener = TcpListener::bind(clients).await?;
+    let connections = TcpListenerStream::new(listener).inspect_ok(|stream| {
+        let _ = stream.set_nodelay(true);
+    });
     tokio::select! {
-        served = serving => served.map_err(Into::into),
+        () = skiff_etcd::serve(etcd, connections, std::future::pending()) => Ok(()),
         told = obey(store.clone()) => { store.shutdown().await; told }
     }
 }

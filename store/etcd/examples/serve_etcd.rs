@@ -3,6 +3,7 @@
 
 use skiff_etcd::Etcd;
 use skiff_store::{RaftStore, StoreConfig};
+use tokio_stream::wrappers::TcpListenerStream;
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -12,13 +13,12 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     };
     let store = RaftStore::open(StoreConfig::new(dir)).await?;
     let etcd = Etcd::new(store.clone(), 1, &format!("http://{address}"));
-    let server = tonic::transport::Server::builder().add_routes(etcd.routes());
+    let connections = TcpListenerStream::new(tokio::net::TcpListener::bind(&address).await?);
     println!("serving etcd's API at {address}");
-    server
-        .serve_with_shutdown(address.parse()?, async {
-            let _ = tokio::signal::ctrl_c().await;
-        })
-        .await?;
+    skiff_etcd::serve(etcd, connections, async {
+        let _ = tokio::signal::ctrl_c().await;
+    })
+    .await;
     store.shutdown().await;
     Ok(())
 }

@@ -2,8 +2,8 @@
 //! read, watch, measure and back it up.
 //!
 //! `request` and `response` translate, and are pure · `error` has etcd's codes and texts ·
-//! `kv`, `watch`, `lease`, `maintenance`, `cluster` are the services. Who may connect is the
-//! listener's business.
+//! `kv`, `watch`, `lease`, `maintenance`, `cluster` are the services · `transport` carries connections
+//! to them. Who may connect is the listener's business.
 
 mod cluster;
 mod error;
@@ -12,12 +12,14 @@ mod lease;
 mod maintenance;
 mod request;
 mod response;
+mod transport;
 mod watch;
+
+pub use transport::serve;
 
 use skiff_proto::etcd::etcdserverpb as pb;
 use skiff_store::RaftStore;
 use std::sync::Arc;
-use tonic::service::Routes;
 
 /// The release of etcd whose behaviour is followed; clients look at it to know what they may ask.
 pub const ETCD_VERSION: &str = "3.6.4";
@@ -42,16 +44,6 @@ impl Etcd {
             cluster,
             client_url: client_url.into(),
         }
-    }
-
-    /// All services, to be put behind a listener.
-    pub fn routes(&self) -> Routes {
-        let kv = pb::kv_server::KvServer::new(self.clone()).max_decoding_message_size(REQUEST_MAX);
-        Routes::new(kv)
-            .add_service(pb::watch_server::WatchServer::new(self.clone()))
-            .add_service(pb::lease_server::LeaseServer::new(self.clone()))
-            .add_service(pb::cluster_server::ClusterServer::new(self.clone()))
-            .add_service(pb::maintenance_server::MaintenanceServer::new(self.clone()))
     }
 
     /// What every answer begins with.

@@ -31,13 +31,9 @@ async fn serve() -> Server {
     let store = RaftStore::open(StoreConfig::new(dir.path())).await.expect("opened");
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("bound");
     let url = format!("http://{}", listener.local_addr().expect("address"));
-    let routes = Etcd::new(store.clone(), 7, &url).routes();
+    let etcd = Etcd::new(store.clone(), 7, &url);
     let incoming = tokio_stream::wrappers::TcpListenerStream::new(listener);
-    tokio::spawn(
-        tonic::transport::Server::builder()
-            .add_routes(routes)
-            .serve_with_incoming(incoming),
-    );
+    tokio::spawn(skiff_etcd::serve(etcd, incoming, std::future::pending()));
     let channel = Channel::from_shared(url)
         .expect("address")
         .connect()
