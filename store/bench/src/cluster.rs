@@ -2,6 +2,7 @@
 
 use crate::Plan;
 use crate::load;
+use crate::puts::PUT;
 use crate::report::{Better, Table};
 use crate::servers::{Kind, Place, Server, place};
 use anyhow::{Context, Result, bail};
@@ -41,10 +42,10 @@ async fn leader(servers: &[Server], but: Option<usize>) -> Result<usize> {
     let begun = Instant::now();
     while begun.elapsed() < Duration::from_secs(30) {
         for (at, server) in servers.iter().enumerate().filter(|(at, _)| Some(*at) != but) {
-            let Ok(channels) = server.channels(1).await else {
+            let Ok(links) = server.links(1).await else {
                 continue;
             };
-            let asked = MaintenanceClient::new(channels[0].clone())
+            let asked = MaintenanceClient::new(links[0].clone())
                 .status(pb::StatusRequest {})
                 .await;
             let Ok(status) = asked.map(tonic::Response::into_inner) else {
@@ -70,18 +71,18 @@ fn put(value: &Bytes, number: u64) -> pb::PutRequest {
 /// From the kill to the first write that one of the others has acknowledged.
 async fn fail_over(servers: &mut [Server], plan: &Plan) -> Result<Duration> {
     let led = leader(servers, None).await?;
-    let mut channels = Vec::new();
+    let mut links = Vec::new();
     for server in servers.iter().enumerate().filter(|(at, _)| *at != led).map(|(_, s)| s) {
-        channels.extend(server.channels(1).await?);
+        links.extend(server.links(1).await?);
     }
     servers[led].kill()?;
     let killed = Instant::now();
     let value = Bytes::from(vec![b'v'; 256]);
-    let tries = channels.into_iter().map(|channel| {
+    let tries = links.into_iter().map(|link| {
         let value = value.clone();
         Box::pin(async move {
             for turn in 0.. {
-                let mut client = KvClient::new(channel.clone());
+                let mut client = KvClient::new(link.clone());
                 let tried = tokio::time::timeout(Duration::from_millis(500), client.put(put(&value, turn))).await;
                 if matches!(tried, Ok(Ok(_))) {
                     break;
@@ -107,9 +108,9 @@ pub async fn measure(plan: &Plan, table: &mut Table) -> Result<()> {
         let value = Bytes::from(vec![b'v'; 256]);
         for at in [led, (led + 1) % 3] {
             let value = value.clone();
-            let outcome = load::run(&servers[at], CLIENTS, plan.cell, move |channel, client, turn| {
+            let outcome = load::run(&servers[at], CLIENTS, plan.cell, move |link, client, turn| {
                 let request = put(&value, client as u64 * 1000 + turn % 1000);
-                async move { KvClient::new(channel).put(request).await.map(|_| ()) }
+                async move { link.ask::<pb::PutResponse>(PUT, &request).await.map(|_| ()) }
             });
             rates.push(outcome.await?);
         }

@@ -1,11 +1,11 @@
 //! The load generator: so many clients, each with one request under way, for so long.
 
+use crate::link::Bare;
 use crate::servers::{Cost, Server};
 use anyhow::Result;
 use std::future::Future;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-use tonic::transport::Channel;
 
 /// Clients that share a connection, at most: as etcd's own benchmark with a hundred.
 const CONNECTIONS_MAX: usize = 50;
@@ -64,13 +64,13 @@ impl Numbers {
     }
 }
 
-/// Runs `clients`, each repeating `operation(channel, client's number, turn)`.
+/// Runs `clients`, each repeating `operation(link, client's number, turn)`.
 pub async fn run<F, Fut>(server: &Server, clients: usize, time: Duration, operation: F) -> Result<Outcome>
 where
-    F: Fn(Channel, usize, u64) -> Fut + Send + Sync + 'static,
+    F: Fn(Bare, usize, u64) -> Fut + Send + Sync + 'static,
     Fut: Future<Output = Result<(), tonic::Status>> + Send,
 {
-    let channels = server.channels(clients.min(CONNECTIONS_MAX)).await?;
+    let links = server.bare_links(clients.min(CONNECTIONS_MAX)).await?;
     let operation = Arc::new(operation);
     // Connections and code paths are warm before anything counts.
     let warm = time / 5;
@@ -78,7 +78,7 @@ where
     let end = begun + time;
     let tasks: Vec<_> = (0..clients)
         .map(|client| {
-            let (channel, operation) = (channels[client % channels.len()].clone(), operation.clone());
+            let (link, operation) = (links[client % links.len()].clone(), operation.clone());
             tokio::spawn(async move {
                 let mut took = Vec::with_capacity(4096);
                 for turn in 0.. {
@@ -86,7 +86,7 @@ where
                     if at >= end {
                         break;
                     }
-                    operation(channel.clone(), client, turn).await?;
+                    operation(link.clone(), client, turn).await?;
                     if at >= begun {
                         took.push(at.elapsed());
                     }

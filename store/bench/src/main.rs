@@ -9,6 +9,7 @@
 
 mod cluster;
 mod inside;
+mod link;
 mod load;
 mod memory;
 mod puts;

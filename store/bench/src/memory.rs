@@ -39,7 +39,7 @@ async fn one(plan: &Plan, kind: Kind) -> Result<Found> {
     let begun = Instant::now();
     fill(&server, "/bench/many/", plan.keys, 256).await?;
     let filled_s = begun.elapsed().as_secs_f64();
-    let mut client = KvClient::new(server.channels(1).await?.remove(0));
+    let mut client = KvClient::new(server.links(1).await?.remove(0));
     let asked = pb::RangeRequest {
         key: "/".into(),
         ..Default::default()

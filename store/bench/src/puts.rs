@@ -1,6 +1,7 @@
 //! Requests and their answers: puts, transactions, ranges.
 
 use crate::Plan;
+use crate::link::Bare;
 use crate::load::{self, Numbers, Outcome};
 use crate::report::{Better, Table};
 use crate::servers::Server;
@@ -12,7 +13,11 @@ use std::future::Future;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use tonic::Status;
-use tonic::transport::Channel;
+
+/// Paths of the methods.
+pub const PUT: &str = "/etcdserverpb.KV/Put";
+const TXN: &str = "/etcdserverpb.KV/Txn";
+const RANGE: &str = "/etcdserverpb.KV/Range";
 
 /// Keys that puts overwrite.
 const KEY_SPACE: u64 = 100_000;
@@ -20,7 +25,7 @@ const KEY_SPACE: u64 = 100_000;
 /// Runs the same against both by turns: etcd, ours, ours, etcd.
 async fn by_turns<F, Fut>(plan: &Plan, pair: &[Server], clients: usize, operation: F) -> Result<[Outcome; 2]>
 where
-    F: Fn(Channel, usize, u64) -> Fut + Clone + Send + Sync + 'static,
+    F: Fn(Bare, usize, u64) -> Fut + Clone + Send + Sync + 'static,
     Fut: Future<Output = Result<(), Status>> + Send,
 {
     let run = |at: usize| load::run(&pair[at], clients, plan.cell / 2, operation.clone());
@@ -60,14 +65,14 @@ pub async fn puts(plan: &Plan, pair: &[Server], table: &mut Table) -> Result<()>
     for bytes in [256, 1024] {
         for &clients in &plan.clients {
             let value = Bytes::from(vec![b'v'; bytes]);
-            let outcomes = by_turns(plan, pair, clients, move |channel, client, turn| {
+            let outcomes = by_turns(plan, pair, clients, move |link, client, turn| {
                 let number = Numbers::new(client as u64 * 1_000_003 + turn).below(KEY_SPACE);
                 let request = pb::PutRequest {
                     key: format!("/bench/puts/{number:08}").into(),
                     value: value.clone(),
                     ..Default::default()
                 };
-                async move { KvClient::new(channel).put(request).await.map(|_| ()) }
+                async move { link.ask::<pb::PutResponse>(PUT, &request).await.map(|_| ()) }
             });
             tell(
                 table,
@@ -85,7 +90,7 @@ pub async fn puts(plan: &Plan, pair: &[Server], table: &mut Table) -> Result<()>
 pub async fn creates(plan: &Plan, pair: &[Server], table: &mut Table) -> Result<()> {
     let next = Arc::new(AtomicU64::new(0));
     let value = Bytes::from(vec![b'v'; 1024]);
-    let outcomes = by_turns(plan, pair, 64, move |channel, _, _| {
+    let outcomes = by_turns(plan, pair, 64, move |link, _, _| {
         let key = Bytes::from(format!("/bench/created/{:010}", next.fetch_add(1, Ordering::Relaxed)));
         let absent = pb::Compare {
             target: pb::compare::CompareTarget::Mod as i32,
@@ -108,7 +113,7 @@ pub async fn creates(plan: &Plan, pair: &[Server], table: &mut Table) -> Result<
             success: vec![op(pb::request_op::Request::RequestPut(put))],
             failure: vec![op(pb::request_op::Request::RequestRange(get))],
         };
-        async move { KvClient::new(channel).txn(request).await.map(|_| ()) }
+        async move { link.ask::<pb::TxnResponse>(TXN, &request).await.map(|_| ()) }
     });
     tell(table, "txn create 1 KiB, 64 clients", 64, outcomes.await?, true);
     Ok(())
@@ -119,7 +124,7 @@ pub async fn ranges(plan: &Plan, pair: &[Server], table: &mut Table) -> Result<(
         fill(server, "/bench/listed/", 10_000, 1024).await?;
     }
     for clients in [1, 16] {
-        let outcomes = by_turns(plan, pair, clients, |channel, client, turn| {
+        let outcomes = by_turns(plan, pair, clients, |link, client, turn| {
             let from = Numbers::new(client as u64 * 7_919 + turn).below(9_500);
             let request = pb::RangeRequest {
                 key: format!("/bench/listed/{from:010}").into(),
@@ -127,8 +132,7 @@ pub async fn ranges(plan: &Plan, pair: &[Server], table: &mut Table) -> Result<(
                 limit: 500,
                 ..Default::default()
             };
-            let mut client = KvClient::new(channel).max_decoding_message_size(64 << 20);
-            async move { client.range(request).await.map(|_| ()) }
+            async move { link.ask::<pb::RangeResponse>(RANGE, &request).await.map(|_| ()) }
         });
         tell(
             table,
@@ -144,14 +148,14 @@ pub async fn ranges(plan: &Plan, pair: &[Server], table: &mut Table) -> Result<(
 /// Puts so many keys, a hundred in a transaction.
 pub async fn fill(server: &Server, prefix: &str, keys: usize, bytes: usize) -> Result<()> {
     let value = Bytes::from(vec![b'v'; bytes]);
-    let channels = server.channels(8).await?;
-    let tasks: Vec<_> = channels
+    let links = server.links(8).await?;
+    let tasks: Vec<_> = links
         .into_iter()
         .enumerate()
-        .map(|(worker, channel)| {
+        .map(|(worker, link)| {
             let (prefix, value) = (prefix.to_owned(), value.clone());
             tokio::spawn(async move {
-                let mut client = KvClient::new(channel);
+                let mut client = KvClient::new(link);
                 let mut from = worker * 100;
                 while from < keys {
                     let success = (from..keys.min(from + 100)).map(|n| pb::RequestOp {

@@ -1,6 +1,7 @@
 //! Servers of both kinds as child processes: started, asked for their costs, killed.
 
 use crate::Plan;
+use crate::link::{Bare, Link};
 use anyhow::{Context, Result, bail};
 use skiff_proto::etcd::etcdserverpb as pb;
 use std::process::Stdio;
@@ -11,7 +12,6 @@ use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader, Lines};
 use tokio::net::TcpStream;
 use tokio::process::{Child, ChildStdin, ChildStdout, Command};
 use tokio::sync::Mutex;
-use tonic::transport::{Channel, Endpoint};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
@@ -136,10 +136,16 @@ impl Server {
         }
     }
 
-    pub async fn channels(&self, count: usize) -> Result<Vec<Channel>> {
-        let endpoint = Endpoint::from_shared(format!("http://{}", self.place.clients))?.tcp_nodelay(true);
-        let made = (0..count).map(|_| endpoint.connect());
-        Ok(futures::future::try_join_all(made).await?)
+    /// So many connections of their own.
+    pub async fn links(&self, count: usize) -> Result<Vec<Link>> {
+        let made = (0..count).map(|_| Link::to(&self.place.clients));
+        futures::future::try_join_all(made).await
+    }
+
+    /// The same for single requests.
+    pub async fn bare_links(&self, count: usize) -> Result<Vec<Bare>> {
+        let made = (0..count).map(|_| Bare::to(&self.place.clients));
+        futures::future::try_join_all(made).await
     }
 
     pub async fn cost(&self) -> Result<Cost> {

@@ -22,12 +22,12 @@ const PAUSE: Duration = Duration::from_millis(5);
 
 /// Times from before a put until each watcher has its event.
 async fn fan_out(server: &Server, watchers: usize, changes: usize) -> Result<(Vec<Duration>, f64)> {
-    let channels = server.channels(watchers.min(10)).await?;
+    let links = server.links(watchers.min(10)).await?;
     let begun = Instant::now();
     let (sender, mut seen) = mpsc::unbounded_channel();
     let mut tasks = Vec::new();
     for at in 0..watchers {
-        let mut client = WatchClient::new(channels[at % channels.len()].clone());
+        let mut client = WatchClient::new(links[at % links.len()].clone());
         let (requests, outgoing) = mpsc::channel(1);
         let create = pb::WatchCreateRequest {
             key: "/bench/watched/".into(),
@@ -56,7 +56,7 @@ async fn fan_out(server: &Server, watchers: usize, changes: usize) -> Result<(Ve
         }));
     }
     let before = server.cost().await?;
-    let mut client = KvClient::new(channels[0].clone());
+    let mut client = KvClient::new(links[0].clone());
     for turn in 0..changes {
         let request = pb::PutRequest {
             key: format!("/bench/watched/{turn}").into(),
@@ -102,10 +102,10 @@ pub async fn watches(plan: &Plan, pair: &[Server], table: &mut Table) -> Result<
 
 /// Rate at which leases are kept alive, the longest wait, and the CPU of each.
 async fn keep(server: &Server, rounds: usize) -> Result<(f64, f64, f64)> {
-    let channels = server.channels(10).await?;
+    let links = server.links(10).await?;
     let mut streams = Vec::new();
     for at in 0..LEASES / LEASES_PER_STREAM {
-        let mut client = LeaseClient::new(channels[at % channels.len()].clone());
+        let mut client = LeaseClient::new(links[at % links.len()].clone());
         let mut ids = Vec::new();
         for _ in 0..LEASES_PER_STREAM {
             let request = pb::LeaseGrantRequest {
