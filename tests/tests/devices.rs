@@ -1,5 +1,6 @@
 //! Dynamic resource allocation with a driver on the node: pods get devices by template and by shared claim, a pod
 //! waits for one that is given back, a server that is killed forgets nothing, and a driver that refuses is asked again.
+//! `SKIFF_TEST_NETWORK` is for a run beside others.
 
 use anyhow::{Context, Result, ensure};
 use skiff_tests::{Cluster, Network, Programs, until};
@@ -14,7 +15,8 @@ const LONG: Duration = Duration::from_secs(90);
 #[test]
 fn pods_get_devices_and_give_them_back() -> Result<()> {
     let programs = Programs::beside(&std::env::current_exe()?)?;
-    let mut cluster = Cluster::new(programs, Network { id: 241 })?;
+    let id = std::env::var("SKIFF_TEST_NETWORK").map_or(Ok(241), |id| id.parse())?;
+    let mut cluster = Cluster::new(programs, Network { id })?;
     cluster.add_host()?;
     cluster.start_server(&[])?;
     cluster.wait_ready(1)?;
@@ -74,9 +76,9 @@ fn variable(cluster: &Cluster, pod: &str, container: &str) -> Result<String> {
 /// A pod like the first of the file, of one container.
 fn wants_one(name: &str, command: &str) -> String {
     format!(
-        "{{apiVersion: v1, kind: Pod, metadata: {{name: {name}}}, spec: {{restartPolicy: Never, terminationGracePeriodSeconds: 1, \
-         resourceClaims: [{{name: device, resourceClaimTemplateName: any}}], containers: [{{name: with, \
-         image: \"skiff.local/web:0.1.0\", command: [sh, -c, \"{command}\"], resources: {{claims: [{{name: device}}]}}}}]}}}}"
+        "apiVersion: v1\nkind: Pod\nmetadata: {{name: {name}}}\nspec:\n  restartPolicy: Never\n  terminationGracePeriodSeconds: 1\n  \
+         resourceClaims: [{{name: device, resourceClaimTemplateName: any}}]\n  containers:\n  - name: with\n    \
+         image: skiff.local/web:0.1.0\n    command: [sh, -c, \"{command}\"]\n    resources: {{claims: [{{name: device}}]}}\n"
     )
 }
 

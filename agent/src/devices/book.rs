@@ -177,6 +177,12 @@ impl Book {
         }
     }
 
+    /// Keys of the pod's claims.
+    pub fn held_by(&self, pod: &str) -> BTreeSet<String> {
+        let own = self.claims.iter().filter(|(_, held)| held.pods.contains(pod));
+        own.map(|(key, _)| key.clone()).collect()
+    }
+
     /// The pod's claims that nobody else on the node uses.
     pub fn last_held_by(&self, pod: &str) -> Vec<Held> {
         let own = self.claims.values().filter(|held| held.pods.contains(pod));

@@ -86,6 +86,7 @@ fn a_claim_is_prepared_once_a_boot_and_given_back_by_the_last() {
         "{error}"
     );
     assert!(book.last_held_by("a").is_empty());
+    assert_eq!(book.held_by("a"), BTreeSet::from(["n/c".to_string()]));
     book.leave("a", &[]);
     assert_eq!(book.pods(), BTreeSet::from(["b".to_string()]));
     let last = book.last_held_by("b");

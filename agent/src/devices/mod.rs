@@ -232,7 +232,8 @@ impl Devices {
     }
 
     async fn try_unprepare(&self, pod: &str) -> Result<(), String> {
-        let keys: BTreeSet<String> = self.book().last_held_by(pod).iter().map(Held::key).collect();
+        // Of all its claims: who is the last one that has a claim is settled among its pods in turn.
+        let keys = self.book().held_by(pod);
         let turns = self.turns(&keys).await;
         let given_back = self.unprepare_claims(pod).await;
         self.end_turns(&keys, turns);
