@@ -55,17 +55,22 @@ pub struct Options<'a> {
 
 /// Plugins nobody uses here: each costs start-up time, and some of them log
 /// errors on file systems they do not know.
-const DISABLED: [&str; 8] = [
+const DISABLED: [&str; 11] = [
     "io.containerd.snapshotter.v1.aufs",
     "io.containerd.snapshotter.v1.btrfs",
     "io.containerd.snapshotter.v1.devmapper",
     "io.containerd.snapshotter.v1.zfs",
     "io.containerd.snapshotter.v1.native",
+    "io.containerd.snapshotter.v1.blockfile",
+    "io.containerd.snapshotter.v1.erofs",
     "io.containerd.internal.v1.restart",
+    "io.containerd.monitor.container.v1.restart",
     "io.containerd.internal.v1.tracing",
     "io.containerd.tracing.processor.v1.otlp",
 ];
 
+/// In the form of containerd 1.6, which 2 reads as well. What is at one place on every machine (the
+/// socket of NRI, which 2 opens unasked, and `/opt/containerd`) may be another containerd's.
 pub fn render(options: &Options<'_>) -> String {
     let layout = options.layout;
     let quoted = |path: &Path| format!("{:?}", path.display().to_string());
@@ -104,6 +109,12 @@ max_conf_num = 1
 [plugins."io.containerd.grpc.v1.cri".registry]
 config_path = {certs}
 
+[plugins."io.containerd.internal.v1.opt"]
+path = {opt}
+
+[plugins."io.containerd.nri.v1.nri"]
+disable = true
+
 [plugins."io.containerd.grpc.v1.cri".containerd]
 snapshotter = "overlayfs"
 default_runtime_name = "runc"
@@ -124,6 +135,7 @@ SystemdCgroup = false
         cni_bin = quoted(&layout.cni_bin),
         cni_conf = quoted(&layout.cni_conf),
         certs = quoted(&layout.certs),
+        opt = quoted(&layout.root.join("opt")),
     )
 }
 
@@ -158,6 +170,7 @@ mod tests {
             "restrict_oom_score_adj = true",
             r#"BinaryName = "/r""#,
             r#"config_path = "/d/containerd/certs.d""#,
+            r#"path = "/d/containerd/root/opt""#,
         ] {
             assert!(text.lines().any(|l| l == line), "{line} not in\n{text}");
         }

@@ -1,7 +1,7 @@
 //! Images: those that lie in the images folder are imported once, others are pulled.
 //!
 //! containerd 1.6 has no transfer service, so import goes through its `ctr`
-//! program, which ships with it; containerd's CRI plugin sees the new image by
+//! program, which ships with each; containerd's CRI plugin sees the new image by
 //! its own event and marks it as managed.
 
 use super::Runtime;
@@ -122,13 +122,17 @@ async fn import(ctr: &Path, socket: &Path, archive: &Path) -> Result<Vec<String>
     )))
 }
 
-/// `ctr` tells each name as `unpacking NAME (DIGEST)...done`.
+/// `ctr` tells each name as `unpacking NAME (DIGEST)...done`, since containerd 2 as `NAME saved`.
 fn unpacked(output: &str) -> Vec<String> {
-    let lines = output.lines().filter_map(|line| line.trim().strip_prefix("unpacking "));
-    lines
-        .filter_map(|rest| rest.split(' ').next())
-        .map(str::to_owned)
-        .collect()
+    let names = output.lines().filter_map(|line| {
+        let words: Vec<&str> = line.split_whitespace().collect();
+        match words[..] {
+            ["unpacking", name, ..] | [name, "saved"] => Some(name),
+            _ => None,
+        }
+    });
+    let names: BTreeSet<&str> = names.collect();
+    names.into_iter().map(str::to_owned).collect()
 }
 
 fn write_record(path: &Path, record: &BTreeMap<PathBuf, Stamp>) -> Result<(), Error> {
@@ -234,7 +238,10 @@ mod tests {
     #[test]
     fn names_of_what_was_imported() {
         let output = "unpacking skiff.local/pause:0.1.0 (sha256:ab12)...done\nunpacking docker.io/library/x:1 (sha256:cd)...done\n";
-        assert_eq!(unpacked(output), ["skiff.local/pause:0.1.0", "docker.io/library/x:1"]);
+        assert_eq!(unpacked(output), ["docker.io/library/x:1", "skiff.local/pause:0.1.0"]);
+        let output = "skiff.local/web:0.1.0 \tsaved\t\napplication/vnd.oci.image.manifest.v1+json sha256:a8\n\
+            docker.io/library/x:1\tsaved\nImporting\telapsed: 0.1 s\ttotal:   0.0 B\t(0.0 B/s)\t\n";
+        assert_eq!(unpacked(output), ["docker.io/library/x:1", "skiff.local/web:0.1.0"]);
         assert_eq!(unpacked("done\n"), Vec::<String>::new());
     }
 }
