@@ -123,7 +123,11 @@ fn upkeep(config: &Config) -> Value {
 }
 
 fn thresholds(config: &Config, hard: bool) -> Value {
-    let wanted = config.eviction.thresholds.iter().filter(|t| t.grace.is_none() == hard);
+    let wanted = config
+        .eviction
+        .thresholds
+        .iter()
+        .filter(|t| t.grace.is_none() == hard && !t.implied);
     let pairs = wanted.map(|t| (t.signal.name().to_owned(), t.value.text().into()));
     Value::Object(pairs.collect::<Map<String, Value>>())
 }

@@ -27,6 +27,12 @@ pub fn look(shared: &Shared) -> Observed {
         let available = capacity - signed(reading.memory.working_set_bytes);
         seen.insert(Signal::Memory, Left { available, capacity });
     }
+    let pods = format!("/{}", shared.config.cgroup_root);
+    if let (Some(reading), Some(limit)) = (cgroup::read(&pods, Depth::Use), cgroup::memory_limit(&pods)) {
+        let (capacity, used) = (signed(limit), signed(reading.memory.working_set_bytes));
+        let available = capacity - used;
+        seen.insert(Signal::AllocatableMemory, Left { available, capacity });
+    }
     let mut disk = |path: &std::path::Path, bytes: Signal, inodes: Signal| {
         let Some(found) = disk::file_system(path) else { return };
         let FileSystem {

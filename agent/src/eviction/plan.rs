@@ -136,6 +136,33 @@ mod tests {
     }
 
     #[test]
+    fn pods_that_take_what_is_kept_for_others_are_short_of_memory() {
+        let settings = Settings::parse("memory.available<100Mi", "", "", "").expect("right");
+        let mut state = State::default();
+        for (node_mib, pods_mib, expected) in [
+            (500, 400, vec![]),
+            (500, 99, vec![Signal::AllocatableMemory]),
+            (99, 99, vec![Signal::Memory, Signal::AllocatableMemory]),
+            (99, 400, vec![Signal::Memory]),
+        ] {
+            let mut seen = memory(node_mib);
+            let left = Left {
+                available: pods_mib * MIB,
+                capacity: 800 * MIB,
+            };
+            seen.insert(Signal::AllocatableMemory, left);
+            let due = short(&mut state, &settings, &seen, at(0));
+            let due: Vec<Signal> = due.iter().map(|t| t.signal).collect();
+            assert_eq!(due, expected, "{node_mib} {pods_mib}");
+            assert_eq!(
+                state.pressures().contains(&Pressure::Memory),
+                node_mib + pods_mib < 900,
+                "{node_mib} {pods_mib}"
+            );
+        }
+    }
+
+    #[test]
     fn memory_comes_first() {
         let settings = Settings::parse(
             "pid.available<10%,nodefs.available<10%,memory.available<10%",

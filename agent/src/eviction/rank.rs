@@ -51,7 +51,7 @@ impl PodUse {
 
     fn of(&self, signal: Signal) -> i64 {
         match signal {
-            Signal::Memory => self.memory_bytes,
+            Signal::Memory | Signal::AllocatableMemory => self.memory_bytes,
             Signal::Nodefs | Signal::Imagefs => self.disk_bytes(),
             Signal::NodefsInodes | Signal::ImagefsInodes => self.inodes(),
             Signal::Pids => self.processes,
@@ -109,7 +109,7 @@ pub fn message(candidate: &Candidate, threshold: &Threshold, left: Left) -> Stri
             continue;
         };
         let amount = match signal {
-            Signal::Memory => used.memory_bytes,
+            Signal::Memory | Signal::AllocatableMemory => used.memory_bytes,
             Signal::Nodefs | Signal::Imagefs => used.logs_bytes + used.written_bytes,
             _ => continue,
         };

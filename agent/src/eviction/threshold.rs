@@ -9,6 +9,8 @@ use std::collections::BTreeMap;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Signal {
     Memory,
+    /// What pods together may still take: of the node's memory, what is not kept for others.
+    AllocatableMemory,
     Nodefs,
     Imagefs,
     NodefsInodes,
@@ -16,8 +18,9 @@ pub enum Signal {
     Pids,
 }
 
-const SIGNALS: [(Signal, &str); 6] = [
+const SIGNALS: [(Signal, &str); 7] = [
     (Signal::Memory, "memory.available"),
+    (Signal::AllocatableMemory, "allocatableMemory.available"),
     (Signal::Nodefs, "nodefs.available"),
     (Signal::Imagefs, "imagefs.available"),
     (Signal::NodefsInodes, "nodefs.inodesFree"),
@@ -58,7 +61,7 @@ impl Signal {
 
     pub fn pressure(self) -> Pressure {
         match self {
-            Self::Memory => Pressure::Memory,
+            Self::Memory | Self::AllocatableMemory => Pressure::Memory,
             Self::Pids => Pressure::Pid,
             _ => Pressure::Disk,
         }
@@ -67,7 +70,7 @@ impl Signal {
     /// The resource that is short, as messages name it.
     pub fn resource(self) -> &'static str {
         match self {
-            Self::Memory => "memory",
+            Self::Memory | Self::AllocatableMemory => "memory",
             Self::Nodefs | Self::Imagefs => "ephemeral-storage",
             Self::NodefsInodes | Self::ImagefsInodes => "inodes",
             Self::Pids => "pids",
@@ -77,7 +80,7 @@ impl Signal {
     /// Bytes are written with powers of 1024, counts are not.
     pub fn text(self, amount: i64) -> String {
         match self {
-            Self::Memory | Self::Nodefs | Self::Imagefs => quantity::binary(amount),
+            Self::Memory | Self::AllocatableMemory | Self::Nodefs | Self::Imagefs => quantity::binary(amount),
             _ => amount.to_string(),
         }
     }
@@ -132,6 +135,8 @@ pub struct Threshold {
     pub grace: Option<SignedDuration>,
     /// How much more than the value is to be free again.
     pub reclaim: Option<Amount>,
+    /// It follows from another one.
+    pub implied: bool,
 }
 
 #[derive(Debug, Clone, PartialEq)]
@@ -205,10 +210,19 @@ impl Settings {
                         value,
                         grace,
                         reclaim,
+                        implied: false,
                     });
                 }
             }
         }
+        // Pods that take what others were to have go before the kernel stops one of them.
+        let hard = |t: &&Threshold| t.signal == Signal::Memory && t.grace.is_none();
+        let implied = thresholds.iter().find(hard).map(|of| Threshold {
+            signal: Signal::AllocatableMemory,
+            implied: true,
+            ..of.clone()
+        });
+        thresholds.extend(implied);
         Ok(Self {
             thresholds,
             transition: TRANSITION,
@@ -250,6 +264,7 @@ mod tests {
                 (Signal::Memory, 100 << 20, None, Some(200)),
                 (Signal::Memory, 1 << 30, Some(90), Some(200)),
                 (Signal::Pids, 50, Some(0), None),
+                (Signal::AllocatableMemory, 100 << 20, None, Some(200)),
             ]
         );
         assert_eq!(found.kept_back(Signal::Memory, 1 << 40), 100 << 20);
@@ -269,6 +284,12 @@ mod tests {
                 "{hard} {soft} {grace} {reclaim}"
             );
         }
-        assert_eq!(Settings::default().thresholds.len(), 5);
+        let implied = Settings::default().thresholds.into_iter().filter(|t| t.implied);
+        assert_eq!(
+            implied.map(|t| t.signal).collect::<Vec<_>>(),
+            [Signal::AllocatableMemory]
+        );
+        let soft = Settings::parse("", "memory.available<1Gi", "memory.available=1m", "").expect("right");
+        assert_eq!(soft.thresholds.len(), 1, "soft ones are about the node alone");
     }
 }

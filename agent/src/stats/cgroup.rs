@@ -100,6 +100,22 @@ pub fn read(path: &str, depth: Depth) -> Option<Reading> {
     v1(&file, depth)
 }
 
+/// What the cgroup's processes may have of memory; none: as much as there is.
+pub fn memory_limit(path: &str) -> Option<u64> {
+    let (relative, root) = (path.trim_start_matches('/'), Path::new(ROOT));
+    let text = |path: &Path| std::fs::read_to_string(path).ok();
+    if root.join("cgroup.controllers").exists() {
+        // "max" is no number.
+        return number(text(&root.join(relative).join("memory.max")));
+    }
+    let file = root.join("memory").join(relative).join("memory.limit_in_bytes");
+    limit_v1(text(&file))
+}
+
+fn limit_v1(text: Option<String>) -> Option<u64> {
+    number(text).filter(|bytes| *bytes < NO_LIMIT)
+}
+
 /// The lines `name value` of a file.
 struct Fields<'a>(&'a str);
 
@@ -151,7 +167,7 @@ fn v1(file: &dyn Fn(&str) -> Option<String>, depth: Depth) -> Option<Reading> {
     reading.cpu.periods = bandwidth.or_zero("nr_periods");
     reading.cpu.throttled_periods = bandwidth.or_zero("nr_throttled");
     reading.cpu.throttled_ns = bandwidth.or_zero("throttled_time");
-    let limited = number(file("memory/memory.limit_in_bytes")).filter(|bytes| *bytes < NO_LIMIT);
+    let limited = limit_v1(file("memory/memory.limit_in_bytes"));
     let oom = file("memory/memory.oom_control").unwrap_or_default();
     let mut io = BTreeMap::new();
     for (name, bytes) in [("service_bytes", true), ("serviced", false)] {
