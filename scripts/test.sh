@@ -23,6 +23,14 @@ if [[ ${1:-} == long ]]; then
     # A node whose programs are killed for longer, at other moments, and 2,000 pods through it.
     SKIFF_TEST_SEED=$RANDOM SKIFF_TEST_ROUNDS=60 SKIFF_TEST_CHURN=2000 \
         cargo test --locked -p skiff-tests --test crash -- --nocapture
+    # Nodes with a containerd of the next generation, which has user namespaces.
+    if scripts/newer-runtime.sh target/newer; then
+        for test in users pods cluster lifecycle lifecycle_spec volumes images resources endpoints; do
+            PATH="$PWD/target/newer/bin:$PATH" cargo test --locked -p skiff-tests --test "$test" -- --test-threads=1
+        done
+    else
+        echo "SKIPPED: tests with a newer containerd, which cannot be fetched" >&2
+    fi
     for _ in 1 2 3; do
         cargo test --locked -p skiff-tests -- --test-threads=1
     done

@@ -169,6 +169,7 @@ const PURE: &[&str] = &[
     "agent/src/stats/rates.rs",
     "agent/src/stats/resource.rs",
     "agent/src/stats/summary.rs",
+    "agent/src/users/plan.rs",
     "agent/src/volume/kind.rs",
     "agent/src/volume/payload.rs",
     "agent/streaming/src/access.rs",

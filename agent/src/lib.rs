@@ -31,6 +31,7 @@ mod rotate;
 mod runtime;
 mod start;
 mod stats;
+mod users;
 mod volume;
 
 pub use config::{Config, NodeCredentials};

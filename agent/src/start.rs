@@ -10,6 +10,7 @@ use crate::pod::{cgroup, supervisor};
 use crate::recorder::Recorder;
 use crate::runtime::config::Layout;
 use crate::runtime::{Runtime, events, supervise};
+use crate::users::{self, Users};
 use crate::{devices, endpoint, eviction, leaving, manifest, node, plugins, reset};
 use ipnet::IpNet;
 use skiff_network::ClusterView;
@@ -37,7 +38,6 @@ pub async fn run(
     let mut config = config;
     for dir in [
         &config.data_dir,
-        &config.pods_dir(),
         &config.pod_logs_dir,
         &config.container_logs_dir,
         &config.manifests_dir,
@@ -47,6 +47,7 @@ pub async fn run(
         std::fs::create_dir_all(dir).map_err(Error::io("create", dir))?;
     }
     let layout = Layout::new(&config.data_dir);
+    users::close(&config.data_dir)?;
     // The slowest comes first.
     supervise::ensure_started(&config, &layout)?;
     let node_ip = match config.node_ip {
@@ -98,6 +99,7 @@ pub async fn run(
             &config.node_name,
             &config.data_dir,
         )),
+        users: Users::open(&config),
         config: config.clone(),
     });
     shared

@@ -42,6 +42,8 @@ pub struct Shared {
     pub images: crate::image::Images,
     pub volumes: crate::volume::Volumes,
     pub devices: Arc<crate::devices::Devices>,
+    /// Whose the node's IDs are.
+    pub users: crate::users::Users,
     /// True once the images folder has been imported.
     pub images_ready: watch::Receiver<bool>,
 }

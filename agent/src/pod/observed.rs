@@ -57,6 +57,8 @@ pub struct Container {
     /// UID, GID and further groups of the first process, where the runtime tells them.
     pub user: Option<(i64, i64, Vec<i64>)>,
     pub resources: String,
+    /// Where a volume is mounted read-only with all that is mounted in it.
+    pub recursive: Vec<String>,
     /// It was ended to begin anew, whatever the restart policy says.
     pub again: bool,
 }
@@ -177,6 +179,12 @@ pub fn container(status: cri::ContainerStatus, sandbox_id: &str) -> Container {
         message_file: annotation(ANNOTATION_MESSAGE_FILE),
         message_policy: annotation(ANNOTATION_MESSAGE_POLICY),
         resources: annotation(ANNOTATION_RESOURCES),
+        recursive: status
+            .mounts
+            .iter()
+            .filter(|m| m.recursive_read_only)
+            .map(|m| m.container_path.clone())
+            .collect(),
         again: false,
         id: status.id,
     }

@@ -16,6 +16,7 @@ use super::observed::{
 use super::resources;
 use super::spec;
 use crate::config::Config;
+use crate::users::Mapping;
 use k8s_openapi::api::core::v1::{Container, Pod, PodSpec};
 use skiff_proto::cri::v1 as cri;
 use std::collections::{BTreeMap, HashMap};
@@ -40,12 +41,13 @@ fn labels(pod: &Pod) -> HashMap<String, String> {
     .collect()
 }
 
-/// The error is what keeps such a pod from having a sandbox.
+/// `users`: its own, where it has some. The error is what keeps such a pod from having a sandbox.
 pub fn sandbox_config(
     config: &Config,
     pod: &Pod,
     attempt: u32,
     host_resolv_conf: &str,
+    users: Option<Mapping>,
 ) -> Result<cri::PodSandboxConfig, String> {
     let empty = PodSpec::default();
     let pod_spec = pod.spec.as_ref().unwrap_or(&empty);
@@ -80,7 +82,7 @@ pub fn sandbox_config(
         linux: Some(cri::LinuxPodSandboxConfig {
             cgroup_parent: resources::cgroup_path(&config.cgroup_root, resources::qos(pod_spec), spec::uid(pod)),
             security_context: Some(cri::LinuxSandboxSecurityContext {
-                namespace_options: Some(security::namespaces(pod_spec)),
+                namespace_options: Some(security::namespaces(pod_spec, users)),
                 selinux_options: security::se_linux(context.se_linux_options.as_ref()),
                 privileged,
                 supplemental_groups: security::groups(&context),
@@ -115,6 +117,8 @@ pub struct Prepared {
     /// Of devices, for those that do not.
     pub devices: Vec<cri::Device>,
     pub host: resources::Host,
+    /// The pod's own users.
+    pub users: Option<Mapping>,
 }
 
 pub fn container_config(pod: &Pod, container: &Container, prepared: &Prepared) -> cri::ContainerConfig {
@@ -177,7 +181,12 @@ pub fn container_config(pod: &Pod, container: &Container, prepared: &Prepared) -
         tty: container.tty.unwrap_or(false),
         linux: Some(cri::LinuxContainerConfig {
             resources: Some(resources::kernel::container(pod, container, &prepared.host)),
-            security_context: Some(security::of_container(pod_spec, container, &prepared.image_user)),
+            security_context: Some(security::of_container(
+                pod_spec,
+                container,
+                &prepared.image_user,
+                prepared.users,
+            )),
         }),
         ..Default::default()
     }

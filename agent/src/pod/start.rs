@@ -11,6 +11,8 @@ use crate::devices::cdi;
 use crate::leftovers;
 use crate::probe;
 use crate::runtime;
+use crate::users;
+use crate::volume;
 use k8s_openapi::api::core::v1::{Container, Pod};
 use skiff_proto::cri::v1 as cri;
 use std::collections::BTreeMap;
@@ -83,7 +85,8 @@ pub async fn container(shared: &Shared, pod: &Pod, wanted: &Wanted) -> Result<Se
             options.target_id = id.clone();
         }
     }
-    let sandbox_config = sandbox::sandbox_config(&shared.config, pod, sandbox.attempt, &shared.resolv_conf)
+    let (made_as, resolv_conf) = (sandbox.attempt, &shared.resolv_conf);
+    let sandbox_config = sandbox::sandbox_config(&shared.config, pod, made_as, resolv_conf, prepared.users)
         .map_err(|message| waits("CreateContainerConfigError", message))?;
     let failed = |reason: &str, error: crate::error::Error| {
         shared
@@ -168,14 +171,17 @@ async fn prepare(
         sandbox.ips.clone()
     };
     let mut facts = shared.facts(ips.clone());
-    facts.variable_files = crate::volume::variable_files(&shared.config, pod, container);
+    facts.variable_files = volume::variable_files(&shared.config, pod, container);
     let services = shared.cache.services();
     let mut env = environment::variables(pod, container, &services, shared.cache.as_ref(), &facts)?;
     let values: BTreeMap<String, String> = env.iter().cloned().collect();
     let known = |text: &str| environment::expand_all(text, |name| values.get(name).cloned());
-    let recursive = crate::volume::recursive_read_only(shared, container).await;
-    let mounts = crate::volume::mounts(&shared.config, pod, container, recursive, known);
-    let mut mounts = mounts.map_err(|e| e.chain())?;
+    let users = users::wanted(pod).then(|| shared.users.of(spec::uid(pod)));
+    let manner = volume::Manner {
+        recursive: volume::recursive_read_only(shared, pod, container).await,
+        users: users.transpose().map_err(|e| e.chain())?,
+    };
+    let mut mounts = volume::mounts(&shared.config, pod, container, &manner, known).map_err(|e| e.chain())?;
     let names = shared.devices.cdi(pod, container)?;
     let (cdi, added) = injected(shared, names).await?;
     env.retain(|(name, _)| !added.env.iter().any(|(known, _)| known == name));
@@ -195,7 +201,7 @@ async fn prepare(
         std::fs::create_dir_all(&pod_dir).map_err(io)?;
         let host_file = std::fs::read_to_string("/etc/hosts").unwrap_or_default();
         std::fs::write(&hosts, sandbox::hosts_file(&shared.config, pod, &ips, &host_file)).map_err(io)?;
-        mounts.push(bind("/etc/hosts", &hosts.display().to_string()));
+        mounts.push(manner.bind("/etc/hosts", &hosts.display().to_string()));
     }
     let message_dir = pod_dir.join("containers").join(&container.name);
     let message_file = message_dir.join(attempt.to_string());
@@ -206,7 +212,7 @@ async fn prepare(
     std::fs::set_permissions(&message_file, std::fs::Permissions::from_mode(0o666)).map_err(io)?;
     let message_file = message_file.display().to_string();
     let path = container.termination_message_path.as_deref().filter(|p| !p.is_empty());
-    mounts.push(bind(path.unwrap_or("/dev/termination-log"), &message_file));
+    mounts.push(manner.bind(path.unwrap_or("/dev/termination-log"), &message_file));
     Ok(sandbox::Prepared {
         attempt,
         image_ref: image.id.clone(),
@@ -217,6 +223,7 @@ async fn prepare(
         cdi,
         devices: added.devices,
         host: shared.host.clone(),
+        users: manner.users,
     })
 }
 
@@ -234,12 +241,4 @@ async fn injected(shared: &Shared, names: Vec<String>) -> Result<(Vec<String>, c
         .await
         .map_err(|error| error.to_string())?;
     Ok((Vec::new(), added?))
-}
-
-fn bind(container_path: &str, host_path: &str) -> cri::Mount {
-    cri::Mount {
-        container_path: container_path.into(),
-        host_path: host_path.into(),
-        ..Default::default()
-    }
 }

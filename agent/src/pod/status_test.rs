@@ -360,3 +360,31 @@ fn mounts_are_told() {
         ])
     );
 }
+
+#[test]
+fn mounts_that_could_be_recursive_are_told_as_they_are() {
+    let mount =
+        |path: &str, mode: &str| json!({"name": "v", "mountPath": path, "readOnly": true, "recursiveReadOnly": mode});
+    let mounts = json!([
+        mount("/e", "Enabled"),
+        mount("i", "IfPossible"),
+        mount("/n", "IfPossible"),
+        mount("/d", "Disabled")
+    ]);
+    let pod = pod(
+        json!({"containers": [{"name": "a", "volumeMounts": mounts}]}),
+        json!({}),
+    );
+    let told = |recursive: &[&str]| -> Vec<String> {
+        let mut observed = seen(&[("a", State::Running, 0)]);
+        for container in observed.containers.values_mut().flatten() {
+            container.recursive = recursive.iter().map(|path| (*path).to_owned()).collect();
+        }
+        let made = status(&pod, &observed, &Memory::default(), &[], now());
+        let made = made.container_statuses.into_iter().flatten();
+        let mounts = made.flat_map(|c| c.volume_mounts.unwrap_or_default());
+        mounts.filter_map(|m| m.recursive_read_only).collect()
+    };
+    assert_eq!(told(&["/e", "/i"]), ["Enabled", "Enabled", "Disabled", "Disabled"]);
+    assert_eq!(told(&[]), ["Enabled", "Disabled", "Disabled", "Disabled"]);
+}

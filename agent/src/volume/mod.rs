@@ -30,7 +30,8 @@ use crate::config::Config;
 use crate::error::Error;
 use crate::pod::environment::{Facts, Lookup, quoted};
 use crate::pod::node::Shared;
-use crate::pod::spec;
+use crate::pod::{api, spec};
+use crate::users::Mapping;
 use k8s_openapi::api::core::v1::{Container, Pod, Volume, VolumeMount};
 use payload::TokenRequest;
 use skiff_proto::cri::v1 as cri;
@@ -130,26 +131,54 @@ fn make(
 
 /// Whether mounts of the container are to be read-only with all that is mounted in them,
 /// and the runtime can do that.
-pub async fn recursive_read_only(shared: &Shared, container: &Container) -> bool {
+pub async fn recursive_read_only(shared: &Shared, pod: &Pod, container: &Container) -> bool {
     let mut mounts = container.volume_mounts.iter().flatten();
     if !mounts.any(|m| matches!(m.recursive_read_only.as_deref(), Some("Enabled" | "IfPossible"))) {
         return false;
     }
+    let handler = api::runtime_handler(shared, pod).await.unwrap_or_default();
     let (handlers, _) = shared.runtime.abilities().await.unwrap_or_default();
-    let default = handlers.iter().find(|h| h.name.is_empty());
-    default
+    let known = handlers.iter().find(|h| h.name == handler);
+    known
         .and_then(|h| h.features.as_ref())
         .is_some_and(|f| f.recursive_read_only_mounts)
 }
 
-/// The container's mounts of its volumes. `able`: the runtime makes mounts read-only with
-/// all that is in them. `expand` resolves `subPathExpr`; its error,
+/// How the runtime is to mount.
+#[derive(Debug, Clone, Default)]
+pub struct Manner {
+    /// It makes mounts read-only with all that is in them.
+    pub recursive: bool,
+    /// The pod's own users: the owners of files are to be seen as if they were the pod's.
+    pub users: Option<Mapping>,
+}
+
+impl Manner {
+    pub fn bind(&self, container_path: &str, host_path: &str) -> cri::Mount {
+        self.mapped(cri::Mount {
+            container_path: container_path.into(),
+            host_path: host_path.into(),
+            ..Default::default()
+        })
+    }
+
+    fn mapped(&self, mount: cri::Mount) -> cri::Mount {
+        let lines = || self.users.map(Mapping::lines).unwrap_or_default();
+        cri::Mount {
+            uid_mappings: lines(),
+            gid_mappings: lines(),
+            ..mount
+        }
+    }
+}
+
+/// The container's mounts of its volumes. `expand` resolves `subPathExpr`; its error,
 /// as all others here, is worded for the user.
 pub fn mounts(
     config: &Config,
     pod: &Pod,
     container: &Container,
-    able: bool,
+    manner: &Manner,
     expand: impl Fn(&str) -> Result<String, String>,
 ) -> Result<Vec<cri::Mount>, Error> {
     let volumes: BTreeMap<&str, &Volume> = pod
@@ -170,11 +199,16 @@ pub fn mounts(
             .join(&wanted.name)
             .join(&container.name)
             .join(index.to_string());
-        let recursive = recursively(wanted, able)?;
+        let recursive = recursively(wanted, manner.recursive)?;
         let mount = one_mount(config, pod, container, (volume, wanted), sub.as_deref(), &slot)?;
-        result.push(cri::Mount {
+        let mount = cri::Mount {
             recursive_read_only: recursive,
             ..mount
+        };
+        // An image's files are mounted as an overlay, which no kernel maps.
+        result.push(match Kind::of(volume) {
+            Kind::Image => mount,
+            _ => manner.mapped(mount),
         });
     }
     Ok(result)
@@ -252,6 +286,34 @@ fn absolute(path: &str) -> String {
 mod tests {
     use super::*;
     use serde_json::json;
+
+    #[test]
+    fn mounts_are_mapped_for_users_of_the_pods_own() {
+        let pod = json!({"metadata": {"uid": "u", "name": "p", "namespace": "n"}, "spec": {
+            "volumes": [{"name": "e", "emptyDir": {}}, {"name": "i", "image": {"reference": "x"}}],
+            "containers": [{"name": "c", "volumeMounts": [
+                {"name": "e", "mountPath": "/e"}, {"name": "i", "mountPath": "/i"}]}]}});
+        let pod: Pod = serde_json::from_value(pod).expect("valid");
+        let container = &pod.spec.as_ref().expect("one").containers[0];
+        let config = Config::new("n", Path::new("/d"));
+        for (users, expected) in [
+            (None, [None, None]),
+            (Some(Mapping { first: 65_536 }), [Some(65_536), None]),
+        ] {
+            let manner = Manner {
+                users,
+                ..Manner::default()
+            };
+            let mounts = mounts(&config, &pod, container, &manner, |text| Ok(text.to_owned())).expect("made");
+            let firsts = mounts.iter().map(|m| {
+                assert_eq!(m.uid_mappings, m.gid_mappings);
+                m.uid_mappings.first().map(|line| line.host_id)
+            });
+            assert_eq!(firsts.collect::<Vec<_>>(), expected);
+            let own = manner.bind("/etc/hosts", "/h");
+            assert_eq!(own.uid_mappings.first().map(|line| line.host_id), expected[0]);
+        }
+    }
 
     #[test]
     fn recursive_where_it_is_asked_and_can_be() {

@@ -1,5 +1,6 @@
 //! A container's security context, its pod's included. Pure.
 
+use crate::users::{self, Mapping};
 use k8s_openapi::api::core::v1::{
     AppArmorProfile, Container, PodSecurityContext, PodSpec, SELinuxOptions, SeccompProfile,
 };
@@ -49,7 +50,8 @@ impl From<&cri::Image> for ImageUser {
     }
 }
 
-pub fn namespaces(spec: &PodSpec) -> cri::NamespaceOption {
+/// `users`: the pod's own; without them it has the node's.
+pub fn namespaces(spec: &PodSpec, users: Option<Mapping>) -> cri::NamespaceOption {
     let mode = |host: Option<bool>| match host {
         Some(true) => NamespaceMode::Node,
         _ => NamespaceMode::Pod,
@@ -63,6 +65,7 @@ pub fn namespaces(spec: &PodSpec) -> cri::NamespaceOption {
         network: mode(spec.host_network) as i32,
         ipc: mode(spec.host_ipc) as i32,
         pid: pid as i32,
+        userns_options: Some(users::namespace(users)),
         ..Default::default()
     }
 }
@@ -124,7 +127,12 @@ pub fn se_linux(options: Option<&SELinuxOptions>) -> Option<cri::SeLinuxOption> 
     })
 }
 
-pub fn of_container(spec: &PodSpec, container: &Container, image: &ImageUser) -> cri::LinuxContainerSecurityContext {
+pub fn of_container(
+    spec: &PodSpec,
+    container: &Container,
+    image: &ImageUser,
+    users: Option<Mapping>,
+) -> cri::LinuxContainerSecurityContext {
     let pod = spec.security_context.clone().unwrap_or_default();
     let own = container.security_context.clone().unwrap_or_default();
     let privileged = own.privileged.unwrap_or(false);
@@ -151,7 +159,7 @@ pub fn of_container(spec: &PodSpec, container: &Container, image: &ImageUser) ->
             ..Default::default()
         }),
         privileged,
-        namespace_options: Some(namespaces(spec)),
+        namespace_options: Some(namespaces(spec, users)),
         selinux_options: se_linux(own.se_linux_options.as_ref().or(pod.se_linux_options.as_ref())),
         run_as_user: user.map(int),
         run_as_username: user_name,

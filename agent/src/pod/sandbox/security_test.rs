@@ -5,7 +5,7 @@ fn made(pod: Value, own: Value, image: &ImageUser) -> cri::LinuxContainerSecurit
     let container = json!({"name": "c", "securityContext": own});
     let spec: PodSpec =
         serde_json::from_value(json!({"containers": [container], "securityContext": pod})).expect("valid");
-    of_container(&spec, &spec.containers[0], image)
+    of_container(&spec, &spec.containers[0], image, None)
 }
 
 #[test]
@@ -53,6 +53,29 @@ fn users_and_groups() {
         1
     );
     assert_eq!(made(json!({}), json!({}), &named).supplemental_groups_policy, 0);
+}
+
+#[test]
+fn users_of_the_pods_own() {
+    let spec: PodSpec = serde_json::from_value(json!({"containers": [{"name": "c"}]})).expect("valid");
+    let line = cri::IdMapping {
+        host_id: 131_072,
+        container_id: 0,
+        length: 65_536,
+    };
+    for (users, mode, lines) in [
+        (None, NamespaceMode::Node, vec![]),
+        (Some(Mapping { first: 131_072 }), NamespaceMode::Pod, vec![line]),
+    ] {
+        let expected = Some(cri::UserNamespace {
+            mode: mode as i32,
+            uids: lines.clone(),
+            gids: lines,
+        });
+        assert_eq!(namespaces(&spec, users).userns_options, expected);
+        let container = of_container(&spec, &spec.containers[0], &ImageUser::default(), users);
+        assert_eq!(container.namespace_options.and_then(|o| o.userns_options), expected);
+    }
 }
 
 #[test]

@@ -60,7 +60,7 @@ pub fn status(pod: &Pod, container: &Container, role: Role, seen: &Observed, mem
                     supplemental_groups: Some(groups.clone()),
                 }),
             }),
-        volume_mounts: Some(mounts(container)).filter(|list| !list.is_empty()),
+        volume_mounts: Some(mounts(container, newest)).filter(|list| !list.is_empty()),
         stop_signal: newest
             .and(container.lifecycle.as_ref())
             .and_then(|lifecycle| lifecycle.stop_signal.clone()),
@@ -146,11 +146,16 @@ pub fn previous<'a>(pod: &'a Pod, name: &str) -> Option<&'a ContainerStatus> {
     all.flatten().find(|s| s.name == name)
 }
 
-fn mounts(container: &Container) -> Vec<VolumeMountStatus> {
+/// `seen`: knows what became of a wish.
+fn mounts(container: &Container, seen: Option<&Seen>) -> Vec<VolumeMountStatus> {
+    // A path may have been given without its first slash.
+    let bare = |path: &str| path.trim_start_matches('/').to_owned();
+    let done = |path: &str| seen.is_some_and(|c| c.recursive.iter().any(|done| bare(done) == bare(path)));
     let each = container.volume_mounts.iter().flatten().map(|mount| {
         let read_only = mount.read_only == Some(true);
         let recursive = match mount.recursive_read_only.as_deref() {
             Some("Enabled") => "Enabled",
+            Some("IfPossible") if done(&mount.mount_path) => "Enabled",
             _ => "Disabled",
         };
         VolumeMountStatus {

@@ -10,9 +10,12 @@ use crate::pod::plan::{Action, Op, Verdict};
 use crate::pod::spec::{self, Role};
 use crate::pod::{api, cgroup, links, resources, sandbox, start};
 use crate::probe::{self, Kind};
+use crate::runtime::config::Layout;
 use crate::runtime::{self, signal};
+use crate::users;
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::Pod;
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::task::AbortHandle;
 
@@ -196,7 +199,7 @@ impl Worker {
     }
 }
 
-async fn create_sandbox(shared: &Shared, pod: &Pod, attempt: u32) -> Result<Sandbox, Error> {
+async fn create_sandbox(shared: &Arc<Shared>, pod: &Pod, attempt: u32) -> Result<Sandbox, Error> {
     if let Some(pod_spec) = &pod.spec {
         let path = resources::cgroup_path(&shared.config.cgroup_root, resources::qos(pod_spec), spec::uid(pod));
         let limits = resources::pod_limits(pod_spec, &shared.host, shared.config.pod_pids_max);
@@ -208,16 +211,12 @@ async fn create_sandbox(shared: &Shared, pod: &Pod, attempt: u32) -> Result<Sand
     std::fs::create_dir_all(&logs).map_err(Error::io("create", &logs))?;
     let mut imported = shared.images_ready.clone();
     let _ = imported.wait_for(|ready| *ready).await;
-    let config = sandbox::sandbox_config(&shared.config, pod, attempt, &shared.resolv_conf).map_err(Error::Pod)?;
+    let handler = api::runtime_handler(shared, pod).await?;
+    let users = own_users(shared, pod, &handler).await?;
+    let config =
+        sandbox::sandbox_config(&shared.config, pod, attempt, &shared.resolv_conf, users).map_err(Error::Pod)?;
     for problem in sandbox::dns(&shared.config, pod, &shared.resolv_conf).1 {
         shared.recorder.pod(pod, None, true, "DNSConfigForming", problem);
-    }
-    let handler = api::runtime_handler(shared, pod).await?;
-    if pod.spec.as_ref().is_some_and(|s| s.host_users == Some(false)) {
-        // Better not at all than with the host's users, whom the pod was not to be.
-        return Err(Error::Pod(format!(
-            "RuntimeClass handler {handler:?} does not support user namespaces"
-        )));
     }
     let runtime::Made { id, former } = shared.runtime.run_sandbox(config, handler).await?;
     leftovers::clear(&shared.config, pod, former.as_deref().into_iter());
@@ -225,6 +224,21 @@ async fn create_sandbox(shared: &Shared, pod: &Pod, attempt: u32) -> Result<Sand
     status
         .map(Sandbox::from)
         .ok_or_else(|| Error::Copy("the sandbox vanished".into()))
+}
+
+/// The users of a pod that is to have its own: better none at all than the node's.
+async fn own_users(shared: &Arc<Shared>, pod: &Pod, handler: &str) -> Result<Option<users::Mapping>, Error> {
+    if !users::wanted(pod) {
+        return Ok(None);
+    }
+    users::able(&shared.runtime.abilities().await?.0, handler)?;
+    let (shared, uid) = (shared.clone(), spec::uid(pod).to_owned());
+    let given = tokio::task::spawn_blocking(move || {
+        let layout = Layout::new(&shared.config.data_dir);
+        shared.users.admit(&uid, &layout)
+    })
+    .await;
+    given.map_err(|e| Error::Pod(e.to_string()))?.map(Some)
 }
 
 /// Whether the container was told to end by a signal of its own.
