@@ -187,6 +187,7 @@ const PURE: &[&str] = &[
     "agent/src/leaving/plan.rs",
     "agent/src/manifest/read.rs",
     "agent/src/pod/admission.rs",
+    "agent/src/pod/anew.rs",
     "agent/src/pod/backoff.rs",
     "agent/src/pod/observed.rs",
     "agent/src/pod/plan.rs",

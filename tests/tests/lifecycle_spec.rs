@@ -21,6 +21,7 @@ fn a_pods_specification_is_followed() -> Result<()> {
     names(&cluster)?;
     probes(&cluster)?;
     ends(&cluster)?;
+    all_containers_restart(&cluster)?;
     sidecars_end_last(&cluster)?;
     the_nodes_own_pods(&cluster)
 }
@@ -164,6 +165,32 @@ fn ends(cluster: &Cluster) -> Result<()> {
     )?;
     let waits = "{.status.containerStatuses[0].state.waiting.reason}";
     shows(cluster, "init-fails", waits, "PodInitializing")
+}
+
+/// One container's end ends all others, and all begin anew in the same sandbox.
+fn all_containers_restart(cluster: &Cluster) -> Result<()> {
+    let counts = "{.status.initContainerStatuses[*].restartCount} {.status.containerStatuses[*].restartCount}";
+    shows(cluster, "restarts-all", counts, "1 1 1 1")?;
+    let states = "{.status.containerStatuses[*].ready} {.status.phase}";
+    shows(cluster, "restarts-all", states, "true true Running")?;
+    let codes = "{.status.containerStatuses[*].lastState.terminated.exitCode}";
+    shows(cluster, "restarts-all", codes, "137 88")?;
+    let condition = r#"{.status.conditions[?(@.type=="AllContainersRestarting")].status}"#;
+    shows(cluster, "restarts-all", condition, "False")?;
+    let order = [
+        "exec",
+        "restarts-all",
+        "-c",
+        "stays",
+        "--",
+        "sh",
+        "-c",
+        "echo $(cat /said/order)",
+    ];
+    let order = cluster.kubectl(&order)?;
+    ensure!(order.trim() == "init app init app", "{order}");
+    // Without such a rule there is no such condition.
+    shows(cluster, "named", condition, "")
 }
 
 fn sidecars_end_last(cluster: &Cluster) -> Result<()> {

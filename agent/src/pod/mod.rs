@@ -2,6 +2,7 @@
 //! `spec`, `observed`) and the shell that runs them (`worker`, `start`, `image`, `api`).
 
 pub mod admission;
+pub mod anew;
 pub mod api;
 pub mod backoff;
 pub mod cgroup;

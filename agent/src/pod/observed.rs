@@ -61,6 +61,8 @@ pub struct Container {
     pub recursive: Vec<String>,
     /// It was ended to begin anew, whatever the restart policy says.
     pub again: bool,
+    /// It ended before all containers of the pod were begun anew: it counts for nothing but its history.
+    pub past: bool,
 }
 
 impl Container {
@@ -85,7 +87,13 @@ impl Observed {
         self.sandboxes.first().filter(|s| s.ready)
     }
 
+    /// The newest of those that count.
     pub fn newest(&self, name: &str) -> Option<&Container> {
+        self.last(name).filter(|container| !container.past)
+    }
+
+    /// The newest of all.
+    pub fn last(&self, name: &str) -> Option<&Container> {
         self.containers.get(name).and_then(|list| list.first())
     }
 
@@ -100,7 +108,10 @@ impl Observed {
     pub fn put_container(&mut self, container: Container) {
         let list = self.containers.entry(container.name.clone()).or_default();
         match list.iter_mut().find(|c| c.id == container.id) {
-            Some(slot) => *slot = container,
+            Some(slot) => {
+                let past = slot.past;
+                *slot = Container { past, ..container };
+            }
             None => {
                 // Most never get a second one.
                 list.reserve_exact(1);
@@ -186,6 +197,7 @@ pub fn container(status: cri::ContainerStatus, sandbox_id: &str) -> Container {
             .map(|m| m.container_path.clone())
             .collect(),
         again: false,
+        past: false,
         id: status.id,
     }
 }

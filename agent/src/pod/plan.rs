@@ -1,6 +1,7 @@
 //! The pod worker's next step: (specification, what runs, what is remembered, now)
 //! to actions. Pure; the worker executes and asks again.
 
+use super::anew;
 use super::backoff::Backoff;
 use super::observed::{Container, Observed, State};
 use super::spec::{self, Role};
@@ -43,6 +44,8 @@ pub enum Action {
     StopSandbox {
         id: String,
     },
+    /// None of the pod's containers runs any more: all are to begin anew.
+    BeginAnew,
     /// The pod has run for as long as it may.
     PastDeadline,
     /// Everything has ended: take away what is left, and the API object if it is to go.
@@ -162,7 +165,9 @@ pub fn plan(pod: &Pod, seen: &Observed, memory: &Memory, now: Timestamp) -> Deci
             Vec::new(),
         );
     }
-    if memory.volumes_ready {
+    if let Some(trigger) = anew::trigger(spec, seen) {
+        begin_anew(pod, (trigger, seen), memory, now, &mut decision);
+    } else if memory.volumes_ready {
         containers(pod, spec, seen, &sandbox.id, memory, now, &mut decision);
     }
     decision
@@ -364,7 +369,7 @@ fn containers(
                 let exit = here.expect("matched as present");
                 let again = exit.again || spec::restarts(spec, container, role, exit.exit_code);
                 if again {
-                    start(container, newest, memory, now, decision);
+                    start(container, seen, memory, now, decision);
                 }
                 if role != Role::App && !initialised && (again || exit.exit_code != 0) {
                     return;
@@ -372,7 +377,7 @@ fn containers(
             }
             // A container whose creation or start failed half-way is made anew.
             Some(State::Created | State::Unknown) | None => {
-                start(container, newest, memory, now, decision);
+                start(container, seen, memory, now, decision);
                 if role != Role::App && !initialised {
                     return;
                 }
@@ -385,8 +390,36 @@ fn containers(
     }
     for (container, _) in spec::ephemeral(spec) {
         if seen.newest(&container.name).is_none() {
-            start(&container, None, memory, now, decision);
+            start(&container, seen, memory, now, decision);
         }
+    }
+}
+
+/// Ends all containers but ephemeral ones, without hooks and in no order; then all begin anew.
+fn begin_anew(
+    pod: &Pod,
+    (trigger, seen): (&Container, &Observed),
+    memory: &Memory,
+    now: Timestamp,
+    decision: &mut Decision,
+) {
+    let concerned = |name: &str| pod.spec.as_ref().is_some_and(|spec| spec::find(spec, name).is_some());
+    let mut alive = false;
+    for running in seen.all().filter(|c| c.state == State::Running && concerned(&c.name)) {
+        alive = true;
+        let message = stop_message(&running.name);
+        kill(decision, memory, running, (0, now), message, Vec::new());
+    }
+    let busy = memory
+        .in_flight
+        .iter()
+        .any(|op| matches!(op, Op::Container(_) | Op::Stop(_)));
+    if alive || busy {
+        return;
+    }
+    match anew::untold(pod, trigger, now) {
+        Some(until) => decision.wake(until),
+        None => decision.actions.push(Action::BeginAnew),
     }
 }
 
@@ -397,11 +430,12 @@ fn starting(container: &k8s_openapi::api::core::v1::Container, memory: &Memory, 
 
 fn start(
     container: &k8s_openapi::api::core::v1::Container,
-    newest: Option<&Container>,
+    seen: &Observed,
     memory: &Memory,
     now: Timestamp,
     decision: &mut Decision,
 ) {
+    let newest = seen.last(&container.name);
     let op = Op::Container(container.name.clone());
     if !due(memory, &op, now, decision) {
         return;

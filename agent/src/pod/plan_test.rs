@@ -58,6 +58,7 @@ fn words(decision: &Decision) -> Vec<String> {
             Action::Start { name, attempt } => format!("start {name} {attempt}"),
             Action::Kill { name, grace_s, .. } => format!("kill {name} {grace_s}"),
             Action::StopSandbox { .. } => "stop sandbox".into(),
+            Action::BeginAnew => "begin anew".into(),
             Action::PastDeadline => "deadline".into(),
             Action::Teardown => "teardown".into(),
         })
@@ -236,6 +237,89 @@ fn containers_have_restart_rules_of_their_own() {
         let expected: &[&str] = if again { &["start a 1"] } else { &[] };
         check(&pod, &observed, &ready(), expected);
     }
+}
+
+/// Init containers `i` and (a sidecar) `s`, `a`, and `b`, for whose end with 88 all are restarted.
+fn restarting_all() -> Pod {
+    let rules = json!([{"action": "RestartAllContainers", "exitCodes": {"operator": "In", "values": [88]}}]);
+    let spec = json!({"restartPolicy": "Never", "terminationGracePeriodSeconds": 5,
+        "initContainers": [{"name": "i"}, {"name": "s", "restartPolicy": "Always"}],
+        "containers": [{"name": "a"}, {"name": "b", "restartPolicy": "Never", "restartPolicyRules": rules}],
+        "ephemeralContainers": [{"name": "e"}]});
+    serde_json::from_value(json!({"metadata": {"name": "p"}, "spec": spec})).expect("valid")
+}
+
+#[test]
+fn one_container_restarts_all() {
+    let pod = restarting_all();
+    let observed = |s, a, b, code| {
+        seen(
+            true,
+            &[
+                ("i", State::Exited, 0),
+                ("s", s, 0),
+                ("a", a, 0),
+                ("b", b, code),
+                ("e", State::Running, 0),
+            ],
+        )
+    };
+    let (running, exited) = (State::Running, State::Exited);
+    // Any other end is one as ever.
+    check(&pod, &observed(running, running, exited, 87), &ready(), &[]);
+    check(
+        &pod,
+        &observed(running, running, exited, 88),
+        &ready(),
+        &["kill a 0", "kill s 0"],
+    );
+    let mut memory = ready();
+    memory.in_flight.insert(Op::Stop("s-id".into()));
+    check(&pod, &observed(running, exited, exited, 88), &memory, &[]);
+    check(&pod, &observed(exited, exited, exited, 88), &ready(), &["begin anew"]);
+
+    let mut after = observed(exited, exited, exited, 88);
+    let named = |c: &&mut Container| c.name != "e";
+    after
+        .containers
+        .values_mut()
+        .flatten()
+        .filter(named)
+        .for_each(|c| c.past = true);
+    check(&pod, &after, &ready(), &["start i 1"]);
+    after.put_container(Container {
+        id: "i-2".into(),
+        sandbox_id: "s".into(),
+        name: "i".into(),
+        state: exited,
+        attempt: 1,
+        created_at_ns: 1,
+        ..Default::default()
+    });
+    check(&pod, &after, &ready(), &["start s 1"]);
+    // However often it is looked at, what is past stays so.
+    let looked_at = Container {
+        past: false,
+        ..after.last("a").cloned().expect("there")
+    };
+    after.put_container(looked_at);
+    assert!(after.newest("a").is_none() && after.last("a").is_some_and(|c| c.past));
+}
+
+#[test]
+fn the_api_hears_of_a_restart_before_it_is_done() {
+    let mut pod = restarting_all();
+    let mut observed = seen(true, &[("a", State::Exited, 0), ("b", State::Exited, 88)]);
+    let trigger = &mut observed.containers.get_mut("b").expect("there")[0];
+    trigger.finished_at_ns = i64::try_from(now().as_nanosecond()).expect("in range") - 500_000_000;
+    let decision = plan(&pod, &observed, &ready(), now());
+    assert_eq!(words(&decision), Vec::<String>::new());
+    let wake = now() + SignedDuration::from_millis(1_500);
+    assert_eq!(decision.wake_at, Some(wake), "not for ever");
+    assert_eq!(words(&plan(&pod, &observed, &ready(), wake)), ["begin anew"]);
+    let told = json!({"conditions": [{"type": "AllContainersRestarting", "status": "True"}]});
+    pod.status = serde_json::from_value(told).expect("valid");
+    check(&pod, &observed, &ready(), &["begin anew"]);
 }
 
 #[test]

@@ -55,24 +55,33 @@ pub fn role(container: &Container, init: bool) -> Role {
     }
 }
 
-/// Whether a container that has ended with this code is run again while the pod lives:
-/// its own rules come first, then its own policy, then the pod's.
-pub fn restarts(spec: &PodSpec, container: &Container, role: Role, exit_code: i32) -> bool {
-    if role == Role::Ephemeral {
-        return false;
-    }
-    let ruled = container.restart_policy_rules.iter().flatten().any(|rule| {
-        let matches = rule.exit_codes.as_ref().is_some_and(|codes| {
+/// What a container's rules may ask for.
+const RESTART: &str = "Restart";
+pub const RESTART_ALL: &str = "RestartAllContainers";
+
+/// What the first of the container's own rules asks for that is about this code.
+pub fn rule(container: &Container, exit_code: i32) -> Option<&str> {
+    let mut rules = container.restart_policy_rules.iter().flatten();
+    let matching = rules.find(|rule| {
+        rule.exit_codes.as_ref().is_some_and(|codes| {
             let listed = codes.values.as_ref().is_some_and(|v| v.contains(&exit_code));
             match codes.operator.as_str() {
                 "In" => listed,
                 "NotIn" => !listed,
                 _ => false,
             }
-        });
-        matches && rule.action.starts_with("Restart")
+        })
     });
-    if ruled {
+    matching.map(|rule| rule.action.as_str())
+}
+
+/// Whether a container that has ended with this code is run again while the pod lives:
+/// its own rules come first, then its own policy, then the pod's.
+pub fn restarts(spec: &PodSpec, container: &Container, role: Role, exit_code: i32) -> bool {
+    if role == Role::Ephemeral {
+        return false;
+    }
+    if matches!(rule(container, exit_code), Some(RESTART | RESTART_ALL)) {
         return true;
     }
     let policy = match container.restart_policy.as_deref() {

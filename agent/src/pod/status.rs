@@ -3,6 +3,7 @@
 mod conditions;
 mod container;
 
+use super::anew;
 use super::observed::{Observed, State};
 use super::plan::{self, Memory, Phase, Verdict};
 use super::resources;
@@ -67,6 +68,7 @@ pub fn status(pod: &Pod, seen: &Observed, memory: &Memory, host_ips: &[String], 
         apps: &apps,
         sandbox_up: seen.sandbox().is_some() && !ips.is_empty(),
         verdict: memory.failed.as_ref(),
+        anew: !memory.terminating && anew::trigger(spec, seen).is_some(),
     };
     let mut conditions = conditions::conditions(pod, spec, &basis, now);
     conditions.extend(conditions::resizes(pod, &memory.resize, now));

@@ -344,6 +344,51 @@ fn messages_share_a_limit() {
 }
 
 #[test]
+fn containers_that_are_all_restarted() {
+    let rules = json!([{"action": "RestartAllContainers", "exitCodes": {"operator": "In", "values": [88]}}]);
+    let spec = json!({"restartPolicy": "Never", "initContainers": [{"name": "i"}], "containers": [{"name": "a"},
+        {"name": "b", "restartPolicy": "Never", "restartPolicyRules": rules}]});
+    let pod = pod(spec, json!({}));
+    let find = |shown: Vec<String>| {
+        let own = |word: &String| word.starts_with("AllContainersRestarting=");
+        (
+            shown[0].clone(),
+            shown.iter().find(|word| own(word)).cloned().unwrap_or_default(),
+        )
+    };
+    let mut observed = seen(&[
+        ("i", State::Exited, 0),
+        ("a", State::Running, 0),
+        ("b", State::Exited, 88),
+    ]);
+    let memory = Memory::default();
+    let told = "AllContainersRestarting=True RestartAllContainersStarted container exited with restart policy rule";
+    assert_eq!(find(shown(&pod, &observed, &memory)), ("Running".into(), told.into()));
+    for container in observed.containers.values_mut().flatten() {
+        (container.state, container.past) = (State::Exited, true);
+    }
+    let idle = "AllContainersRestarting=False".to_owned();
+    assert_eq!(find(shown(&pod, &observed, &memory)), ("Pending".into(), idle.clone()));
+    let conditions = shown(&pod, &observed, &memory);
+    assert!(conditions.contains(&"Initialized=True".to_owned()), "{conditions:?}");
+    let made = status(&pod, &observed, &memory, &[], now());
+    let made = made.init_container_statuses.into_iter().chain(made.container_statuses);
+    for status in made.flatten() {
+        let waiting = status.state.and_then(|s| s.waiting).and_then(|w| w.reason);
+        let before = status.last_state.and_then(|s| s.terminated);
+        assert_eq!(waiting.as_deref(), Some("PodInitializing"), "{}", status.name);
+        assert!(before.is_some() && !status.ready, "{}", status.name);
+    }
+    let over = seen(&[
+        ("i", State::Exited, 1),
+        ("a", State::Exited, 0),
+        ("b", State::Exited, 0),
+    ]);
+    let failed = "AllContainersRestarting=False PodFailed".to_owned();
+    assert_eq!(find(shown(&pod, &over, &memory)), ("Failed".into(), failed));
+}
+
+#[test]
 fn mounts_are_told() {
     let mounts = json!([{"name": "v", "mountPath": "/v"}, {"name": "w", "mountPath": "/w", "readOnly": true}]);
     let pod = pod(

@@ -1,6 +1,7 @@
 //! The conditions that the node writes. Pure.
 
 use super::{Message, whole};
+use crate::pod::anew;
 use crate::pod::plan::Verdict;
 use crate::pod::spec::{self, Role};
 use crate::resize;
@@ -8,12 +9,13 @@ use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{ContainerStatus, Pod, PodCondition, PodSpec};
 
 /// Those that the node writes; others belong to whoever set them.
-const OWN: [&str; 7] = [
+const OWN: [&str; 8] = [
     "PodReadyToStartContainers",
     "Initialized",
     "Ready",
     "ContainersReady",
     "PodScheduled",
+    anew::CONDITION,
     "PodResizePending",
     "PodResizeInProgress",
 ];
@@ -31,6 +33,8 @@ pub struct Basis<'a> {
     pub apps: &'a [ContainerStatus],
     pub sandbox_up: bool,
     pub verdict: Option<&'a Verdict>,
+    /// All containers are ended to begin anew.
+    pub anew: bool,
 }
 
 pub fn conditions(pod: &Pod, spec: &PodSpec, basis: &Basis<'_>, now: Timestamp) -> Vec<PodCondition> {
@@ -42,12 +46,14 @@ pub fn conditions(pod: &Pod, spec: &PodSpec, basis: &Basis<'_>, now: Timestamp) 
         ("ContainersReady", ready),
         ("PodScheduled", (true, None, None)),
     ];
+    let anew = anew::may(spec).then(|| condition(pod, anew::CONDITION, restarting(basis), now));
     let disruption = basis.verdict.and_then(|verdict| verdict.disruption.as_ref());
     let disruption = disruption
         .map(|(reason, message)| condition(pod, DISRUPTION, (true, Some(reason), Some(message.clone())), now));
     wanted
         .into_iter()
         .map(|(kind, finding)| condition(pod, kind, finding, now))
+        .chain(anew)
         .chain(disruption)
         .collect()
 }
@@ -69,6 +75,18 @@ pub fn resizes(pod: &Pod, state: &resize::State, now: Timestamp) -> Vec<PodCondi
         ..condition(pod, kind, (true, reason, message.map(str::to_owned)), now)
     })
     .collect()
+}
+
+fn restarting(basis: &Basis<'_>) -> Finding {
+    match basis.phase {
+        "Succeeded" => (false, Some("PodCompleted"), None),
+        "Failed" => (false, Some("PodFailed"), None),
+        _ if basis.anew => {
+            let message = "container exited with restart policy rule".to_owned();
+            (true, Some("RestartAllContainersStarted"), Some(message))
+        }
+        _ => (false, None, None),
+    }
 }
 
 fn named(list: &[&str]) -> String {

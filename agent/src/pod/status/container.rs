@@ -22,7 +22,7 @@ pub fn status(pod: &Pod, container: &Container, role: Role, seen: &Observed, mem
     let (state, last) = state(pod, container, role, seen, memory);
     let id = newest.filter(|_| running).map(|c| c.id.as_str());
     let (resources, allocated_resources) = memory.resize.shown(&container.name, id);
-    let done = role == Role::Init && newest.is_some_and(|c| c.state == State::Exited && c.exit_code == 0);
+    let done = role == Role::Init && newest.is_some_and(|c| c.state == State::Exited && c.exit_code == 0 && !c.past);
     ContainerStatus {
         name: container.name.clone(),
         image: newest
@@ -88,7 +88,7 @@ fn state(
     let state = match newest {
         Some(c) if c.state == State::Running => running(c),
         Some(c) if c.state == State::Exited => {
-            let restarts = !over && (c.again || spec::restarts(spec, container, role, c.exit_code));
+            let restarts = !over && (c.again || c.past || spec::restarts(spec, container, role, c.exit_code));
             let back_off = memory.crash.get(&container.name).map(|back_off| Waiting {
                 reason: "CrashLoopBackOff".into(),
                 message: format!(
@@ -99,8 +99,8 @@ fn state(
                 ),
             });
             // One that ended well never ends in the eyes of the API but for good.
-            let anew = c.again.then(|| Waiting {
-                reason: "ContainerCreating".into(),
+            let anew = (c.again || c.past).then(|| Waiting {
+                reason: if c.past { creating(spec) } else { "ContainerCreating" }.into(),
                 message: String::new(),
             });
             match waiting.cloned().or(back_off).or(anew).filter(|_| restarts) {
@@ -120,19 +120,20 @@ fn state(
             reason: "Blocked".into(),
             message: String::new(),
         }),
-        _ => waits(
-            waiting.unwrap_or(&Waiting {
-                reason: if spec::init_containers(spec).is_empty() {
-                    "ContainerCreating"
-                } else {
-                    "PodInitializing"
-                }
-                .into(),
-                message: String::new(),
-            }),
-        ),
+        _ => waits(waiting.unwrap_or(&Waiting {
+            reason: creating(spec).into(),
+            message: String::new(),
+        })),
     };
     (state, before)
+}
+
+fn creating(spec: &PodSpec) -> &'static str {
+    if spec::init_containers(spec).is_empty() {
+        "ContainerCreating"
+    } else {
+        "PodInitializing"
+    }
 }
 
 /// What the API has of the container now.

@@ -51,6 +51,7 @@ impl Worker {
                     Outcome::SandboxStopped(id, outcome)
                 });
             }
+            Action::BeginAnew => self.begin_anew(),
             Action::PastDeadline => {
                 let message = "Pod was active on the node longer than the specified deadline".to_owned();
                 shared

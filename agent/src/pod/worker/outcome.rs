@@ -5,7 +5,7 @@ use crate::error::Error;
 use crate::pod::backoff::Backoff;
 use crate::pod::observed::{Container, Sandbox, State};
 use crate::pod::plan::{Op, Waiting};
-use crate::pod::{api, backoff, last_words, spec, start, status};
+use crate::pod::{anew, api, backoff, last_words, spec, start, status};
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::{Pod, PodStatus};
 use std::sync::Arc;
@@ -113,7 +113,9 @@ impl Worker {
 
     /// Every start that follows an end sets how long the one after the next end waits.
     fn count_restart(&mut self, name: &str) {
-        let Some(exit) = self.seen.newest(name).filter(|c| c.state == State::Exited) else {
+        let exited = self.seen.last(name).filter(|c| c.state == State::Exited);
+        // Who had to end for another one did not crash.
+        let Some(exit) = exited.filter(|c| !c.past || anew::is_trigger(&self.pod, c)) else {
             return;
         };
         let finished = Timestamp::from_nanosecond(i128::from(exit.finished_at_ns));
@@ -205,6 +207,28 @@ impl Worker {
                 self.api_later();
             }
         }
+    }
+
+    /// All containers have ended that are to begin anew: from now on they count as history alone.
+    pub(super) fn begin_anew(&mut self) {
+        let pod = self.pod.clone();
+        let Some(pod_spec) = pod.spec.as_ref() else { return };
+        tracing::info!(pod = spec::full_name(&pod), "all containers begin anew");
+        for (name, list) in &mut self.seen.containers {
+            // Ephemeral ones stay as they are.
+            if spec::find(pod_spec, name).is_none() {
+                continue;
+            }
+            // Who was ended for another has not crashed; who ended for itself waits the longer.
+            if list.first().is_some_and(|c| !c.past && !anew::is_trigger(&pod, c)) {
+                self.memory.crash.remove(name);
+            }
+            list.iter_mut().for_each(|container| container.past = true);
+        }
+        self.memory.waiting.clear();
+        self.memory.retry.retain(|op, _| !matches!(op, Op::Container(_)));
+        // The plan is another one now.
+        let _ = self.inbox.try_send(Signal::ApiRetry);
     }
 
     /// ErrImagePull becomes ImagePullBackOff while the next try is awaited.

@@ -219,6 +219,41 @@ fn statuses() {
     );
 }
 
+/// A pod whose containers may all be restarted for one of them.
+#[test]
+fn ends_that_are_not_for_good() {
+    let rule = json!({"action": "RestartAllContainers", "exitCodes": {"operator": "In", "values": [88]}});
+    let mut ended = base(json!({"restartPolicy": "Never"}));
+    ended["spec"]["containers"][0]["restartPolicy"] = json!("Never");
+    ended["spec"]["initContainers"] = json!([{"name": "i", "image": "i:1"}]);
+    let over = |name: &str| json!([{"name": name, "state": {"terminated": {"exitCode": 0}}}]);
+    ended["status"]["containerStatuses"] = over("c");
+    ended["status"]["initContainerStatuses"] = over("i");
+    ended["status"]["ephemeralContainerStatuses"] = over("e");
+    let again = |p: &mut Value| {
+        for list in [
+            "containerStatuses",
+            "initContainerStatuses",
+            "ephemeralContainerStatuses",
+        ] {
+            p["status"][list][0]["state"] = json!({"waiting": {}});
+        }
+    };
+    let refused =
+        |list: &str| format!("status.{list}[0].state: Forbidden: may not be transitioned to non-terminated state");
+    let (_, mut errors) = update("pods", "status", &ended, again);
+    errors.sort();
+    let all = [
+        "containerStatuses",
+        "ephemeralContainerStatuses",
+        "initContainerStatuses",
+    ];
+    assert_eq!(errors, all.map(refused));
+    ended["spec"]["containers"][0]["restartPolicyRules"] = json!([rule]);
+    let (_, errors) = update("pods", "status", &ended, again);
+    assert_eq!(errors, [refused("ephemeralContainerStatuses")]);
+}
+
 #[test]
 fn seen_generations_are_not_cleared() {
     let mut seen = base(json!({}));

@@ -58,6 +58,15 @@ fn conditions(pod: &Value, errors: &mut Errors) {
     }
 }
 
+/// Whether some container's rules restart all of the pod's.
+fn restarts_all(pod: &Value) -> bool {
+    let lists = ["spec.initContainers", "spec.containers"].into_iter();
+    let mut rules = lists
+        .flat_map(|list| pod.items(list))
+        .flat_map(|container| container.items("restartPolicyRules"));
+    rules.any(|rule| rule.text("action") == "RestartAllContainers")
+}
+
 /// A container that ended for good stays ended.
 fn transitions(new: &Value, old: &Value, list: &str, specs: &str, errors: &mut Errors) {
     let pod_policy = if specs == "ephemeralContainers" {
@@ -65,6 +74,10 @@ fn transitions(new: &Value, old: &Value, list: &str, specs: &str, errors: &mut E
     } else {
         old.text("spec.restartPolicy")
     };
+    // Where one container's end begins all anew, no end is for good; but ephemeral ones stay.
+    if specs != "ephemeralContainers" && restarts_all(old) {
+        return;
+    }
     let path = Path::new("status");
     let at = path.of(list);
     for (i, was) in old.at("status").items(list).iter().enumerate() {
