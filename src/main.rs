@@ -10,6 +10,7 @@ mod config;
 mod duration;
 mod etcd;
 mod files;
+mod flags;
 mod join;
 mod logging;
 mod mutual;
@@ -69,6 +70,7 @@ fn run() -> Result<ExitCode> {
                     .iter()
                     .any(|argument| argument.to_string_lossy().starts_with("--config"));
             let merged = config::with_file(typed.clone(), first.command.name(), &common.config, !named)?;
+            skiff_metrics::about::begin(flags::values(&merged));
             cli::Cli::parse_from(merged)
         }
         None => first,

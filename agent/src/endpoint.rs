@@ -5,6 +5,7 @@ mod configuration;
 
 use crate::config::{Config, NodeCredentials};
 use crate::error::Error;
+use crate::node::status::VERSION;
 use crate::pod::node::Shared;
 use crate::pod::observed::{LABEL_CONTAINER_NAME, LABEL_POD_NAME, LABEL_POD_NAMESPACE, LABEL_POD_UID};
 use crate::pod::spec;
@@ -14,6 +15,7 @@ use k8s_openapi::api::core::v1::Pod;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use serde_json::{Value, json};
+use skiff_metrics::about;
 use skiff_proto::cri::v1 as cri;
 use skiff_streaming::{Caller, Container, EndpointError, MetricsPage, Streams};
 use std::collections::BTreeMap;
@@ -26,6 +28,9 @@ use tokio_util::sync::CancellationToken;
 
 /// A command that is run to its end and not streamed.
 const RUN_MAX: Duration = Duration::from_secs(600);
+
+/// Pages that `/statusz` points at.
+const PAGES: [&str; 5] = ["/configz", "/flagz", "/healthz", "/metrics", "/statusz"];
 
 struct Endpoint(Arc<Shared>, Stats, Access);
 
@@ -333,6 +338,15 @@ impl skiff_streaming::Runtime for Endpoint {
 
     async fn configuration(&self) -> Value {
         configuration::configuration(&self.0.config)
+    }
+
+    fn about(&self, path: &str, accept: &str) -> Result<(&'static str, String), &'static str> {
+        let component = about::Component {
+            name: "kubelet",
+            version: VERSION,
+            paths: &PAGES,
+        };
+        component.page(path, accept).ok_or(about::NOT_ACCEPTABLE)
     }
 
     async fn ailment(&self) -> Option<String> {

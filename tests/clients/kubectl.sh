@@ -191,6 +191,8 @@ expect 'reconciled|unchanged' kubectl auth reconcile -f - <<<'{"apiVersion":"rba
 
 # Raw, and the end.
 expect '^ok' kubectl get --raw /readyz
+expect '^kube-apiserver statusz' kubectl get --raw /statusz
+expect '^https-listen-port=' kubectl get --raw /flagz
 expect 'readyz check passed' kubectl get --raw '/readyz?verbose'
 expect 'apiserver_request_total' kubectl get --raw /metrics
 expect '"issuer"' kubectl get --raw /.well-known/openid-configuration

@@ -19,6 +19,8 @@ pub enum Route {
     Pods,
     RunningPods,
     Configz,
+    /// What the component is and how it was started, by its path.
+    About(&'static str),
     Metrics(MetricsPage),
     Summary {
         only_cpu_and_memory: bool,
@@ -80,6 +82,8 @@ pub fn parse(path: &str, query: &str) -> Result<Route, EndpointError> {
         ["pods"] | ["pods", ""] => Ok(Route::Pods),
         ["runningpods"] | ["runningpods", ""] => Ok(Route::RunningPods),
         ["configz"] => Ok(Route::Configz),
+        ["statusz"] => Ok(Route::About("/statusz")),
+        ["flagz"] => Ok(Route::About("/flagz")),
         ["metrics"] => Ok(Route::Metrics(MetricsPage::Own)),
         ["metrics", "resource"] => Ok(Route::Metrics(MetricsPage::Resource)),
         ["metrics", "cadvisor"] => Ok(Route::Metrics(MetricsPage::Cadvisor)),
@@ -289,6 +293,8 @@ mod tests {
             ("/logs/", "", Route::SystemLogs(String::new())),
             ("/logs/a/b%20c", "", Route::SystemLogs("a/b c".into())),
             ("/runningpods/", "", Route::RunningPods),
+            ("/statusz", "", Route::About("/statusz")),
+            ("/flagz", "", Route::About("/flagz")),
             (
                 "/healthz/syncloop",
                 "",

@@ -92,6 +92,9 @@ pub trait Runtime: Send + Sync + 'static {
     /// `KubeletConfiguration` of what is in force.
     async fn configuration(&self) -> Value;
 
+    /// Media type and text of `/statusz` or `/flagz`; the error says what it has to be asked for as.
+    fn about(&self, path: &str, accept: &str) -> Result<(&'static str, String), &'static str>;
+
     /// Why the node cannot do its work; `None`: it can.
     async fn ailment(&self) -> Option<String>;
 

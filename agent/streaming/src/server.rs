@@ -15,7 +15,8 @@ use crate::tunnel;
 use bytes::Bytes;
 use futures::StreamExt;
 use http::header::{
-    AUTHORIZATION, CONNECTION, CONTENT_TYPE, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_PROTOCOL, UPGRADE,
+    ACCEPT, AUTHORIZATION, CONNECTION, CONTENT_TYPE, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_PROTOCOL,
+    UPGRADE,
 };
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
 use http_body_util::combinators::UnsyncBoxBody;
@@ -180,6 +181,7 @@ async fn handle(route: Route, request: Request<Incoming>, node: Node) -> Result<
         Route::Configz => Ok(json(
             &serde_json::json!({"kubeletconfig": runtime.configuration().await}),
         )),
+        Route::About(path) => Ok(about(&*runtime, path, request.headers())),
         Route::Summary { only_cpu_and_memory } => Ok(json(&runtime.summary(only_cpu_and_memory).await)),
         Route::Metrics(page) => Ok(prometheus(&runtime.metrics(page).await)),
         Route::SystemLogs(path) => system_log(runtime.system_logs(), &path).await,
@@ -264,6 +266,20 @@ async fn system_log(root: &Path, path: &str) -> Result<Response<Body>, EndpointE
         }
         Shown::File(chunks) => chunked(chunks, "text/plain; charset=utf-8"),
     })
+}
+
+fn about(runtime: &dyn Runtime, path: &str, headers: &HeaderMap) -> Response<Body> {
+    let accept = headers.get(ACCEPT).and_then(|value| value.to_str().ok());
+    match runtime.about(path, accept.unwrap_or_default()) {
+        Ok((kind, said)) => {
+            let mut response = text(StatusCode::OK, &said);
+            response
+                .headers_mut()
+                .insert(CONTENT_TYPE, HeaderValue::from_static(kind));
+            response
+        }
+        Err(why) => text(StatusCode::NOT_ACCEPTABLE, why),
+    }
 }
 
 /// As upstream's health checks answer.

@@ -16,6 +16,7 @@ use bytes::Bytes;
 use http::{Response, header};
 use serde_json::{Value, json};
 use skiff_api::ApiError;
+use skiff_metrics::about;
 use std::collections::HashMap;
 use std::sync::Mutex;
 
@@ -71,6 +72,25 @@ fn figures(page: String) -> Result<Response<ApiBody>, ApiError> {
     respond::bytes(200, kind, Bytes::from(page), &[], false)
 }
 
+fn about(path: &str, accept: &str) -> Result<Response<ApiBody>, ApiError> {
+    let component = about::Component {
+        name: "kube-apiserver",
+        version: GIT_VERSION,
+        paths: &PAGES,
+    };
+    let plain = "text/plain; charset=utf-8";
+    match component.page(path, accept) {
+        Some((kind, page)) => respond::bytes(200, kind, Bytes::from(page), &[], false),
+        None => respond::bytes(
+            406,
+            plain,
+            Bytes::from_static(about::NOT_ACCEPTABLE.as_bytes()),
+            &[],
+            false,
+        ),
+    }
+}
+
 /// Documents that upstream's router serves, besides groups and their versions.
 const ROUTED: [&str; 5] = [
     "/api",
@@ -80,7 +100,11 @@ const ROUTED: [&str; 5] = [
     "/openid/v1/jwks",
 ];
 /// Documents that lie beside the router.
-const BESIDE: [&str; 3] = ["", "/metrics", "/metrics/slis"];
+const BESIDE: [&str; 5] = ["", "/metrics", "/metrics/slis", "/statusz", "/flagz"];
+/// Pages that `/statusz` points at.
+const PAGES: [&str; 7] = [
+    "/flagz", "/healthz", "/livez", "/metrics", "/readyz", "/statusz", "/version",
+];
 
 impl ApiServer {
     pub(crate) async fn document(&self, call: &ServerCall) -> Result<Response<ApiBody>, ApiError> {
@@ -110,6 +134,7 @@ impl ApiServer {
             "/api" | "/apis" => self.groups_document(call, path),
             "/metrics" => figures(self.metrics_page()),
             "/metrics/slis" => figures(self.checks_page()),
+            "/statusz" | "/flagz" => about(path, accept),
             "/.well-known/openid-configuration" => {
                 let uri = format!("{}/openid/v1/jwks", self.access.issuer().trim_end_matches('/'));
                 respond::plain(200, "application/json", &self.access.openid_configuration(&uri))
@@ -131,6 +156,7 @@ impl ApiServer {
             "/api",
             "/api/v1",
             "/apis",
+            "/flagz",
             "/healthz",
             "/livez",
             "/metrics",
@@ -139,6 +165,7 @@ impl ApiServer {
             "/openapi/v3",
             "/openid/v1/jwks",
             "/readyz",
+            "/statusz",
             "/version",
         ]
         .iter()

@@ -58,6 +58,9 @@ impl Runtime for Fake {
     async fn configuration(&self) -> serde_json::Value {
         serde_json::Value::Null
     }
+    fn about(&self, _: &str, _: &str) -> Result<(&'static str, String), &'static str> {
+        Err("no such page")
+    }
     async fn ailment(&self) -> Option<String> {
         None
     }
