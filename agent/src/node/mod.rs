@@ -207,11 +207,8 @@ fn counted(node: Option<&Node>) -> Option<(&Option<List>, &Option<List>, Vec<&st
     ))
 }
 
-/// The runtime's version and what it can; asked until it has answered.
+/// The runtime's version and what it can, as it last told: another one may have taken its place.
 async fn ask_runtime(runtime: &Runtime, machine: &mut Machine) {
-    if !machine.runtime_version.is_empty() {
-        return;
-    }
     if let Ok(version) = runtime.version().await {
         machine.runtime_version = format!("{}://{}", version.runtime_name, version.runtime_version);
     }

@@ -225,7 +225,9 @@ fn images(images: &[cri::Image]) -> Vec<Value> {
 }
 
 fn handlers(machine: &Machine) -> Vec<Value> {
-    let each = machine.handlers.iter().map(|handler| {
+    // As they come, the order may be another one each time.
+    let sorted: BTreeMap<&str, &cri::RuntimeHandler> = machine.handlers.iter().map(|h| (h.name.as_str(), h)).collect();
+    let each = sorted.into_values().map(|handler| {
         let features = handler.features.unwrap_or_default();
         json!({"name": handler.name, "features": {
             "recursiveReadOnlyMounts": features.recursive_read_only_mounts,
