@@ -29,10 +29,6 @@ impl Etcd {
         });
         members.collect()
     }
-
-    fn present_header(&self) -> Option<pb::ResponseHeader> {
-        self.header(self.store.snapshot().revision())
-    }
 }
 
 #[tonic::async_trait]
@@ -46,8 +42,12 @@ impl pb::cluster_server::Cluster for Etcd {
 
     async fn member_update(
         &self,
-        _: Request<pb::MemberUpdateRequest>,
+        request: Request<pb::MemberUpdateRequest>,
     ) -> Result<Response<pb::MemberUpdateResponse>, Status> {
+        let id = request.into_inner().id;
+        if !self.store.members().iter().any(|member| member.id == id) {
+            return Err(not_found());
+        }
         Err(Status::new(
             Code::FailedPrecondition,
             "a server that moved is removed, and joins again from its new address",
@@ -64,7 +64,7 @@ impl pb::cluster_server::Cluster for Etcd {
         }
         self.store.remove_member(id).await.map_err(error::of)?;
         Ok(Response::new(pb::MemberRemoveResponse {
-            header: self.present_header(),
+            header: self.member_header(),
             members: self.listed(),
         }))
     }
@@ -82,7 +82,7 @@ impl pb::cluster_server::Cluster for Etcd {
         }
         self.store.add_member(id, &member.address).await.map_err(error::of)?;
         Ok(Response::new(pb::MemberPromoteResponse {
-            header: self.present_header(),
+            header: self.member_header(),
             members: self.listed(),
         }))
     }
@@ -95,7 +95,7 @@ impl pb::cluster_server::Cluster for Etcd {
             self.store.snapshot_linearizable().await.map_err(error::of)?;
         }
         Ok(Response::new(pb::MemberListResponse {
-            header: self.present_header(),
+            header: self.member_header(),
             members: self.listed(),
         }))
     }

@@ -44,6 +44,7 @@ impl pb::lease_server::Lease for Etcd {
         if request.ttl > TTL_MAX {
             return Err(error::etcd(Code::OutOfRange, "too large lease TTL"));
         }
+        // etcd takes them; its clients choose none.
         if request.id < 0 {
             return Err(error::etcd(Code::InvalidArgument, "lease ID must not be negative"));
         }

@@ -2,9 +2,10 @@
 //! read, watch, measure and back it up.
 //!
 //! `request` and `response` translate, and are pure · `error` has etcd's codes and texts ·
-//! `kv`, `watch`, `lease`, `maintenance`, `cluster` are the services · `transport` carries connections
-//! to them. Who may connect is the listener's business.
+//! `kv`, `watch`, `lease`, `maintenance`, `cluster`, `auth` are the services · `transport` carries
+//! connections to them. Who may connect is the listener's business.
 
+mod auth;
 mod cluster;
 mod error;
 mod kv;
@@ -54,5 +55,10 @@ impl Etcd {
             revision: revision as i64,
             raft_term: self.store.progress().term,
         })
+    }
+
+    /// Of answers that are about the servers, not about what is stored.
+    fn member_header(&self) -> Option<pb::ResponseHeader> {
+        self.header(0)
     }
 }

@@ -10,6 +10,9 @@ use skiff_store::{KeyRange, RangeEnd, Snapshot, Store};
 use std::io::Read;
 use tonic::{Code, Request, Response, Status};
 
+/// etcd's number for it.
+const NEVER_COMPACTED: i64 = -1;
+
 /// Of a snapshot in one message.
 const PIECE_BYTES: usize = 128 << 10;
 
@@ -71,7 +74,8 @@ impl pb::maintenance_server::Maintenance for Etcd {
             header: self.header(self.store.snapshot().revision()),
             version: ETCD_VERSION.into(),
             db_size: progress.disk_bytes as i64,
-            db_size_in_use: self.store.bytes() as i64,
+            // What monitors take for fragmentation is the first less the second.
+            db_size_in_use: self.store.bytes().min(progress.disk_bytes) as i64,
             leader: self.store.leader().unwrap_or(0),
             raft_index: progress.log_index,
             raft_term: progress.term,
@@ -115,7 +119,10 @@ impl pb::maintenance_server::Maintenance for Etcd {
         Ok(Response::new(pb::HashKvResponse {
             header: self.header(now),
             hash: hash(&*view),
-            compact_revision: self.store.compacted() as i64,
+            compact_revision: match self.store.compacted() {
+                0 | 1 => NEVER_COMPACTED,
+                revision => revision as i64,
+            },
             hash_revision: view.revision() as i64,
         }))
     }

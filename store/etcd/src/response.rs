@@ -63,16 +63,19 @@ pub fn range(header: Header, request: &pb::RangeRequest, found: Found) -> pb::Ra
     }
 }
 
+/// Among equals, order is by key either way.
 fn sort(entries: &mut [Entry], request: &pb::RangeRequest) {
-    match request.sort_target() {
-        SortTarget::Key => {}
-        SortTarget::Version => entries.sort_by_key(Entry::version),
-        SortTarget::Create => entries.sort_by_key(Entry::create_revision),
-        SortTarget::Mod => entries.sort_by_key(Entry::mod_revision),
-        SortTarget::Value => entries.sort_by(|a, b| a.body().cmp(b.body())),
-    }
-    if request.sort_order() == SortOrder::Descend {
-        entries.reverse();
+    let target = request.sort_target();
+    let compare = |a: &Entry, b: &Entry| match target {
+        SortTarget::Key => a.key().cmp(b.key()),
+        SortTarget::Version => a.version().cmp(&b.version()),
+        SortTarget::Create => a.create_revision().cmp(&b.create_revision()),
+        SortTarget::Mod => a.mod_revision().cmp(&b.mod_revision()),
+        SortTarget::Value => a.body().cmp(b.body()),
+    };
+    match request.sort_order() {
+        SortOrder::Descend => entries.sort_by(|a, b| compare(b, a)),
+        _ => entries.sort_by(compare),
     }
 }
 
@@ -103,16 +106,43 @@ pub fn delete(header: Header, request: &pb::DeleteRangeRequest, result: OpResult
 }
 
 pub fn txn(header: Header, request: &pb::TxnRequest, result: TxnResult) -> pb::TxnResponse {
+    let last = result.revision as i64;
+    // What comes before the first write is of the revision before.
+    let mut now = match writes(&result) {
+        true => last - 1,
+        false => last,
+    };
+    branch(header, request, result, &mut now, last)
+}
+
+fn written(result: &OpResult) -> bool {
+    match result {
+        OpResult::Put { .. } => true,
+        OpResult::Deleted { previous } => !previous.is_empty(),
+        OpResult::Txn(inner) => writes(inner),
+        OpResult::Range(_) | OpResult::Got(_) => false,
+    }
+}
+
+fn writes(result: &TxnResult) -> bool {
+    result.results.iter().any(written)
+}
+
+/// Answers inside of a transaction tell the revision as it was then, and nothing of the server;
+/// one of a transaction within tells not even that.
+fn branch(header: Header, request: &pb::TxnRequest, result: TxnResult, now: &mut i64, last: i64) -> pb::TxnResponse {
     let asked = match result.succeeded {
         true => &request.success,
         false => &request.failure,
     };
-    // Answers inside of a transaction tell its revision, and nothing of the server.
-    let inner = Some(pb::ResponseHeader {
-        revision: result.revision as i64,
-        ..Default::default()
-    });
     let responses = asked.iter().zip(result.results).map(|(asked, result)| {
+        if !matches!(result, OpResult::Txn(_)) && written(&result) {
+            *now = last;
+        }
+        let inner = Some(pb::ResponseHeader {
+            revision: *now,
+            ..Default::default()
+        });
         let response = match (&asked.request, result) {
             (Some(Asked::RequestRange(request)), OpResult::Range(found)) => {
                 Some(Answered::ResponseRange(range(inner, request, found)))
@@ -122,7 +152,8 @@ pub fn txn(header: Header, request: &pb::TxnRequest, result: TxnResult) -> pb::T
                 Some(Answered::ResponseDeleteRange(delete(inner, request, result)))
             }
             (Some(Asked::RequestTxn(request)), OpResult::Txn(result)) => {
-                Some(Answered::ResponseTxn(txn(inner, request, *result)))
+                let header = Some(pb::ResponseHeader::default());
+                Some(Answered::ResponseTxn(branch(header, request, *result, now, last)))
             }
             _ => None,
         };

@@ -15,6 +15,7 @@ use http::{Request, Response};
 use hyper::body::Incoming;
 use hyper::server::conn::http2;
 use hyper_util::rt::TokioIo;
+use pb::auth_server::AuthServer;
 use pb::cluster_server::ClusterServer;
 use pb::kv_server::KvServer;
 use pb::lease_server::LeaseServer;
@@ -47,6 +48,7 @@ struct Services {
     lease: LeaseServer<Etcd>,
     cluster: ClusterServer<Etcd>,
     maintenance: MaintenanceServer<Etcd>,
+    auth: AuthServer<Etcd>,
 }
 
 impl Services {
@@ -57,6 +59,7 @@ impl Services {
             lease: LeaseServer::new(etcd.clone()),
             cluster: ClusterServer::new(etcd.clone()),
             maintenance: MaintenanceServer::new(etcd.clone()),
+            auth: AuthServer::new(etcd.clone()),
         }
     }
 }
@@ -74,6 +77,7 @@ impl hyper::service::Service<Request<Incoming>> for Services {
             "etcdserverpb.Lease" => self.lease.clone().call(request),
             "etcdserverpb.Cluster" => self.cluster.clone().call(request),
             "etcdserverpb.Maintenance" => self.maintenance.clone().call(request),
+            "etcdserverpb.Auth" => self.auth.clone().call(request),
             other => {
                 let status = Status::unimplemented(format!("unknown service {other}"));
                 std::future::ready(Ok(status.into_http())).boxed()

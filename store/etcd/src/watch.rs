@@ -94,11 +94,17 @@ impl Watcher {
             .collect()
     }
 
-    async fn send(&self, batch: WatchBatch) -> Result<(), ()> {
+    /// What happened before the watch began is told as of then.
+    async fn send(&self, batch: WatchBatch, began: Revision) -> Result<(), ()> {
         let events = self.wanted(&batch);
         if events.is_empty() && !(batch.events.is_empty() && self.request.progress_notify) {
             return Ok(());
         }
+        // Without events it is a promise that none is missing.
+        let revision = match events.is_empty() {
+            true => batch.revision,
+            false => batch.revision.max(began),
+        };
         let mut pieces = match self.request.fragment {
             true => pieces(events),
             false => vec![events],
@@ -108,21 +114,20 @@ impl Watcher {
             let response = pb::WatchResponse {
                 events,
                 fragment,
-                ..self.response(batch.revision)
+                ..self.response(revision)
             };
             self.answers.send(Ok(response)).await.map_err(|_| ())?;
         }
         Ok(())
     }
 
-    /// Tells that the watch is over, as what was asked for is forgotten.
+    /// Tells that the watch is over, as what was asked for is forgotten. etcd gives no other
+    /// reason, and no revision of the present.
     async fn compacted(&self, oldest: Revision) {
         let response = pb::WatchResponse {
             canceled: true,
-            // A watch from here on can be served.
-            compact_revision: oldest as i64 + 1,
-            cancel_reason: error::compacted().message().to_owned(),
-            ..self.response(self.etcd.store.snapshot().revision())
+            compact_revision: oldest as i64,
+            ..self.response(0)
         };
         let _ = self.answers.send(Ok(response)).await;
     }
@@ -130,6 +135,7 @@ impl Watcher {
     async fn follow(self, mut asked: mpsc::Receiver<Progress>) {
         let mut seen = self.from.saturating_sub(1);
         loop {
+            let began = self.etcd.store.snapshot().revision();
             let mut watch = match self.begin(seen) {
                 Ok(watch) => watch,
                 Err(StoreError::Compacted { oldest, .. }) => return self.compacted(oldest).await,
@@ -146,7 +152,7 @@ impl Watcher {
                         let published = self.etcd.store.published();
                         while let Some(Some(batch)) = watch.next().now_or_never() {
                             seen = seen.max(batch.revision);
-                            if self.send(batch).await.is_err() {
+                            if self.send(batch, began).await.is_err() {
                                 return;
                             }
                         }
@@ -157,7 +163,7 @@ impl Watcher {
                 // Too slow, or the store closes: go on from where it stopped.
                 let Some(batch) = batch else { break };
                 seen = seen.max(batch.revision);
-                if self.send(batch).await.is_err() {
+                if self.send(batch, began).await.is_err() {
                     return;
                 }
             }
@@ -208,10 +214,19 @@ impl Session {
             ..Default::default()
         };
         self.watchers.retain(|_, (task, _)| !task.is_finished());
-        if request.watch_id != 0 && self.watchers.contains_key(&request.watch_id) {
+        let refused = if request.start_revision < 0 {
+            Some(error::compacted().message().to_owned())
+        } else if matches!(&range.end, RangeEnd::Before(end) if *end <= range.start) {
+            Some("mvcc: watcher range is empty".to_owned())
+        } else if request.watch_id != 0 && self.watchers.contains_key(&request.watch_id) {
+            Some("mvcc: duplicate watch ID provided on the WatchStream".to_owned())
+        } else {
+            None
+        };
+        if let Some(why) = refused {
             response.watch_id = -1;
             response.canceled = true;
-            response.cancel_reason = "mvcc: duplicate watch ID provided on the WatchStream".into();
+            response.cancel_reason = why;
             return self.send(response).await;
         }
         let id = match request.watch_id {
