@@ -17,6 +17,7 @@ use crate::mvcc::State;
 use crate::snapshot::Point;
 use bytes::Bytes;
 use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -35,8 +36,12 @@ const GATHER_MAX: Duration = Duration::from_secs(30);
 /// ends: with tens of thousands of items in one, that came to more than a gigabyte.
 const BATCH_ITEMS: usize = 256;
 
-/// How long closing waits for the last write.
-const CLOSE_MAX: Duration = Duration::from_secs(3);
+/// Bytes in one batch, for the same reason; and so that a slow disk is seen to get on.
+const BATCH_BYTES: usize = 1 << 20;
+
+/// How long closing waits for a batch of what is left. It goes on while batches get done: whoever
+/// comes next to the directory must not find a writer in it.
+const CLOSE_MAX: Duration = Duration::from_secs(5);
 
 const META: &[u8] = b"m";
 const FORMAT: u8 = 1;
@@ -100,6 +105,8 @@ pub struct StateDb {
     held: Point,
     sums: Sums,
     seal: Arc<dyn Seal>,
+    /// Batches written, ever.
+    batches: Arc<AtomicU64>,
 }
 
 fn put_meta(point: &Point, sums: &Sums) -> Vec<u8> {
@@ -240,17 +247,26 @@ fn past(event: &Event, seal: &dyn Seal) -> TableWrite {
 /// Writes items, and the description in the last batch. When they do not fit one
 /// batch, the description is absent meanwhile: a crash then leaves a database that
 /// says of itself that it is not whole.
-fn write(db: &mut dyn Table, items: impl Iterator<Item = TableWrite>, meta: Vec<u8>) -> std::io::Result<()> {
-    let mut batch = Vec::new();
+fn write(
+    db: &mut dyn Table,
+    items: impl Iterator<Item = TableWrite>,
+    meta: Vec<u8>,
+    batches: &AtomicU64,
+) -> std::io::Result<()> {
+    let (mut batch, mut bytes) = (Vec::new(), 0);
     for item in items {
-        if batch.len() == BATCH_ITEMS {
+        if batch.len() == BATCH_ITEMS || bytes > BATCH_BYTES {
             batch.push((META.to_vec(), None));
             db.write(std::mem::take(&mut batch))?;
+            batches.fetch_add(1, Ordering::Relaxed);
+            bytes = 0;
         }
+        bytes += item.0.len() + item.1.as_ref().map_or(0, Vec::len);
         batch.push(item);
     }
     batch.push((META.to_vec(), Some(meta)));
     db.write(batch)?;
+    batches.fetch_add(1, Ordering::Relaxed);
     db.flush()
 }
 
@@ -265,7 +281,15 @@ impl StateDb {
             Ok((db, held, sums))
         }));
         let why = match opened {
-            Ok(Ok((db, held, sums))) => return Ok(StateDb { db, held, sums, seal }),
+            Ok(Ok((db, held, sums))) => {
+                return Ok(StateDb {
+                    db,
+                    held,
+                    sums,
+                    seal,
+                    batches: Arc::default(),
+                });
+            }
             Ok(Err(broken)) => broken.to_string(),
             Err(_) => "sled gave up on it".to_string(),
         };
@@ -274,13 +298,14 @@ impl StateDb {
             action: format!("rebuilding {}", dir.display()),
             source,
         };
-        disk.remove_table(dir).map_err(io)?;
+        disk.remove_dir(dir).map_err(io)?;
         let db = disk.table(dir).map_err(io)?;
         Ok(StateDb {
             db,
             held: Point::default(),
             sums: Sums::default(),
             seal,
+            batches: Arc::default(),
         })
     }
 
@@ -308,7 +333,12 @@ impl StateDb {
         let earlier = gone()
             .map(|e| (history_key(e), None))
             .chain(added().map(|e| past(e, seal)));
-        write(&mut *self.db, current.chain(earlier), put_meta(&point, &sums))?;
+        write(
+            &mut *self.db,
+            current.chain(earlier),
+            put_meta(&point, &sums),
+            &self.batches,
+        )?;
         (self.held, self.sums) = (point, sums);
         Ok(())
     }
@@ -319,7 +349,12 @@ impl StateDb {
         let (sums, seal) = (sums_of(&point.state), &*self.seal);
         let current = point.state.tree().iter_from(b"").map(|e| live(e, seal));
         let earlier = point.state.history().iter().map(|e| past(e, seal));
-        write(&mut *self.db, current.chain(earlier), put_meta(&point, &sums))?;
+        write(
+            &mut *self.db,
+            current.chain(earlier),
+            put_meta(&point, &sums),
+            &self.batches,
+        )?;
         (self.held, self.sums) = (point, sums);
         Ok(())
     }
@@ -353,6 +388,7 @@ impl Shared {
 /// Writes behind, on its own thread.
 pub struct Persister {
     shared: Arc<Shared>,
+    batches: Arc<AtomicU64>,
     thread: Mutex<Option<JoinHandle<()>>>,
 }
 
@@ -363,11 +399,15 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 impl Persister {
     pub fn spawn(db: StateDb, applied: Arc<AppliedState>) -> Result<Arc<Persister>, StoreError> {
         let shared = Arc::new(Shared::default());
-        let theirs = shared.clone();
+        let (theirs, batches) = (shared.clone(), db.batches.clone());
         if host::simulated() {
             host::spawn(run_as_task(db, applied, theirs));
             let thread = Mutex::new(None);
-            return Ok(Arc::new(Persister { shared, thread }));
+            return Ok(Arc::new(Persister {
+                shared,
+                batches,
+                thread,
+            }));
         }
         let thread = std::thread::Builder::new()
             .name("state-db".into())
@@ -378,6 +418,7 @@ impl Persister {
             })?;
         Ok(Arc::new(Persister {
             shared,
+            batches,
             thread: Mutex::new(Some(thread)),
         }))
     }
@@ -405,9 +446,13 @@ impl Persister {
             return;
         };
         // sled may hang on a disk that failed; what it lacks is in the log.
-        let started = std::time::Instant::now();
+        let (mut since, mut done) = (std::time::Instant::now(), self.batches.load(Ordering::Relaxed));
         while !thread.is_finished() {
-            if started.elapsed() > CLOSE_MAX {
+            let now = self.batches.load(Ordering::Relaxed);
+            if now != done {
+                (since, done) = (std::time::Instant::now(), now);
+            }
+            if since.elapsed() > CLOSE_MAX {
                 tracing::warn!("the state database does not end; leaving it to be replayed from the log");
                 return;
             }

@@ -85,8 +85,8 @@ impl Disk for Failing {
     fn table(&self, dir: &Path) -> io::Result<Box<dyn Table>> {
         OsDisk.table(dir)
     }
-    fn remove_table(&self, dir: &Path) -> io::Result<()> {
-        OsDisk.remove_table(dir)
+    fn remove_dir(&self, dir: &Path) -> io::Result<()> {
+        OsDisk.remove_dir(dir)
     }
 }
 

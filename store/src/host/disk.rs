@@ -38,8 +38,8 @@ pub trait Disk: Send + Sync + 'static {
     fn lock(&self, path: &Path) -> io::Result<Lock>;
     /// Opens, or begins, the database in this directory.
     fn table(&self, dir: &Path) -> io::Result<Box<dyn Table>>;
-    /// Removes a database with all that it holds.
-    fn remove_table(&self, dir: &Path) -> io::Result<()>;
+    /// Removes a directory with all in it: a database, say.
+    fn remove_dir(&self, dir: &Path) -> io::Result<()>;
 }
 
 pub trait DiskFile: Send + Sync + 'static {

@@ -84,7 +84,7 @@ impl Disk for OsDisk {
         }))
     }
 
-    fn remove_table(&self, dir: &Path) -> io::Result<()> {
+    fn remove_dir(&self, dir: &Path) -> io::Result<()> {
         fs::remove_dir_all(dir)
     }
 }

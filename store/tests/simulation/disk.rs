@@ -105,8 +105,16 @@ impl NameChange {
                 names.remove(path);
             }
             NameChange::Rename(from, to) => {
-                if let Some(node) = names.remove(from) {
-                    names.insert(to.clone(), node);
+                let moved: Vec<PathBuf> = names.keys().filter(|path| path.starts_with(from)).cloned().collect();
+                for path in moved {
+                    let below = path.strip_prefix(from).expect("it starts with it");
+                    let there = match below == Path::new("") {
+                        true => to.clone(),
+                        false => to.join(below),
+                    };
+                    if let Some(node) = names.remove(&path) {
+                        names.insert(there, node);
+                    }
                 }
             }
         }
@@ -275,6 +283,21 @@ impl SimDisk {
             }
             table.content = table.synced.clone();
         }
+    }
+
+    /// A file that was brought here by other means, and is safe.
+    pub fn put_file(&self, path: &Path, bytes: &[u8]) {
+        let mut platter = lock(&self.platter);
+        platter.next += 1;
+        let inode = platter.next;
+        let content = Inode {
+            content: bytes.to_vec(),
+            synced: bytes.to_vec(),
+            unsynced: Vec::new(),
+        };
+        platter.files.insert(inode, content);
+        platter.names.insert(path.into(), Node::File(inode));
+        platter.synced_names.insert(path.into(), Node::File(inode));
     }
 
     pub fn erase(&self) {
@@ -465,10 +488,22 @@ impl Disk for SimDisk {
         Ok(Box::new(SimTable { disk, number, held }))
     }
 
-    fn remove_table(&self, dir: &Path) -> io::Result<()> {
+    fn remove_dir(&self, dir: &Path) -> io::Result<()> {
         let mut platter = lock(&self.platter);
-        self.change_names(&mut platter, NameChange::Remove(dir.join("db")))?;
-        self.change_names(&mut platter, NameChange::Remove(dir.into()))
+        let all: Vec<PathBuf> = platter
+            .names
+            .keys()
+            .filter(|path| path.starts_with(dir))
+            .cloned()
+            .collect();
+        if all.is_empty() {
+            return Err(absent());
+        }
+        // What is in it goes before itself.
+        for path in all.into_iter().rev() {
+            self.change_names(&mut platter, NameChange::Remove(path))?;
+        }
+        Ok(())
     }
 }
 
