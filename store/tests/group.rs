@@ -170,6 +170,7 @@ async fn a_minority_says_so_and_recovers() {
     let mut group = Group::of(3).await;
     let leader = group.leader(&[]).await;
     let others: Vec<u64> = group.stores.keys().copied().filter(|id| *id != leader).collect();
+    let lease = group.store(leader).lease_grant(0, 3600).await.expect("granted");
     for id in &others {
         group.network.cut(*id);
     }
@@ -179,10 +180,15 @@ async fn a_minority_says_so_and_recovers() {
         "{refused:?}"
     );
     assert!(group.store(leader).snapshot_linearizable().await.is_err());
+    // Another may lead by now, and end the lease by its own books.
+    let kept = group.store(leader).lease_keep_alive(lease.id).await;
+    assert!(matches!(kept, Err(StoreError::Unavailable(_))), "{kept:?}");
     for id in &others {
         group.network.mend(*id);
     }
     group.leader(&[]).await;
+    let kept = group.store(others[0]).lease_keep_alive(lease.id).await;
+    assert_eq!(kept.expect("kept"), Duration::from_secs(3600));
     group.store(others[0]).txn(put("/b", "1")).await.expect("put");
     // What was unknown is now known: it is there or not, everywhere alike.
     group.agree().await;

@@ -8,7 +8,11 @@ use crate::peers::{Peer, Unreachable, ask};
 use crate::raft_types::*;
 use openraft::ReadPolicy;
 use openraft::errors::{ClientWriteError, LinearizableReadError, RaftError};
+use std::sync::atomic::Ordering;
 use std::time::Duration;
+
+/// How long a new leader may take to apply what was granted before.
+const APPLIED_MAX: Duration = Duration::from_secs(2);
 
 /// Between attempts while no leader is known or it cannot be reached.
 const PAUSE: Duration = Duration::from_millis(50);
@@ -93,14 +97,14 @@ impl RaftStore {
             },
             Question::Propose(command) => self.proposed(command).await.map(|_| Reply::Done),
             Question::ProposeAndTell(command) => self.proposed(command).await.map(Reply::Applied),
-            Question::ReadIndex => self.read_index().await,
+            Question::ReadIndex => self.read_index(ReadPolicy::ReadIndex).await.map(Reply::Index),
             Question::Room => self.say_room(),
             Question::Member(id) => self.say_member(id).await,
-            Question::KeepAlive(id) => self.if_leading(|| {
+            Question::KeepAlive(id) => self.as_lessor().await.map(|()| {
                 let kept = self.lessor.keep_alive(id, host::now());
                 Reply::Time(kept.map(|granted| (milliseconds(granted), milliseconds(granted))))
             }),
-            Question::TimeToLive(id) => self.if_leading(|| {
+            Question::TimeToLive(id) => self.as_lessor().await.map(|()| {
                 let time = self.lessor.time_to_live(id, host::now());
                 Reply::Time(time.map(|t| (milliseconds(t.granted), milliseconds(t.left))))
             }),
@@ -110,11 +114,22 @@ impl RaftStore {
         answered.unwrap_or_else(Reply::Refused)
     }
 
-    fn if_leading(&self, answer: impl FnOnce() -> Reply) -> Refusable<Reply> {
-        match self.leads() {
-            true => Ok(answer()),
-            false => Err(Refusal::NotLeader(self.leader())),
+    /// Makes sure that the books kept here are the ones that count: that nobody else leads,
+    /// who would end a lease that is kept alive here, and that all granted leases are in them.
+    async fn as_lessor(&self) -> Refusable<()> {
+        if !self.leads() {
+            return Err(Refusal::NotLeader(self.leader()));
         }
+        if self.alone.load(Ordering::Acquire) {
+            return Ok(());
+        }
+        let index = self.read_index(ReadPolicy::LeaseRead).await?.index;
+        if self.progress().applied_index >= index {
+            return Ok(());
+        }
+        let wait = self.raft.wait(Some(APPLIED_MAX));
+        let applied = wait.applied_index_at_least(Some(index), "leases").await;
+        applied.map(|_| ()).map_err(unavailable)
     }
 
     async fn proposed(&self, command: Command) -> Refusable<Response> {
@@ -126,9 +141,9 @@ impl RaftStore {
     }
 
     /// Makes sure that this server leads, and says up to where is committed.
-    async fn read_index(&self) -> Refusable<Reply> {
-        match self.raft.get_read_linearizer(ReadPolicy::ReadIndex).await {
-            Ok(linearizer) => Ok(Reply::Index(*linearizer.read_log_id().log_id())),
+    async fn read_index(&self, policy: ReadPolicy) -> Refusable<LogId> {
+        match self.raft.get_read_linearizer(policy).await {
+            Ok(linearizer) => Ok(*linearizer.read_log_id().log_id()),
             Err(RaftError::APIError(LinearizableReadError::ForwardToLeader(to))) => {
                 Err(Refusal::NotLeader(to.leader_id))
             }
