@@ -31,6 +31,8 @@ pub struct AppliedState {
     past: Mutex<VecDeque<Arc<State>>>,
     hub: Arc<Hub>,
     revision: watch::Sender<Revision>,
+    /// As `alarmed`, for those who wait for it.
+    alarm: watch::Sender<bool>,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -49,6 +51,7 @@ impl AppliedState {
             past: Mutex::default(),
             hub: Hub::new(revision),
             revision: watch::Sender::new(revision),
+            alarm: watch::Sender::new(false),
             writer: Mutex::default(),
         };
         applied.tell_figures(&point.state);
@@ -59,7 +62,10 @@ impl AppliedState {
     fn tell_figures(&self, state: &State) {
         self.bytes.store(state.bytes(), Ordering::Release);
         self.compacted.store(state.compacted(), Ordering::Release);
-        self.alarmed.store(!state.alarms().is_empty(), Ordering::Release);
+        let alarmed = !state.alarms().is_empty();
+        if self.alarmed.swap(alarmed, Ordering::AcqRel) != alarmed {
+            self.alarm.send_replace(alarmed);
+        }
     }
 
     /// Applies and publishes what `change` does as one step: readers see all of it or nothing.
@@ -180,10 +186,14 @@ impl AppliedState {
         }
     }
 
-    /// Returns when the revision is no longer `known`.
+    /// Returns when the revision is no longer `known`, or there is an alarm of the quota.
     pub async fn changed_from(&self, known: Revision) {
-        let mut receiver = self.revision.subscribe();
-        let _ = receiver.wait_for(|r| *r != known).await;
+        let (mut revision, mut alarm) = (self.revision.subscribe(), self.alarm.subscribe());
+        tokio::select! {
+            biased;
+            _ = revision.wait_for(|r| *r != known) => {}
+            _ = alarm.wait_for(|raised| *raised) => {}
+        }
     }
 
     pub fn watch(&self, prefix: Bytes, after: Revision) -> Result<Box<dyn Watch>, StoreError> {

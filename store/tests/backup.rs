@@ -256,3 +256,30 @@ async fn beyond_the_quota_only_what_shrinks_is_taken() {
     store.txn(put("/s", "x")).await.expect("all is taken again");
     assert!(store.bytes() < 10_000);
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_alarm_ends_though_there_is_nothing_to_compact() {
+    let dir = tempfile::tempdir().expect("directory");
+    let config = StoreConfig {
+        history: Duration::from_millis(100),
+        ..StoreConfig::new(dir.path())
+    };
+    let store = RaftStore::open(config).await.expect("opened");
+    store.txn(put("/a", "1")).await.expect("put");
+    let revision = store.snapshot().revision();
+    store.compact(revision).await.expect("compacted");
+    // Nothing moves from here on; once while history is waited for, once raised anew.
+    for _ in 0..2 {
+        store.set_alarm(1, true).await.expect("raised");
+        let ended = async {
+            while !store.alarms().is_empty() {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        };
+        let ended = tokio::time::timeout(Duration::from_secs(30), ended).await;
+        ended.expect("there is room: it is taken back");
+        assert_eq!(store.snapshot().revision(), revision);
+    }
+    store.txn(put("/b", "1")).await.expect("put");
+    store.shutdown().await;
+}

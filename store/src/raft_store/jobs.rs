@@ -77,7 +77,8 @@ async fn compact(store: Weak<RaftStore>, history: Duration) {
             return;
         }
         let (revision, compacted) = (applied.published(), applied.compacted());
-        if revision == compacted {
+        // With an alarm nothing may change any more until it is taken back.
+        if revision == compacted && !applied.alarmed() {
             applied.changed_from(revision).await;
             continue;
         }
