@@ -78,6 +78,11 @@ impl Snapshots {
         lock(&self.current).as_ref().and_then(|(meta, _)| meta.last_log_id)
     }
 
+    /// Where the newest one lies.
+    pub fn path(&self) -> Option<PathBuf> {
+        lock(&self.current).as_ref().map(|(_, path)| path.clone())
+    }
+
     /// The membership that the newest of state and snapshot knows.
     pub fn membership(&self) -> Option<Membership> {
         let (state, point) = (lock(&self.current), self.applied.point());

@@ -117,6 +117,7 @@ async fn damage_in_the_middle_of_the_log_is_refused() {
     let dir = tempfile::tempdir().expect("dir");
     let store = open(dir.path()).await;
     fill(&store).await;
+    let state = dump(&*store);
     store.shutdown().await;
     let file = log_file(dir.path());
     let mut bytes = fs::read(&file).expect("log");
@@ -138,7 +139,44 @@ async fn damage_in_the_middle_of_the_log_is_refused() {
     assert_eq!(Path::new(named), file);
     let offset = *offset as usize;
     assert!(offset <= at && offset + 512 > at, "{offset} for {at}");
-    assert!(why.contains("snapshot"), "{why}");
+    assert!(why.contains("move the log directory away"), "{why}");
+    // What it says is of use.
+    fs::rename(dir.path().join("log"), dir.path().join("log.damaged")).expect("moved");
+    let again = open(dir.path()).await;
+    assert_eq!(dump(&*again), state);
+    again.txn(put("/after", "x")).await.expect("put");
+    again.shutdown().await;
+    assert!(open(dir.path()).await.snapshot().get(b"/after").is_some());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_damaged_snapshot_that_is_needed_is_refused() {
+    let dir = tempfile::tempdir().expect("dir");
+    let store = open(dir.path()).await;
+    fill(&store).await;
+    store.defragment().await.expect("a snapshot");
+    store.shutdown().await;
+    let mut files = fs::read_dir(dir.path().join("snapshots")).expect("snapshots").flatten();
+    let file = files.next().expect("one").path();
+    let mut bytes = fs::read(&file).expect("snapshot");
+    let at = bytes.len() / 2;
+    bytes[at] ^= 1;
+    fs::write(&file, bytes).expect("write");
+    // The state database has it all.
+    open(dir.path()).await.shutdown().await;
+    fs::remove_dir_all(dir.path().join("state")).expect("remove");
+    let error = RaftStore::open(StoreConfig::new(dir.path())).await.err();
+    let Some(StoreError::Corrupt {
+        file: named,
+        offset,
+        why,
+    }) = &error
+    else {
+        panic!("{error:?}")
+    };
+    assert_eq!(Path::new(named), file);
+    assert!(*offset > 0 && *offset <= at as u64, "{offset} for {at}");
+    assert!(why.contains("skiff snapshot restore"), "{why}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -8,8 +8,12 @@ use crate::group::Group;
 use crate::host::{self, Disk, Lock};
 use crate::log::Log;
 use crate::machine::Snapshots;
+use crate::raft_types::Vote;
 use crate::seal::Encrypted;
+use crate::snapshot;
 use crate::state_db::{Persister, StateDb};
+use openraft::RaftLogReader;
+use openraft::storage::RaftLogStorage;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -31,6 +35,9 @@ fn lock_dir(disk: &dyn Disk, dir: &Path) -> Result<Lock, StoreError> {
         _ => io("locking", &path)(source),
     })
 }
+
+/// What helps when part of the store is lost.
+const REMEDY: &str = "put the file back from a backup, or restore a snapshot of the cluster (`skiff snapshot restore --force`); one of several servers is removed instead, and joins anew";
 
 /// What was read from the disk, before Raft starts.
 pub(super) struct Parts {
@@ -64,12 +71,25 @@ pub(super) fn load(config: &StoreConfig) -> Result<Parts, StoreError> {
     let applied = Arc::new(AppliedState::new(point.clone()));
     let snapshots = Snapshots::open(disk, &snapshot_dir, applied.clone())?;
     let covered = point.last.max(snapshots.last());
+    // It will be read, as the state has less: what is wrong with it is told here, with the way out.
+    if snapshots.last() > point.last
+        && let Some(path) = snapshots.path()
+    {
+        snapshot::verify(&**disk, &path).map_err(|error| match error {
+            StoreError::Corrupt { file, offset, why } => StoreError::Corrupt {
+                file,
+                offset,
+                why: format!("{why}; {REMEDY}"),
+            },
+            other => other,
+        })?;
+    }
     if log.purged() > covered {
         return Err(StoreError::Corrupt {
             file: config.dir.display().to_string(),
             offset: 0,
             why: format!(
-                "the log begins behind entry {}, but neither a snapshot nor the state database reaches that far; restore a snapshot file into {}",
+                "the log begins behind entry {}, but neither {} nor the state database reaches that far; {REMEDY}",
                 log.purged().map_or(0, |p| p.index),
                 snapshot_dir.display()
             ),
@@ -88,4 +108,35 @@ pub(super) fn load(config: &StoreConfig) -> Result<Parts, StoreError> {
         lock,
         group,
     })
+}
+
+impl Parts {
+    /// A log that was moved away, since it was damaged: the server goes on from what the state
+    /// and the snapshots have, in a later term than any of theirs.
+    pub async fn go_on_without_log(&mut self, me: u64) -> Result<(), StoreError> {
+        let state = self.snapshots.point().last;
+        let (Some(last), None, None) = (state.max(self.snapshots.last()), self.log.last(), self.log.purged()) else {
+            return Ok(());
+        };
+        let io = |source| StoreError::Io {
+            action: "beginning a log anew".into(),
+            source,
+        };
+        if self.log.read_vote().await.map_err(io)?.is_some() {
+            return Ok(());
+        }
+        tracing::warn!(
+            entry = last.index,
+            "there is no log: going on from the state and the snapshots"
+        );
+        // Raft wants a snapshot of all that is not in the log.
+        if state > self.snapshots.last() {
+            let (snapshots, seal) = (self.snapshots.clone(), self.seal.clone());
+            let taken = host::blocking(move || snapshots.take(&*seal)).await;
+            taken.map_err(|e| StoreError::Internal(format!("taking a snapshot: {e}")))??;
+        }
+        let vote = Vote::new(last.leader_id.term + 1, me);
+        self.log.save_vote(&vote).await.map_err(io)?;
+        self.log.purge(last).await.map_err(io)
+    }
 }

@@ -211,7 +211,8 @@ impl RaftStore {
     pub async fn open(config: StoreConfig) -> Result<Arc<RaftStore>, StoreError> {
         let for_load = config.clone();
         let parts = host::blocking(move || disk::load(&for_load)).await;
-        let parts = parts.map_err(|e| StoreError::Internal(format!("opening the store: {e}")))??;
+        let mut parts = parts.map_err(|e| StoreError::Internal(format!("opening the store: {e}")))??;
+        parts.go_on_without_log(config.node_id).await?;
         let disk::Parts {
             log,
             applied,
