@@ -268,6 +268,16 @@ pub fn client(
     identity: Option<&pki::Identity>,
     bearer: Option<String>,
 ) -> Result<kube::Client> {
+    kube::Client::try_from(config(url, ca_pem, identity, bearer)?).context("cannot make a client")
+}
+
+/// How to reach the server at `url`.
+pub fn config(
+    url: &url::Url,
+    ca_pem: &str,
+    identity: Option<&pki::Identity>,
+    bearer: Option<String>,
+) -> Result<kube::Config> {
     let mut config = kube::Config::new(url.as_str().parse().context("the URL")?);
     config.root_cert = Some(
         pki::certificates(ca_pem)?
@@ -280,7 +290,7 @@ pub fn client(
         config.auth_info.client_key_data = Some(STANDARD.encode(&identity.key_pem).into());
     }
     config.auth_info.token = bearer.map(Into::into);
-    kube::Client::try_from(config).context("cannot make a client")
+    Ok(config)
 }
 
 /// A new key, and a certificate for it from the cluster's signer.

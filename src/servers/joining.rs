@@ -18,6 +18,9 @@ const PATIENCE: Duration = Duration::from_secs(120);
 
 const ASK_AGAIN: Duration = Duration::from_millis(500);
 
+/// What is waited for is told when it changes, and again after this.
+const TELL_AGAIN: Duration = Duration::from_secs(10);
+
 pub struct Joining {
     client: kube::Client,
     url: url::Url,
@@ -51,8 +54,11 @@ pub async fn begin(args: &ServerArgs) -> Result<Option<Joining>> {
         id: rand::random_range(2..u64::MAX >> 1),
         joined: false,
     });
+    let mut config = join::config(&url, &ca, None, Some(token.bearer()))?;
+    // What a busy server says is told, and asked again below, not kept from who waits.
+    config.default_retry = false;
     let joining = Joining {
-        client: join::client(&url, &ca, None, Some(token.bearer()))?,
+        client: kube::Client::try_from(config).context("cannot make a client")?,
         url,
         identity,
         data_dir: data_dir.clone(),
@@ -85,6 +91,7 @@ impl Joining {
     async fn ask<Q: Serialize, A: DeserializeOwned>(&self, method: &str, page: &str, question: &Q) -> Result<A> {
         let deadline = Instant::now() + PATIENCE;
         let body = serde_json::to_vec(question)?;
+        let mut told: Option<(String, Instant)> = None;
         loop {
             let request = Request::builder().method(method).uri(page).body(body.clone())?;
             let error = match self.client.request::<A>(request).await {
@@ -110,7 +117,16 @@ impl Joining {
             if !passing || Instant::now() > deadline {
                 return Err(error).with_context(|| format!("cannot join {}", self.url));
             }
-            tracing::info!(%error, "the server could not answer; asking again");
+            let why = match &error {
+                kube::Error::Api(status) => format!("it answers {}: {}", status.code, status.message),
+                error => error.to_string(),
+            };
+            let known = |(before, at): &(String, Instant)| *before == why && at.elapsed() < TELL_AGAIN;
+            if !told.as_ref().is_some_and(known) {
+                let left_s = deadline.saturating_duration_since(Instant::now()).as_secs();
+                tracing::info!(server = %self.url, why, left_s, "waiting for the server that is to be joined");
+                told = Some((why, Instant::now()));
+            }
             tokio::time::sleep(ASK_AGAIN).await;
         }
     }

@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use skiff_store::Encryption;
 use skiff_store::backup::{self, SecretFile};
 use std::fs::File;
-use std::path::{Component, Path};
+use std::path::{Component, Path, PathBuf};
 
 /// The bodies that are encrypted in the store and so in snapshots.
 fn encryption(data_dir: &Path) -> Result<Encryption> {
@@ -48,6 +48,9 @@ pub async fn run(data_dir: &Path, snapshot: &Path, key: &Path, force: bool) -> R
     let about = backup::check(snapshot)?;
     let _lock = lock(data_dir)?;
     let store = data_dir.join(paths::SERVER_STORE);
+    let mark = data_dir.join(paths::RESTORING);
+    // What one that was interrupted has left here is nobody's, and goes aside as well.
+    let force = force || mark.exists();
     let filled = std::fs::read_dir(&store).is_ok_and(|mut entries| entries.next().is_some());
     ensure!(
         !filled || force,
@@ -55,10 +58,20 @@ pub async fn run(data_dir: &Path, snapshot: &Path, key: &Path, force: bool) -> R
         store.display()
     );
     let sealed = secrets(data_dir, snapshot, about.sealed_files, key)?;
+    let missing = missing_files(data_dir, &sealed, force)?;
     files::private_directory(&data_dir.join(paths::SERVER_TLS))?;
-    let mark = data_dir.join(paths::RESTORING);
+    // From here on a server does not start until all is done: what is refused is refused above.
     files::write_private(&mark, &format!("{}\n", snapshot.display()))?;
-    put_files(data_dir, &sealed, force)?;
+    if let Some(dir) = mark.parent() {
+        let synced = File::open(dir).and_then(|dir| dir.sync_all());
+        synced.with_context(|| format!("cannot sync {}", dir.display()))?;
+    }
+    for (path, text) in missing {
+        if let Some(folder) = path.parent() {
+            files::private_directory(folder)?;
+        }
+        files::write_private(&path, text)?;
+    }
     if filled {
         let aside = store.with_extension(format!("before-{}", Timestamp::now().as_second()));
         std::fs::rename(&store, &aside).with_context(|| format!("cannot put {} aside", store.display()))?;
@@ -104,16 +117,15 @@ fn secrets(data_dir: &Path, snapshot: &Path, sealed: u64, key: &Path) -> Result<
     Ok(backup::open_files(snapshot, &files::key(key)?)?)
 }
 
-fn put_files(data_dir: &Path, sealed: &[SecretFile], force: bool) -> Result<()> {
+/// Files of the snapshot that are not there, or not as they should be.
+fn missing_files<'a>(data_dir: &Path, sealed: &'a [SecretFile], force: bool) -> Result<Vec<(PathBuf, &'a str)>> {
+    let mut missing = Vec::new();
     for file in sealed {
         let path = Path::new(&file.path);
         let inside =
             path.starts_with(paths::SERVER_TLS) && path.components().all(|c| matches!(c, Component::Normal(_)));
         ensure!(inside, "the snapshot has a file where none belongs: {:?}", file.path);
         let (path, text) = (data_dir.join(path), std::str::from_utf8(&file.bytes)?);
-        if let Some(folder) = path.parent() {
-            files::private_directory(folder)?;
-        }
         match std::fs::read(&path) {
             Ok(kept) if kept == file.bytes => continue,
             // What is issued anew from time to time may differ; the cluster's own keys may not.
@@ -121,10 +133,10 @@ fn put_files(data_dir: &Path, sealed: &[SecretFile], force: bool) -> Result<()> 
                 "{} is another cluster's than the snapshot's: --force overwrites it",
                 path.display()
             ),
-            _ => files::write_private(&path, text)?,
+            _ => missing.push((path, text)),
         }
     }
-    Ok(())
+    Ok(missing)
 }
 
 /// Keys that make the cluster what it is, as against certificates that are issued by them.
