@@ -296,7 +296,7 @@ proptest! {
             created_ms: 1,
             made_by: "test",
         };
-        backup::write(&path, &source).expect("written");
+        backup::write(&crate::host::OsDisk, &path, &source).expect("written");
         let whole = std::fs::read(&path).expect("read");
         for bytes in [damaged(&whole, &damage), noise] {
             std::fs::write(&path, &bytes).expect("written");

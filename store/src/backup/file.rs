@@ -4,15 +4,15 @@
 use super::{BackupError, io};
 use crate::codec::{self, CodecError, Reader, Seal};
 use crate::contract::Snapshot as _;
+use crate::host::{Disk, DiskFile, Open, OsDisk, Stream};
 use crate::snapshot::{self, Point};
 use bytes::Bytes;
 use ring::aead::{AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
 use ring::digest::{Context, SHA256, SHA256_OUTPUT_LEN};
 use ring::rand::{SecureRandom, SystemRandom};
-use std::fs::{self, File, OpenOptions};
-use std::io::{self as std_io, BufReader, BufWriter, Read, Seek, SeekFrom, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::io::{self as std_io, BufReader, BufWriter, Read, Write};
 use std::path::Path;
+use std::sync::Arc;
 
 const MAGIC: [u8; 8] = *b"skiffbak";
 pub const VERSION: u32 = 1;
@@ -136,34 +136,35 @@ fn read_about(bytes: Bytes) -> Result<About, CodecError> {
 }
 
 /// Writes a backup whose name appears when all of it is on the disk.
-pub(crate) fn write(path: &Path, source: &Source) -> Result<About, BackupError> {
-    if path.exists() {
-        return Err(BackupError::Exists(path.display().to_string()));
+pub(crate) fn write(disk: &dyn Disk, path: &Path, source: &Source) -> Result<About, BackupError> {
+    match disk.open(path, Open::Read) {
+        Ok(_) => return Err(BackupError::Exists(path.display().to_string())),
+        Err(error) if error.kind() == std_io::ErrorKind::NotFound => {}
+        Err(error) => return Err(io("writing", path)(error)),
     }
     let mut name = path.as_os_str().to_owned();
     name.push(".partial");
     let partial = Path::new(&name);
-    let written = write_file(partial, source).and_then(|about| {
-        fs::rename(partial, path)?;
+    let written = write_file(disk, partial, source).and_then(|about| {
+        disk.rename(partial, path)?;
         let dir = path.parent().filter(|dir| !dir.as_os_str().is_empty());
-        File::open(dir.unwrap_or(Path::new(".")))?.sync_all()?;
+        disk.sync_dir(dir.unwrap_or(Path::new(".")))?;
         Ok(about)
     });
     written.map_err(|source| {
-        let _ = fs::remove_file(partial);
+        let _ = disk.remove(partial);
         io("writing", path)(source)
     })
 }
 
-fn write_file(path: &Path, source: &Source) -> std_io::Result<About> {
-    let file = OpenOptions::new()
-        .write(true)
-        .create(true)
-        .truncate(true)
-        .mode(0o600)
-        .open(path)?;
+fn write_file(disk: &dyn Disk, path: &Path, source: &Source) -> std_io::Result<About> {
+    let file = disk.open(path, Open::Empty)?;
+    let stream = Stream {
+        file: file.clone(),
+        at: 0,
+    };
     let mut out = Digesting {
-        out: BufWriter::with_capacity(256 << 10, file),
+        out: BufWriter::with_capacity(256 << 10, stream),
         digest: Context::new(&SHA256),
         bytes: 0,
     };
@@ -184,7 +185,7 @@ fn write_file(path: &Path, source: &Source) -> std_io::Result<About> {
     let digest = out.digest.finish();
     out.out.write_all(digest.as_ref())?;
     out.out.flush()?;
-    out.out.get_ref().sync_all()?;
+    file.sync()?;
     let mut about = read_about(about.into()).map_err(std_io::Error::other)?;
     about.bytes = out.bytes + SHA256_OUTPUT_LEN as u64;
     Ok(about)
@@ -208,8 +209,8 @@ fn damaged(path: &Path, why: impl ToString) -> BackupError {
 }
 
 /// Reads all of a file against its digest.
-fn check_digest(path: &Path, file: &File, bytes: u64) -> Result<(), BackupError> {
-    let mut input = BufReader::with_capacity(256 << 10, file);
+fn check_digest(path: &Path, file: Arc<dyn DiskFile>, bytes: u64) -> Result<(), BackupError> {
+    let mut input = BufReader::with_capacity(256 << 10, Stream { file, at: 0 });
     let mut left = bytes - SHA256_OUTPUT_LEN as u64;
     let (mut digest, mut buffer) = (Context::new(&SHA256), vec![0; 256 << 10]);
     while left > 0 {
@@ -227,16 +228,16 @@ fn check_digest(path: &Path, file: &File, bytes: u64) -> Result<(), BackupError>
     }
 }
 
-pub(super) fn open(path: &Path) -> Result<Opened, BackupError> {
-    open_and(path, true)
+pub(super) fn open(disk: &dyn Disk, path: &Path) -> Result<Opened, BackupError> {
+    open_and(disk, path, true)
 }
 
-fn open_and(path: &Path, digest: bool) -> Result<Opened, BackupError> {
-    let mut file = File::open(path).map_err(io("opening", path))?;
-    let bytes = file.metadata().map_err(io("reading", path))?.len();
+fn open_and(disk: &dyn Disk, path: &Path, digest: bool) -> Result<Opened, BackupError> {
+    let file = disk.open(path, Open::Read).map_err(io("opening", path))?;
+    let bytes = file.len().map_err(io("reading", path))?;
     let foreign = || BackupError::Foreign(path.display().to_string());
     let mut head = [0; HEAD];
-    file.read_exact(&mut head).map_err(|_| foreign())?;
+    file.read_exact_at(&mut head, 0).map_err(|_| foreign())?;
     if head[..8] != MAGIC {
         return Err(foreign());
     }
@@ -254,16 +255,15 @@ fn open_and(path: &Path, digest: bool) -> Result<Opened, BackupError> {
         ));
     }
     if digest {
-        file.rewind().map_err(io("reading", path))?;
-        check_digest(path, &file, bytes)?;
+        check_digest(path, file.clone(), bytes)?;
     }
-    file.seek(SeekFrom::Start(HEAD as u64)).map_err(io("reading", path))?;
+    let mut stream = Stream { file, at: HEAD as u64 };
     let mut part = |length: u32| -> Result<Vec<u8>, BackupError> {
         if length > PART_MAX {
             return Err(damaged(path, format!("a part of {length} bytes cannot be")));
         }
         let mut part = vec![0; length as usize];
-        file.read_exact(&mut part).map_err(|e| damaged(path, e))?;
+        stream.read_exact(&mut part).map_err(|e| damaged(path, e))?;
         Ok(part)
     };
     let (described, sealed) = (part(number(12))?, part(number(16))?);
@@ -305,15 +305,20 @@ impl Opened {
 
 /// Looks whether a backup is whole, and says what it is. Reads all of it.
 pub fn check(path: &Path) -> Result<About, BackupError> {
-    Ok(open(path)?.about)
+    check_on(&OsDisk, path)
+}
+
+/// As `check`, on any disk.
+pub fn check_on(disk: &dyn Disk, path: &Path) -> Result<About, BackupError> {
+    Ok(open(disk, path)?.about)
 }
 
 /// What a backup says of itself, taken at its word.
 pub fn describe(path: &Path) -> Result<About, BackupError> {
-    Ok(open_and(path, false)?.about)
+    Ok(open_and(&OsDisk, path, false)?.about)
 }
 
 /// The files in a backup that are sealed with this key.
 pub fn open_files(path: &Path, key: &SecretKey) -> Result<Vec<SecretFile>, BackupError> {
-    open(path)?.files(key)
+    open(&OsDisk, path)?.files(key)
 }

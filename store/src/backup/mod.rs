@@ -7,9 +7,9 @@
 mod file;
 mod restore;
 
-pub use file::{About, SecretFile, SecretKey, check, describe, open_files};
+pub use file::{About, SecretFile, SecretKey, check, check_on, describe, open_files};
 pub(crate) use file::{Source, write};
-pub use restore::{REVISION_STEP, Restored, restore};
+pub use restore::{REVISION_STEP, Restored, restore, restore_on};
 
 /// Why a backup cannot be taken or used.
 #[derive(Debug, thiserror::Error)]

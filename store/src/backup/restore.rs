@@ -15,8 +15,6 @@ use crate::snapshot;
 use openraft::BasicNode;
 use openraft::storage::RaftLogStorage;
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs::{self, DirBuilder, File};
-use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -41,19 +39,32 @@ pub async fn restore(
     server: u64,
     address: &str,
 ) -> Result<Restored, BackupError> {
-    if fs::read_dir(dir).is_ok_and(|mut entries| entries.next().is_some()) {
+    let disk: Arc<dyn Disk> = Arc::new(OsDisk);
+    restore_on(&disk, backup, dir, encryption, server, address).await
+}
+
+/// As `restore`, on any disk.
+pub async fn restore_on(
+    disk: &Arc<dyn Disk>,
+    backup: &Path,
+    dir: &Path,
+    encryption: Option<&Encryption>,
+    server: u64,
+    address: &str,
+) -> Result<Restored, BackupError> {
+    if disk.list(dir).is_ok_and(|entries| !entries.is_empty()) {
         return Err(BackupError::Exists(dir.display().to_string()));
     }
     let mut beside = dir.as_os_str().to_owned();
     beside.push(".restoring");
     let beside = Path::new(&beside);
-    match fs::remove_dir_all(beside) {
+    match disk.remove_dir(beside) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(io("removing", beside)(error)),
         _ => {}
     }
-    let filled = fill(backup, beside, encryption, server, address).await;
+    let filled = fill(disk, backup, beside, encryption, server, address).await;
     if filled.is_err() {
-        let _ = fs::remove_dir_all(beside);
+        let _ = disk.remove_dir(beside);
     }
     let restored = filled?;
     let parent = dir
@@ -61,12 +72,12 @@ pub async fn restore(
         .filter(|p| !p.as_os_str().is_empty())
         .unwrap_or(Path::new("."));
     let named = || -> std::io::Result<()> {
-        File::open(beside)?.sync_all()?;
-        if dir.exists() {
-            fs::remove_dir(dir)?;
+        disk.sync_dir(beside)?;
+        if disk.list(dir).is_ok() {
+            disk.remove_dir(dir)?;
         }
-        fs::rename(beside, dir)?;
-        File::open(parent)?.sync_all()
+        disk.rename(beside, dir)?;
+        disk.sync_dir(parent)
     };
     named().map_err(io("putting in its place", dir))?;
     Ok(restored)
@@ -77,6 +88,7 @@ fn new_group() -> Result<u64, BackupError> {
 }
 
 async fn fill(
+    disk: &Arc<dyn Disk>,
     backup: &Path,
     dir: &Path,
     encryption: Option<&Encryption>,
@@ -85,20 +97,18 @@ async fn fill(
 ) -> Result<Restored, BackupError> {
     let [log_dir, state_dir, snapshots_dir] = ["log", "state", "snapshots"].map(|name| dir.join(name));
     for made in [&log_dir, &state_dir, &snapshots_dir] {
-        let made = DirBuilder::new().recursive(true).mode(0o700).create(made);
-        made.map_err(io("making", dir))?;
+        disk.make_dir(made).map_err(io("making", dir))?;
     }
     let seal: Arc<dyn Seal> = match encryption {
         Some(encryption) => Arc::new(Encrypted::open(dir, encryption)?),
         None => Arc::new(Plain),
     };
-    let opened = file::open(backup)?;
-    let disk: Arc<dyn Disk> = Arc::new(OsDisk);
+    let opened = file::open(&**disk, backup)?;
     let file = disk.open(backup, Open::Read).map_err(io("opening", backup))?;
     let at = opened.content_at;
     let mut point = snapshot::read_from(backup, Stream { file, at }, &*seal)?;
     let group = new_group()?;
-    group::write(&*disk, dir, group).map_err(io("writing the group's number in", dir))?;
+    group::write(&**disk, dir, group).map_err(io("writing the group's number in", dir))?;
 
     let nodes = BTreeMap::from([(server, BasicNode::new(address))]);
     let membership = Membership::new(vec![BTreeSet::from([server])], nodes);
@@ -115,9 +125,9 @@ async fn fill(
     point.last = Some(last);
     point.membership = StoredMembership::new(Some(last), membership);
     point.state = point.state.reborn(opened.about.revision + REVISION_STEP);
-    snapshot::write(&*disk, &snapshots_dir, &point, &*seal)?;
+    snapshot::write(&**disk, &snapshots_dir, &point, &*seal)?;
 
-    let mut log = Log::open(&disk, &log_dir, crate::raft_store::SEGMENT_BYTES, seal)?;
+    let mut log = Log::open(disk, &log_dir, crate::raft_store::SEGMENT_BYTES, seal)?;
     let vote = Vote::new(last.leader_id.term + 1, server);
     let written = async {
         log.save_vote(&vote).await?;

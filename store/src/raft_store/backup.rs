@@ -41,6 +41,7 @@ impl RaftStore {
         self.snapshot_linearizable().await?;
         let (point, seal, server) = (self.snapshots.point(), self.seal.clone(), self.id());
         let (path, made_by): (PathBuf, String) = (path.into(), made_by.into());
+        let disk = self.config.disk.clone();
         let written = crate::host::blocking(move || {
             let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
             let files = files.as_ref().map(|(files, key)| (&files[..], key));
@@ -52,7 +53,7 @@ impl RaftStore {
                 created_ms: now.map_or(0, |t| u64::try_from(t.as_millis()).unwrap_or(0)),
                 made_by: &made_by,
             };
-            backup::write(&path, &source)
+            backup::write(&*disk, &path, &source)
         });
         let written = written.await;
         written.map_err(|e| StoreError::Internal(format!("taking a backup: {e}")))?

@@ -7,9 +7,10 @@ use crate::world::{Up, World};
 use bytes::Bytes;
 use skiff_store::*;
 use std::collections::BTreeMap;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Action {
@@ -149,7 +150,7 @@ fn outcome_of(result: Option<Result<TxnResult, StoreError>>) -> (Outcome, u64) {
             Some(OpResult::Got(found)) => (Outcome::Found(found.as_ref().map(number)), done.revision),
             _ => (Outcome::Done, done.revision),
         },
-        Some(Err(StoreError::NoLeader | StoreError::Refused(_))) => (Outcome::Never, 0),
+        Some(Err(StoreError::NoLeader | StoreError::NoSpace | StoreError::Refused(_))) => (Outcome::Never, 0),
         Some(Err(_)) | None => (Outcome::Unknown, 0),
     }
 }
@@ -243,7 +244,7 @@ impl Clients {
                 n => format!("/key/{n}"),
             };
             let value = self.new_value();
-            match random.below(0..20) {
+            match random.below(0..22) {
                 0..=6 => self.act(&world, client, &up, &object, Action::Put(value), &[]).await,
                 7..=12 => {
                     let new = (!random.once_in(4)).then_some(value);
@@ -253,7 +254,9 @@ impl Clients {
                 }
                 13..=17 => self.act(&world, client, &up, &object, Action::Read, &[]).await,
                 18 => self.lease(&world, &up, value).await,
-                _ => self.compact(&up, random.below(0..40)).await,
+                19 => self.compact(&up, random.below(0..40)).await,
+                20 => up.ask(Duration::from_secs(12), up.store.defragment()).await.is_some(),
+                _ => self.alarm(&up, !random.once_in(4)).await,
             };
         }
     }
@@ -287,14 +290,26 @@ impl Clients {
         matches!(compacted, Some(Ok(())))
     }
 
+    /// An operator raises a server's alarm, which ends by itself, or takes all back.
+    async fn alarm(&self, up: &Up, on: bool) -> bool {
+        let servers = if on { vec![up.host.id] } else { up.store.alarms() };
+        for server in servers {
+            let limit = Duration::from_secs(12);
+            up.ask(limit, up.store.set_alarm(server, on)).await;
+        }
+        true
+    }
+
     /// A lease with a key, kept alive for a while, then revoked or left to end.
     async fn lease(&self, world: &World, up: &Up, value: u64) -> bool {
         let limit = Duration::from_secs(12);
         let ttl_s = world.random.below(2..5) as u32;
+        let mut asked = Instant::now();
         let granted = up.ask(limit, up.store.lease_grant(0, ttl_s)).await;
         let Some(Ok(lease)) = granted else { return false };
+        let key = Bytes::from(format!("/lease/{value}"));
         let put = Op::PutWith {
-            key: Bytes::from(format!("/lease/{value}")),
+            key: key.clone(),
             record: Some(record_of(value, 0)),
             lease: Some(lease.id),
         };
@@ -302,11 +317,30 @@ impl Clients {
             then: vec![put],
             ..Txn::default()
         };
-        up.ask(limit, up.store.txn(txn)).await;
-        for _ in 0..world.random.below(0..4) {
+        let put = up.ask(limit, up.store.txn(txn)).await;
+        let put = matches!(put, Some(Ok(_)));
+        for _ in 0..world.random.below(0..6) {
             sleep(world.random.millis(100..1500)).await;
             let Some(up) = world.any_up() else { break };
-            up.ask(limit, up.store.lease_keep_alive(lease.id)).await;
+            let now = Instant::now();
+            let kept = up.ask(limit, up.store.lease_keep_alive(lease.id)).await;
+            let until = asked + Duration::from_secs(lease.ttl_s.into());
+            let absent = match &kept {
+                Some(Err(StoreError::Refused(Refused::LeaseNotFound(_)))) => true,
+                _ if put => {
+                    let read = up.ask(limit, up.store.snapshot_linearizable()).await;
+                    matches!(read, Some(Ok(state)) if state.get(&key).is_none())
+                }
+                _ => false,
+            };
+            if absent && Instant::now() < until && world.even.load(Ordering::Acquire) {
+                let early = until - Instant::now();
+                let what = format!("lease {} ended {early:?} before its time was over: {kept:?}", lease.id);
+                world.observer.fail(what);
+            }
+            if matches!(kept, Some(Ok(_))) {
+                asked = now;
+            }
         }
         let Some(up) = world.any_up().filter(|_| world.random.once_in(2)) else {
             return true;
@@ -340,7 +374,7 @@ impl Clients {
                     break;
                 }
                 tries += 1;
-                if tries > 5 {
+                if tries > 15 {
                     return Err(format!("server {id} takes no writes though all is well again"));
                 }
                 sleep(Duration::from_secs(1)).await;

@@ -190,7 +190,7 @@ where
             .build()
             .expect("a runtime");
         let outcome = runtime.block_on(async {
-            let world = World::new(Random::new(seed));
+            let world = World::without_quota(Random::new(seed));
             let outcome = world.schedule.spawn(scenario(world.clone())).await.expect("no panic");
             let unreserved = world
                 .ids()

@@ -19,7 +19,10 @@
 //!
 //! `SKIFF_SIM_SEEDS=n` runs that many seeds, `SKIFF_SIM_SEED=s` one, `SKIFF_SIM_TRACE=1` says
 //! what happens.
+//!
+//! MUTANTS.md says which faults, put into the store on purpose, were found, and by what.
 
+mod backups;
 mod bad_histories;
 mod clients;
 mod disk;
@@ -33,6 +36,7 @@ mod random;
 mod schedule;
 mod world;
 
+use backups::Backups;
 use clients::Clients;
 use invariants::Report;
 use invariants::one_leader::Leaders;
@@ -45,7 +49,7 @@ use tokio::time::sleep;
 use world::World;
 
 /// How many seeds are run when nothing else is asked for.
-const SEEDS: u64 = 24;
+const SEEDS: u64 = 300;
 
 /// Seeds that once found a fault, with what it was.
 const ONCE_FAILED: &[(u64, &str)] = &[
@@ -105,6 +109,8 @@ async fn live(world: &Arc<World>, clients: &Arc<Clients>) -> Result<(), String> 
     for client in 1..=random.below(2..6) {
         world.schedule.spawn(clients.clone().run(world.clone(), client));
     }
+    let backups = Arc::new(Backups::default());
+    world.schedule.spawn(backups.clone().take(world.clone()));
     for watcher in 0..2 {
         world.schedule.spawn(clients.clone().watch(world.clone(), watcher));
     }
@@ -116,7 +122,9 @@ async fn live(world: &Arc<World>, clients: &Arc<Clients>) -> Result<(), String> 
     clients.read_all(world).await;
     sleep(LEASES_END).await;
     nemesis::heal(world, HEAL_MAX).await?;
-    report(world, clients).check()
+    let report = report(world, clients);
+    report.check()?;
+    backups.check(world, &report).await
 }
 
 fn report(world: &World, clients: &Clients) -> Report {

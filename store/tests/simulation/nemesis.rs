@@ -4,6 +4,7 @@
 use crate::network::Weather;
 use crate::world::World;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 use tokio::time::{Instant, sleep};
 
@@ -68,6 +69,10 @@ pub async fn rage(world: &Arc<World>, time: Duration) {
         mix.push(Fault::Kill);
     }
     world.tell(|| format!("faults: {mix:?}"));
+    let uneven = [Fault::Pause, Fault::ClockJump];
+    world
+        .even
+        .store(!mix.iter().any(|f| uneven.contains(f)), Ordering::Release);
     let pace = random.below(300..2500);
     let end = Instant::now() + time;
     let mut calm_at = Instant::now();

@@ -1,7 +1,7 @@
 //! Sees every state that a server comes to, and keeps what was committed: the history
 //! that clients, watchers and final states are held against.
 
-use crate::invariants::{leases, same_state};
+use crate::invariants::{leases, quota, same_state};
 use crate::random::lock;
 use skiff_store::mvcc::State;
 use skiff_store::{Entry, Snapshot};
@@ -31,8 +31,11 @@ struct Seen {
     failures: Vec<String>,
 }
 
-#[derive(Default)]
-pub struct Observer(Mutex<Seen>);
+pub struct Observer {
+    seen: Mutex<Seen>,
+    quota: u64,
+    told: bool,
+}
 
 pub fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
@@ -44,15 +47,24 @@ pub fn number(entry: &Entry) -> u64 {
 }
 
 impl Observer {
+    /// `quota`: what states may grow to; 0: no end.
+    pub fn new(quota: u64) -> Self {
+        Observer {
+            seen: Mutex::default(),
+            quota,
+            told: std::env::var_os("SKIFF_SIM_TRACE").is_some(),
+        }
+    }
+
     /// A server starts: what it has is compared anew.
     pub fn begins(&self, server: u64) {
-        lock(&self.0).known.remove(&server);
+        lock(&self.seen).known.remove(&server);
     }
 
     pub fn applied(&self, server: u64, index: u64, state: &State) {
-        let mut seen = lock(&self.0);
+        let mut seen = lock(&self.seen);
         let seen = &mut *seen;
-        if std::env::var_os("SKIFF_SIM_TRACE").is_some() {
+        if self.told {
             eprintln!(
                 "          server {server} has applied {index}, revision {}",
                 state.revision()
@@ -65,6 +77,7 @@ impl Observer {
             seen.failures.push(what);
         }
         seen.failures.extend(leases::orphans(state));
+        seen.failures.extend(quota::exceeded(state, self.quota));
         let known = seen.known.get(&server).copied().unwrap_or(0).max(state.compacted());
         let mut fresh: History = BTreeMap::new();
         for event in state.history().iter().rev().take_while(|e| e.revision > known) {
@@ -88,14 +101,14 @@ impl Observer {
     }
 
     pub fn fail(&self, what: String) {
-        lock(&self.0).failures.push(what);
+        lock(&self.seen).failures.push(what);
     }
 
     pub fn failure(&self) -> Option<String> {
-        lock(&self.0).failures.first().cloned()
+        lock(&self.seen).failures.first().cloned()
     }
 
     pub fn history(&self) -> History {
-        lock(&self.0).history.clone()
+        lock(&self.seen).history.clone()
     }
 }

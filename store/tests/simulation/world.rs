@@ -20,6 +20,9 @@ const SEGMENT_BYTES: u64 = 16 << 10;
 
 const HISTORY: Duration = Duration::from_secs(6);
 
+/// Little enough that clients use it up now and then.
+const QUOTA: std::ops::Range<u64> = 8 << 10..64 << 10;
+
 /// Opening takes no longer: it does not wait for others.
 const OPEN_MAX: Duration = Duration::from_secs(60);
 
@@ -64,25 +67,49 @@ pub struct World {
     began: Instant,
     told: bool,
     pub healed: AtomicBool,
+    /// What the stores may grow to; 0: no end.
+    quota: u64,
+    /// Clocks and processes run evenly: what is promised for a time can be relied on.
+    pub even: AtomicBool,
 }
 
-fn name(id: u64) -> String {
+pub fn name(id: u64) -> String {
     format!("server-{id}")
 }
 
 impl World {
     pub fn new(random: Random) -> Arc<Self> {
+        let quota = match random.once_in(3) {
+            true => random.below(QUOTA),
+            false => 0,
+        };
         let schedule = Schedule::new(random.clone());
+        Self::with(schedule, random, quota)
+    }
+
+    /// Another cluster in the same world, with quota for all there is.
+    pub fn beside(&self) -> Arc<Self> {
+        Self::with(self.schedule.clone(), self.random.clone(), 0)
+    }
+
+    pub fn without_quota(random: Random) -> Arc<Self> {
+        let schedule = Schedule::new(random.clone());
+        Self::with(schedule, random, 0)
+    }
+
+    fn with(schedule: Schedule, random: Random, quota: u64) -> Arc<Self> {
         Arc::new(World {
             network: Network::new(schedule.clone(), random.clone()),
             schedule,
             random,
-            observer: Arc::default(),
+            observer: Arc::new(Observer::new(quota)),
             servers: Mutex::default(),
             next_id: Mutex::new(1),
             began: Instant::now(),
             told: std::env::var_os("SKIFF_SIM_TRACE").is_some(),
             healed: AtomicBool::new(false),
+            quota,
+            even: AtomicBool::new(false),
         })
     }
 
@@ -169,6 +196,7 @@ impl World {
             address: name(id),
             join,
             history: HISTORY,
+            quota_bytes: self.quota,
             transport: Arc::new(self.network.link(host.clone())),
             disk: Arc::new(disk),
             segment_bytes: SEGMENT_BYTES,

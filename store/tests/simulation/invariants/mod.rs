@@ -1,5 +1,6 @@
 //! What must hold, one thing in each file. `Report` is what a simulation left behind.
 
+pub mod backups;
 pub mod durable;
 pub mod glances;
 pub mod leases;
@@ -7,6 +8,7 @@ pub mod linearizable;
 pub mod once;
 pub mod one_leader;
 pub mod order;
+pub mod quota;
 pub mod same_state;
 pub mod watches;
 

@@ -4,9 +4,9 @@ use skiff_store::Snapshot;
 use skiff_store::mvcc::State;
 use std::hash::{DefaultHasher, Hash, Hasher};
 
-/// What a state comes to: keys, leases, requests done, history; apart, so that it is seen
+/// What a state comes to: keys, leases, requests done, history, alarms, weight; apart, so that it is seen
 /// in what two differ.
-pub type Digest = [u64; 6];
+pub type Digest = [u64; 8];
 
 fn of(what: impl FnOnce(&mut DefaultHasher)) -> u64 {
     let mut hasher = DefaultHasher::new();
@@ -29,5 +29,7 @@ pub fn digest(state: &State) -> Digest {
         }
     });
     let history = state.history().len() as u64;
-    [state.revision(), state.compacted(), history, keys, leases, sessions]
+    let alarms = of(|hasher| state.alarms().iter().for_each(|server| server.hash(hasher)));
+    let [revision, compacted, bytes] = [state.revision(), state.compacted(), state.bytes()];
+    [revision, compacted, history, keys, leases, sessions, alarms, bytes]
 }
