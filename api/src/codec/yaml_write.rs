@@ -10,8 +10,8 @@ pub fn encode_yaml(value: &Value) -> Vec<u8> {
         Value::Object(map) if !map.is_empty() => out.map(map, 0),
         Value::Array(items) if !items.is_empty() => out.list(items, 0),
         other => {
-            out.scalar(other, 0);
-            out.0.push('\n');
+            out.scalar(other, INDENT);
+            out.end_line();
         }
     }
     out.0.into_bytes()
@@ -279,6 +279,20 @@ metadata: {}
 none: []
 "#;
         assert_eq!(String::from_utf8_lossy(&encode_yaml(&value)), want);
+    }
+
+    #[test]
+    fn a_text_alone_is_a_block_that_is_read_again() {
+        for text in ["\n+", "a\nb\n", " a\n\nb", "- a\n---\n"] {
+            let written = encode_yaml(&json!(text));
+            assert_eq!(
+                decode_yaml(&written).expect("read"),
+                json!(text),
+                "{}",
+                String::from_utf8_lossy(&written)
+            );
+        }
+        assert_eq!(encode_yaml(&json!("a\nb\n")), b"|\n  a\n  b\n");
     }
 
     fn tree() -> impl Strategy<Value = Value> {
