@@ -280,7 +280,13 @@ impl StateDb {
             let (held, sums) = load(&*db, &*seal)?;
             Ok((db, held, sums))
         }));
+        let io = |source| StoreError::Io {
+            action: format!("opening {}", dir.display()),
+            source,
+        };
         let why = match opened {
+            // It is somebody's: whole, and not ours to make anew.
+            Ok(Err(Broken::Sled(source))) if source.kind() == std::io::ErrorKind::WouldBlock => return Err(io(source)),
             Ok(Ok((db, held, sums))) => {
                 return Ok(StateDb {
                     db,
@@ -294,10 +300,6 @@ impl StateDb {
             Err(_) => "sled gave up on it".to_string(),
         };
         tracing::warn!(dir = %dir.display(), why, "the state database is not usable; rebuilding it from the snapshot and the log");
-        let io = |source| StoreError::Io {
-            action: format!("rebuilding {}", dir.display()),
-            source,
-        };
         disk.remove_dir(dir).map_err(io)?;
         let db = disk.table(dir).map_err(io)?;
         Ok(StateDb {
@@ -460,6 +462,14 @@ impl Persister {
         }
         // A panic in there has been logged by the panic hook, and costs a replay.
         let _ = thread.join();
+    }
+}
+
+/// Its thread ends by itself, also when the store was never quite opened.
+impl Drop for Persister {
+    fn drop(&mut self) {
+        lock(&self.shared.pending).closing = true;
+        self.shared.wake();
     }
 }
 

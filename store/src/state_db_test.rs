@@ -1,8 +1,9 @@
-//! What sled's files take after a day of what a cluster at rest writes.
+//! sled's files: whose they are, and what they take after a day of what a cluster at rest writes.
 
 use super::*;
 use crate::codec::Plain;
 use crate::host::OsDisk;
+use crate::raft_types::{LeaderId, LogId};
 
 /// Seconds of a day; others with `SKIFF_CHURN_SECONDS`.
 const SECONDS: u64 = 86_400;
@@ -20,6 +21,25 @@ fn written_bytes() -> u64 {
     let io = std::fs::read_to_string("/proc/self/io").unwrap_or_default();
     let line = io.lines().find_map(|line| line.strip_prefix("wchar: "));
     line.and_then(|n| n.trim().parse().ok()).unwrap_or_default()
+}
+
+#[test]
+fn what_another_holds_is_waited_for_and_never_made_anew() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let open = || StateDb::open(&OsDisk, dir.path(), Arc::new(Plain));
+    let mut first = open().expect("opened");
+    let mut point = first.point().clone();
+    point.last = Some(LogId::new(LeaderId { term: 1, node_id: 1 }, 7));
+    first.advance(point.clone()).expect("written");
+    let error = open().err().expect("it is held");
+    let held = matches!(&error, StoreError::Io { source, .. } if source.kind() == std::io::ErrorKind::WouldBlock);
+    assert!(held, "{error:?}");
+    let closed = std::thread::spawn(move || {
+        std::thread::sleep(std::time::Duration::from_millis(300));
+        drop(first);
+    });
+    assert_eq!(open().expect("let go meanwhile").point().last, point.last);
+    closed.join().expect("closed");
 }
 
 /// Ten nodes (or tens of them) that renew a lease every ten seconds, for each ten an event every

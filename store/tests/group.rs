@@ -223,3 +223,22 @@ async fn one_that_was_away_too_long_gets_a_snapshot() {
         .flatten();
     assert!(files.any(|f| f.path().extension().is_some_and(|e| e == "snap")));
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_of_several_does_not_go_on_without_its_log() {
+    let mut group = Group::of(3).await;
+    let leader = group.leader(&[]).await;
+    let written = group.store(leader).txn(put("/before", "x")).await;
+    written.expect("put");
+    group.agree().await;
+    let lost = (1..=3).find(|id| *id != leader).expect("a follower");
+    group.stop(lost).await;
+    std::fs::rename(group.dir(lost).join("log"), group.dir(lost).join("log.damaged")).expect("moved");
+    // What it acknowledged and whom it voted for is gone: another leader could be made without the write.
+    let error = RaftStore::open(group.config(lost)).await.err().expect("refused");
+    assert!(error.to_string().contains("skiff server remove"), "{error}");
+    std::fs::remove_dir_all(group.dir(lost).join("log")).expect("what the try has made");
+    std::fs::rename(group.dir(lost).join("log.damaged"), group.dir(lost).join("log")).expect("put back");
+    group.start(lost, false).await;
+    group.agree().await;
+}

@@ -9,9 +9,14 @@ use std::os::fd::AsFd;
 use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 /// sled only writes here after it was loaded: a small cache does.
 const CACHE_BYTES: u64 = 4 << 20;
+
+/// How long a database may still be held by whoever closed it, and how often that is looked at.
+const LOCKED_MAX: Duration = Duration::from_secs(5);
+const LOCKED_PAUSE: Duration = Duration::from_millis(5);
 
 #[derive(Debug, Clone, Copy, Default)]
 pub struct OsDisk;
@@ -138,7 +143,19 @@ impl Sled {
             .cache_capacity(CACHE_BYTES)
             // The store's thread flushes; sled's own would wake twice a second, also when idle.
             .flush_every_ms(None);
-        Ok(config.open()?)
+        // One that was closed is let go a moment later, by sled's own threads.
+        let until = Instant::now() + LOCKED_MAX;
+        loop {
+            match config.open() {
+                Err(sled::Error::Io(error)) if error.to_string().contains("could not acquire lock") => {
+                    if Instant::now() >= until {
+                        return Err(io::Error::new(io::ErrorKind::WouldBlock, error));
+                    }
+                    std::thread::sleep(LOCKED_PAUSE);
+                }
+                opened => return Ok(opened?),
+            }
+        }
     }
 
     fn db(&self) -> io::Result<&sled::Db> {

@@ -45,8 +45,9 @@ pub fn io(action: &str, path: &Path) -> impl FnOnce(std::io::Error) -> StoreErro
 }
 
 pub fn corrupt(path: &Path, offset: u64, why: String) -> StoreError {
-    let remedy = "put the file back from a backup; or, to go on from the last snapshot without what came after it, \
-                  move the log directory away and start again";
+    let remedy = "put the file back from a backup; or, where this is the only server, to go on without what came \
+                  after the state on the disk, move the log directory away and start again; one of several servers \
+                  is removed instead, and joins anew";
     StoreError::Corrupt {
         file: path.display().to_string(),
         offset,

@@ -24,7 +24,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 use tokio_stream::wrappers::ReceiverStream;
 
 /// Bytes of a snapshot in one message.
@@ -129,7 +129,9 @@ impl PeerClient {
     {
         let (route, owed) = (self.route(), Arc::new(AtomicUsize::new(0)));
         let sent = owed.clone();
-        let messages = input.map(move |request| {
+        // Whoever waits for requests holds the one reader of the log: it lets go when nobody waits for results.
+        let (wanted, unwanted) = oneshot::channel::<()>();
+        let messages = input.take_until(unwanted).map(move |request| {
             sent.fetch_add(1, Ordering::AcqRel);
             wire::put_append(route, &request)
         });
@@ -137,8 +139,8 @@ impl PeerClient {
         let opened = tokio::time::timeout(option.soft_ttl(), opened).await;
         let opened = opened.unwrap_or_else(|_| Err(Unreachable::new(&self.peer, "no answer in time")));
         let answers = opened.map_err(|e| gone(&e))?;
-        let results = futures::stream::unfold(Some((answers, owed)), move |state| async move {
-            let (mut answers, owed) = state?;
+        let results = futures::stream::unfold(Some((answers, owed, wanted)), move |state| async move {
+            let (mut answers, owed, wanted) = state?;
             let mut silent = false;
             let result = loop {
                 match tokio::time::timeout(APPEND_SILENCE, answers.next()).await {
@@ -153,7 +155,7 @@ impl PeerClient {
             match result {
                 Ok(result) => {
                     owed.fetch_sub(1, Ordering::AcqRel);
-                    Some((Ok(result), Some((answers, owed))))
+                    Some((Ok(result), Some((answers, owed, wanted))))
                 }
                 Err(why) => Some((Err(gone(&Unreachable::new(&self.peer, why))), None)),
             }

@@ -111,9 +111,11 @@ pub(super) fn load(config: &StoreConfig) -> Result<Parts, StoreError> {
 }
 
 impl Parts {
-    /// A log that was moved away, since it was damaged: the server goes on from what the state
-    /// and the snapshots have, in a later term than any of theirs.
-    pub async fn go_on_without_log(&mut self, me: u64) -> Result<(), StoreError> {
+    /// A log that was moved away, since it was damaged: a server that is alone goes on from what
+    /// the state and the snapshots have, in a later term than any of theirs. Among others it may
+    /// not: they count on what it acknowledged, and on its vote, which lay there, too.
+    pub async fn go_on_without_log(&mut self, config: &StoreConfig) -> Result<(), StoreError> {
+        let me = config.node_id;
         let state = self.snapshots.point().last;
         let (Some(last), None, None) = (state.max(self.snapshots.last()), self.log.last(), self.log.purged()) else {
             return Ok(());
@@ -124,6 +126,17 @@ impl Parts {
         };
         if self.log.read_vote().await.map_err(io)?.is_some() {
             return Ok(());
+        }
+        let members = self.snapshots.membership();
+        if members.is_some_and(|members| members.nodes().any(|(id, _)| *id != me)) {
+            return Err(StoreError::Corrupt {
+                file: config.dir.join("log").display().to_string(),
+                offset: 0,
+                why: "there is no log, and the other servers of the group count on what was in it; remove this server \
+                      (`skiff server remove`) and let it join anew, or, if the others are lost, restore a snapshot of \
+                      the cluster (`skiff snapshot restore --force`)"
+                    .into(),
+            });
         }
         tracing::warn!(
             entry = last.index,

@@ -212,7 +212,7 @@ impl RaftStore {
         let for_load = config.clone();
         let parts = host::blocking(move || disk::load(&for_load)).await;
         let mut parts = parts.map_err(|e| StoreError::Internal(format!("opening the store: {e}")))??;
-        parts.go_on_without_log(config.node_id).await?;
+        parts.go_on_without_log(&config).await?;
         let disk::Parts {
             log,
             applied,

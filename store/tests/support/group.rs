@@ -222,8 +222,16 @@ impl Group {
                 tokio::time::sleep(Duration::from_millis(20)).await;
             }
         };
-        tokio::time::timeout(Duration::from_secs(30), agreed)
-            .await
-            .expect("they agree")
+        let Ok(revision) = tokio::time::timeout(Duration::from_secs(30), agreed).await else {
+            let told = self
+                .stores
+                .iter()
+                .map(|(id, store)| (id, store.leader(), store.snapshot().revision()));
+            panic!(
+                "they do not agree (server, whom it takes for leader, revision): {:?}",
+                told.collect::<Vec<_>>()
+            );
+        };
+        revision
     }
 }
