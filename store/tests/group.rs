@@ -237,8 +237,32 @@ async fn one_of_several_does_not_go_on_without_its_log() {
     // What it acknowledged and whom it voted for is gone: another leader could be made without the write.
     let error = RaftStore::open(group.config(lost)).await.err().expect("refused");
     assert!(error.to_string().contains("skiff server remove"), "{error}");
+    assert!(error.to_string().contains("--force-single"), "{error}");
     std::fs::remove_dir_all(group.dir(lost).join("log")).expect("what the try has made");
     std::fs::rename(group.dir(lost).join("log.damaged"), group.dir(lost).join("log")).expect("put back");
     group.start(lost, false).await;
     group.agree().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_that_is_left_goes_on_without_its_log_when_it_is_forced() {
+    let mut group = Group::of(3).await;
+    let written = group.store(1).txn(put("/before", "x")).await;
+    written.expect("put");
+    group.agree().await;
+    for id in 1..=3 {
+        group.stop(id).await;
+    }
+    std::fs::rename(group.dir(2).join("log"), group.dir(2).join("log.damaged")).expect("moved");
+    let forced = RaftStore::force_single(&group.config(2)).await.expect("forced");
+    assert_eq!(forced.expect("there were others").left_behind, [1, 3]);
+    for round in 0..2 {
+        let alone = group.start(2, false).await;
+        assert!(alone.snapshot().get(b"/before").is_some());
+        let written = alone.txn(put(&format!("/alone/{round}"), "x")).await;
+        written.expect("it takes writes by itself");
+        group.stop(2).await;
+    }
+    let alone = group.start(2, false).await;
+    assert_eq!(alone.snapshot().range(b"", None, 0).entries.len(), 3);
 }

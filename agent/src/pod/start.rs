@@ -16,6 +16,7 @@ use crate::volume;
 use k8s_openapi::api::core::v1::{Container, Pod};
 use skiff_proto::cri::v1 as cri;
 use std::collections::BTreeMap;
+use std::os::unix::fs::PermissionsExt;
 use tokio_util::sync::CancellationToken;
 
 fn waits(reason: &str, message: impl Into<String>) -> Waiting {
@@ -187,32 +188,8 @@ async fn prepare(
     env.retain(|(name, _)| !added.env.iter().any(|(known, _)| known == name));
     env.extend(added.env);
     mounts.extend(added.mounts);
-    let pod_dir = shared.config.pod_dir(spec::uid(pod));
-    let io = |e: std::io::Error| format!("cannot write to {}: {e}", pod_dir.display());
-    let mounted = |path: &str| {
-        container
-            .volume_mounts
-            .iter()
-            .flatten()
-            .any(|m| m.mount_path.trim_end_matches('/') == path)
-    };
-    if !mounted("/etc/hosts") {
-        let hosts = pod_dir.join("etc-hosts");
-        std::fs::create_dir_all(&pod_dir).map_err(io)?;
-        let host_file = std::fs::read_to_string("/etc/hosts").unwrap_or_default();
-        std::fs::write(&hosts, sandbox::hosts_file(&shared.config, pod, &ips, &host_file)).map_err(io)?;
-        mounts.push(manner.bind("/etc/hosts", &hosts.display().to_string()));
-    }
-    let message_dir = pod_dir.join("containers").join(&container.name);
-    let message_file = message_dir.join(attempt.to_string());
-    std::fs::create_dir_all(&message_dir).map_err(io)?;
-    std::fs::write(&message_file, []).map_err(io)?;
-    use std::os::unix::fs::PermissionsExt;
-    // Whatever user the container runs as writes its last words here.
-    std::fs::set_permissions(&message_file, std::fs::Permissions::from_mode(0o666)).map_err(io)?;
-    let message_file = message_file.display().to_string();
-    let path = container.termination_message_path.as_deref().filter(|p| !p.is_empty());
-    mounts.push(manner.bind(path.unwrap_or("/dev/termination-log"), &message_file));
+    let (files, message_file) = own_files(shared, pod, container, attempt, &ips, &manner)?;
+    mounts.extend(files);
     Ok(sandbox::Prepared {
         attempt,
         image_ref: image.id.clone(),
@@ -225,6 +202,38 @@ async fn prepare(
         host: shared.host.clone(),
         users: manner.users,
     })
+}
+
+/// The files that the agent writes for a container, its hosts and its last words, and where the latter lie.
+fn own_files(
+    shared: &Shared,
+    pod: &Pod,
+    container: &Container,
+    attempt: u32,
+    ips: &[String],
+    manner: &volume::Manner,
+) -> Result<(Vec<cri::Mount>, String), String> {
+    let mut mounts = Vec::new();
+    let pod_dir = shared.config.pod_dir(spec::uid(pod));
+    let io = |e: std::io::Error| format!("cannot write to {}: {e}", pod_dir.display());
+    let mut mounted = container.volume_mounts.iter().flatten();
+    if !mounted.any(|m| m.mount_path.trim_end_matches('/') == "/etc/hosts") {
+        let hosts = pod_dir.join("etc-hosts");
+        std::fs::create_dir_all(&pod_dir).map_err(io)?;
+        let host_file = std::fs::read_to_string("/etc/hosts").unwrap_or_default();
+        std::fs::write(&hosts, sandbox::hosts_file(&shared.config, pod, ips, &host_file)).map_err(io)?;
+        mounts.push(manner.bind("/etc/hosts", &hosts.display().to_string()));
+    }
+    let message_dir = pod_dir.join("containers").join(&container.name);
+    let message_file = message_dir.join(attempt.to_string());
+    std::fs::create_dir_all(&message_dir).map_err(io)?;
+    std::fs::write(&message_file, []).map_err(io)?;
+    // Whatever user the container runs as writes its last words here.
+    std::fs::set_permissions(&message_file, std::fs::Permissions::from_mode(0o666)).map_err(io)?;
+    let message_file = message_file.display().to_string();
+    let path = container.termination_message_path.as_deref().filter(|p| !p.is_empty());
+    mounts.push(manner.bind(path.unwrap_or("/dev/termination-log"), &message_file));
+    Ok((mounts, message_file))
 }
 
 /// The devices that the runtime adds by their names, and what is added to the container for those that it does not know.

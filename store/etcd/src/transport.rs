@@ -24,6 +24,7 @@ use pb::watch_server::WatchServer;
 use skiff_proto::etcd::etcdserverpb as pb;
 use std::convert::Infallible;
 use std::future::{Future, poll_fn};
+use std::panic::AssertUnwindSafe;
 use std::pin::pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::Poll;
@@ -98,6 +99,8 @@ impl Begun {
 
 impl<F: Future<Output = ()> + Send + 'static> hyper::rt::Executor<F> for Begun {
     fn execute(&self, request: F) {
+        // One that panics has told so in the log, and ends its own stream; the others go on.
+        let request = AssertUnwindSafe(request).catch_unwind().map(|_| ());
         let mut begun = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         begun.push(request.boxed());
     }

@@ -8,7 +8,7 @@ use crate::group::Group;
 use crate::host::{self, Disk, Lock};
 use crate::log::Log;
 use crate::machine::Snapshots;
-use crate::raft_types::Vote;
+use crate::raft_types::{LogId, Vote};
 use crate::seal::Encrypted;
 use crate::snapshot;
 use crate::state_db::{Persister, StateDb};
@@ -111,45 +111,62 @@ pub(super) fn load(config: &StoreConfig) -> Result<Parts, StoreError> {
 }
 
 impl Parts {
-    /// A log that was moved away, since it was damaged: a server that is alone goes on from what
-    /// the state and the snapshots have, in a later term than any of theirs. Among others it may
-    /// not: they count on what it acknowledged, and on its vote, which lay there, too.
-    pub async fn go_on_without_log(&mut self, config: &StoreConfig) -> Result<(), StoreError> {
-        let me = config.node_id;
+    /// The last entry that any part knows of.
+    pub fn last(&self) -> Option<LogId> {
         let state = self.snapshots.point().last;
-        let (Some(last), None, None) = (state.max(self.snapshots.last()), self.log.last(), self.log.purged()) else {
-            return Ok(());
-        };
-        let io = |source| StoreError::Io {
-            action: "beginning a log anew".into(),
-            source,
-        };
-        if self.log.read_vote().await.map_err(io)?.is_some() {
+        self.log.last().max(state).max(self.snapshots.last())
+    }
+
+    /// Was the log moved away from beside the state, since it was damaged?
+    pub async fn log_is_gone(&mut self) -> Result<bool, StoreError> {
+        if self.last().is_none() || self.log.last().is_some() {
+            return Ok(false);
+        }
+        Ok(self.log.read_vote().await.map_err(begin)?.is_none())
+    }
+
+    /// A server that is alone goes on without its log. Among others it may not: they count on
+    /// what it acknowledged, and on its vote, which lay there, too.
+    pub async fn go_on_without_log(&mut self, config: &StoreConfig) -> Result<(), StoreError> {
+        if !self.log_is_gone().await? {
             return Ok(());
         }
         let members = self.snapshots.membership();
-        if members.is_some_and(|members| members.nodes().any(|(id, _)| *id != me)) {
+        if members.is_some_and(|members| members.nodes().any(|(id, _)| *id != config.node_id)) {
             return Err(StoreError::Corrupt {
                 file: config.dir.join("log").display().to_string(),
                 offset: 0,
                 why: "there is no log, and the other servers of the group count on what was in it; remove this server \
-                      (`skiff server remove`) and let it join anew, or, if the others are lost, restore a snapshot of \
-                      the cluster (`skiff snapshot restore --force`)"
+                      (`skiff server remove`) and let it join anew, or, if the others are lost for good, go on with \
+                      what its state has (`skiff server --force-single`)"
                     .into(),
             });
         }
+        self.begin_log(config.node_id).await
+    }
+
+    /// A new log behind what the state and the snapshots have, in a later term than any of theirs.
+    pub async fn begin_log(&mut self, me: u64) -> Result<(), StoreError> {
+        let Some(last) = self.last() else { return Ok(()) };
         tracing::warn!(
             entry = last.index,
             "there is no log: going on from the state and the snapshots"
         );
         // Raft wants a snapshot of all that is not in the log.
-        if state > self.snapshots.last() {
+        if Some(last) > self.snapshots.last() {
             let (snapshots, seal) = (self.snapshots.clone(), self.seal.clone());
             let taken = host::blocking(move || snapshots.take(&*seal)).await;
             taken.map_err(|e| StoreError::Internal(format!("taking a snapshot: {e}")))??;
         }
         let vote = Vote::new(last.leader_id.term + 1, me);
-        self.log.save_vote(&vote).await.map_err(io)?;
-        self.log.purge(last).await.map_err(io)
+        self.log.save_vote(&vote).await.map_err(begin)?;
+        self.log.purge(last).await.map_err(begin)
+    }
+}
+
+fn begin(source: std::io::Error) -> StoreError {
+    StoreError::Io {
+        action: "beginning a log anew".into(),
+        source,
     }
 }

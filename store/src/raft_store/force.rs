@@ -32,9 +32,9 @@ impl RaftStore {
     pub async fn force_single(config: &StoreConfig) -> Result<Option<Forced>, StoreError> {
         let for_load = config.clone();
         let parts = crate::host::blocking(move || disk::load(&for_load)).await;
-        let parts = parts.map_err(|e| StoreError::Internal(format!("opening the store: {e}")))??;
+        let mut parts = parts.map_err(|e| StoreError::Internal(format!("opening the store: {e}")))??;
         let mut log = parts.log.clone();
-        let forced = rewrite(config, &parts, &mut log).await;
+        let forced = rewrite(config, &mut parts, &mut log).await;
         parts.persister.close();
         log.close().await;
         forced
@@ -43,14 +43,14 @@ impl RaftStore {
 
 async fn rewrite(
     config: &StoreConfig,
-    parts: &disk::Parts,
+    parts: &mut disk::Parts,
     log: &mut crate::log::Log,
 ) -> Result<Option<Forced>, StoreError> {
     let io = |action: &str| {
         let action = format!("{action} of {}", config.dir.display());
         move |source| StoreError::Io { action, source }
     };
-    let Some(last) = log.last().max(parts.snapshots.last()) else {
+    let Some(last) = parts.last() else {
         return Err(StoreError::Internal(format!(
             "{} holds no store that could go on alone",
             config.dir.display()
@@ -64,6 +64,9 @@ async fn rewrite(
     // The number first: whatever is interrupted, the old group is not heard any more.
     let number = random_number()?;
     group::write(&*config.disk, &config.dir, number).map_err(io("writing the group's number"))?;
+    if parts.log_is_gone().await? {
+        parts.begin_log(me).await?;
+    }
     let vote = log.read_vote().await.map_err(io("reading the log"))?;
     let term = vote.map_or(0, |v| v.leader_id.term).max(last.leader_id.term) + 1;
     log.save_vote(&Vote::new(term, me))

@@ -10,6 +10,9 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+/// For what a group does in a moment, unless the machine is very busy.
+const LIMIT: Duration = Duration::from_secs(120);
+
 #[derive(Default)]
 struct Links {
     services: BTreeMap<u64, PeerService>,
@@ -202,7 +205,7 @@ impl Group {
                 tokio::time::sleep(Duration::from_millis(10)).await;
             }
         };
-        tokio::time::timeout(Duration::from_secs(30), found)
+        tokio::time::timeout(LIMIT, found)
             .await
             .expect("somebody leads")
     }
@@ -222,7 +225,7 @@ impl Group {
                 tokio::time::sleep(Duration::from_millis(20)).await;
             }
         };
-        let Ok(revision) = tokio::time::timeout(Duration::from_secs(30), agreed).await else {
+        let Ok(revision) = tokio::time::timeout(LIMIT, agreed).await else {
             let told = self
                 .stores
                 .iter()

@@ -10,6 +10,9 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 use tokio::signal::unix::{SignalKind, signal};
 
+const USAGE: &str =
+    "usage: bench [api | node | scheduler] [--only PART,...] [--network N]; of the scheduler also [--nodes N,...]";
+
 /// The segment of test hosts that nothing else uses.
 const NETWORK: u8 = 199;
 /// Twice what a slow machine needs.
@@ -27,12 +30,16 @@ async fn main() -> Result<()> {
     let of_scheduler = arguments.next_if(|first| first == "scheduler").is_some();
     let mut nodes = None;
     while let Some(argument) = arguments.next() {
+        if matches!(argument.as_str(), "-h" | "--help") {
+            println!("{USAGE}");
+            return Ok(());
+        }
         let value = arguments.next().with_context(|| format!("{argument} needs a value"))?;
         match argument.as_str() {
             "--only" => only = Some(value),
             "--nodes" if of_scheduler => nodes = Some(value),
             "--network" => network = value.parse().context("--network is a number up to 255")?,
-            _ => bail!("usage: bench [api | node | scheduler] [--only PART,...] [--network N]"),
+            _ => bail!("{USAGE}"),
         }
     }
     let programs = Programs::beside(&std::env::current_exe()?)?;
