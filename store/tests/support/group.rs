@@ -205,9 +205,7 @@ impl Group {
                 tokio::time::sleep(Duration::from_millis(10)).await;
             }
         };
-        tokio::time::timeout(LIMIT, found)
-            .await
-            .expect("somebody leads")
+        tokio::time::timeout(LIMIT, found).await.expect("somebody leads")
     }
 
     /// Waits until all servers that run have the same state, and returns its revision.
