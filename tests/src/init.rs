@@ -44,11 +44,9 @@ fn mounts(dir: &Path) -> Result<()> {
     let run = dir.join("run");
     std::fs::create_dir_all(&run)?;
     mount(Some("tmpfs"), "/run", Some("tmpfs"), MsFlags::empty(), Some("mode=755")).context("cannot mount /run")?;
-    for (own, place) in [
-        ("log-pods", "/var/log/pods"),
-        ("log-containers", "/var/log/containers"),
-        ("kubelet", "/var/lib/kubelet"),
-    ] {
+    // Not the folders of pods' logs by themselves: who removes those of the machine (a reset does, when they
+    // are empty) takes what is mounted there away from every host.
+    for (own, place) in [("log", "/var/log"), ("kubelet", "/var/lib/kubelet")] {
         let own = dir.join(own);
         std::fs::create_dir_all(&own)?;
         std::fs::create_dir_all(place)?;
