@@ -140,13 +140,18 @@ proptest! {
         let behavior = with_rules.then(defaults);
         let (mut history, mut current, mut now) = (History::default(), 10, 0);
         history.begin(current, at(0));
+        let mut sizes = vec![(0, current)];
         for (desired, passed) in asked {
             now += passed;
+            // The rate is counted from what there was when the period, of 15 s, began.
+            let begun = sizes.iter().rev().find(|(since, _)| *since <= now - 15).map_or(10, |(_, size)| *size);
+            let from = if with_rules { begun } else { current };
             let found = limit(&mut history, behavior.as_ref(), bounds(current), desired, at(now));
             prop_assert!((1..=100).contains(&found.replicas));
-            prop_assert!(found.replicas <= (current * 2).max(current + 4));
+            prop_assert!(found.replicas <= (from * 2).max(from + 4).max(current));
             if found.replicas != current {
                 history.scaled(behavior.as_ref(), current, found.replicas, at(now));
+                sizes.push((now, found.replicas));
             }
             current = found.replicas;
             prop_assert!(history.recommendations.len() <= REMEMBERED_MAX && history.added.len() <= REMEMBERED_MAX);
