@@ -2,11 +2,11 @@
 //! ask for in a namespace.
 //! Source: <https://kubernetes.io/docs/concepts/policy/limit-range/>.
 
-use super::quantity::Quantity;
 use super::{forbidden, is};
 use crate::contract::{AdmissionRequest, Admitted, Objects, Operation};
 use crate::tree::{items, map_mut, text};
 use serde_json::{Map, Value};
+use skiff_api::quantity::Quantity;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -158,7 +158,7 @@ impl Asked {
         let read = |key: &str| {
             let given = resources.get(key).and_then(Value::as_object).into_iter().flatten();
             given
-                .filter_map(|(name, quantity)| Some((name.clone(), Quantity::of(quantity)?)))
+                .filter_map(|(name, quantity)| Some((name.clone(), super::quantity(quantity)?)))
                 .collect()
         };
         Self {
@@ -195,8 +195,8 @@ impl Asked {
     fn add(&mut self, other: &Self) {
         for (into, from) in [(&mut self.requests, &other.requests), (&mut self.limits, &other.limits)] {
             for (name, quantity) in from {
-                let sum = into.entry(name.clone()).or_default();
-                *sum = sum.plus(*quantity);
+                let sum = into.entry(name.clone()).or_insert(Quantity::ZERO);
+                *sum = *sum + *quantity;
             }
         }
     }
@@ -205,7 +205,7 @@ impl Asked {
     fn lift(&mut self, other: &Self) {
         for (into, from) in [(&mut self.requests, &other.requests), (&mut self.limits, &other.limits)] {
             for (name, quantity) in from {
-                let most = into.entry(name.clone()).or_default();
+                let most = into.entry(name.clone()).or_insert(Quantity::ZERO);
                 *most = (*most).max(*quantity);
             }
         }
@@ -222,30 +222,26 @@ fn bounds(limit: &Value, kind: &str, asked: &Asked, need_limit: bool, problems: 
         .collect();
     for name in names {
         let (request, top) = (asked.requests.get(name), asked.limits.get(name));
-        if let Some((shown, min)) = of("min", name).and_then(|text| Some((text, Quantity::parse(text)?))) {
+        if let Some((shown, min)) = of("min", name).and_then(|text| Some((text, text.parse::<Quantity>().ok()?))) {
             let rule = format!("minimum {name} usage per {kind} is {shown}");
             match (request, top) {
                 (None, _) => problems.push(format!("{rule}.  No request is specified")),
-                (Some(request), _) if *request < min => {
-                    problems.push(format!("{rule}, but request is {}", request.shown()))
-                }
-                (_, Some(top)) if *top < min => problems.push(format!("{rule}, but limit is {}", top.shown())),
+                (Some(request), _) if *request < min => problems.push(format!("{rule}, but request is {request}")),
+                (_, Some(top)) if *top < min => problems.push(format!("{rule}, but limit is {top}")),
                 _ => {}
             }
         }
-        if let Some((shown, max)) = of("max", name).and_then(|text| Some((text, Quantity::parse(text)?))) {
+        if let Some((shown, max)) = of("max", name).and_then(|text| Some((text, text.parse::<Quantity>().ok()?))) {
             let rule = format!("maximum {name} usage per {kind} is {shown}");
             match (request, top) {
                 (_, None) if need_limit => problems.push(format!("{rule}.  No limit is specified")),
-                (_, Some(top)) if *top > max => problems.push(format!("{rule}, but limit is {}", top.shown())),
-                (Some(request), _) if *request > max => {
-                    problems.push(format!("{rule}, but request is {}", request.shown()))
-                }
+                (_, Some(top)) if *top > max => problems.push(format!("{rule}, but limit is {top}")),
+                (Some(request), _) if *request > max => problems.push(format!("{rule}, but request is {request}")),
                 _ => {}
             }
         }
         if let Some((shown, ratio)) =
-            of("maxLimitRequestRatio", name).and_then(|text| Some((text, Quantity::parse(text)?)))
+            of("maxLimitRequestRatio", name).and_then(|text| Some((text, text.parse::<Quantity>().ok()?)))
         {
             let rule = format!("{name} max limit to request ratio per {kind} is {shown}");
             match (request, top) {
@@ -255,9 +251,8 @@ fn bounds(limit: &Value, kind: &str, asked: &Asked, need_limit: bool, problems: 
                 (None, _) => problems.push(format!("{rule}, but no request is specified or request is 0")),
                 (_, None) => problems.push(format!("{rule}, but no limit is specified or limit is 0")),
                 (Some(request), Some(top)) => {
-                    let one = Quantity::parse("1").unwrap_or_default();
-                    let actual = top.ratio(*request);
-                    if actual > ratio.ratio(one) {
+                    let actual = top.as_f64() / request.as_f64();
+                    if actual > ratio.as_f64() {
                         problems.push(format!("{rule}, but provided ratio is {actual:.6}"));
                     }
                 }

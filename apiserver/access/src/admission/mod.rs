@@ -11,9 +11,9 @@ mod escalation;
 mod limit_ranger;
 mod namespace;
 mod node_restriction;
+mod pod_resize;
 mod pod_security;
 mod priority;
-mod quantity;
 mod runtime_class;
 mod service_account;
 mod service_account_secrets;
@@ -24,6 +24,7 @@ use crate::contract::{AdmissionRequest, Admitted, Objects, Operation};
 use crate::tree::text;
 use serde_json::Value;
 use skiff_api::ApiError;
+use skiff_api::quantity::Quantity;
 
 /// `suffix`: five random characters for a generated volume name.
 pub fn mutate(r: &mut AdmissionRequest, objects: &dyn Objects, suffix: &str) -> Admitted {
@@ -53,7 +54,8 @@ pub fn validate(r: &mut AdmissionRequest, objects: &dyn Objects, authorizers: &A
     storage::resize(r, objects)?;
     runtime_class::validate(r, objects)?;
     certificates::validate(r, objects, authorizers)?;
-    escalation::validate(r, objects, authorizers)
+    escalation::validate(r, objects, authorizers)?;
+    pod_resize::validate(r, objects)
 }
 
 /// Whether the request is about a resource itself (no subresource).
@@ -78,6 +80,15 @@ fn shown_name<'a>(r: &'a AdmissionRequest) -> &'a str {
 /// `spec` of the new object; `None` if there is no map.
 fn spec_mut<'a>(r: &'a mut AdmissionRequest) -> Option<&'a mut Value> {
     r.object.get_mut("spec").filter(|spec| spec.is_object())
+}
+
+/// Quantities are written as text, but numbers are taken too.
+fn quantity(value: &Value) -> Option<Quantity> {
+    match value {
+        Value::String(text) => text.parse().ok(),
+        Value::Number(number) => number.to_string().parse().ok(),
+        _ => None,
+    }
 }
 
 /// A pod that stands for a static pod of a node.

@@ -7,6 +7,8 @@ use crate::tree::{flag, text};
 use serde_json::Value;
 
 const GROUP: &str = "scheduling.k8s.io";
+/// Classes that the system itself needs.
+const SYSTEM: [&str; 2] = ["system-cluster-critical", "system-node-critical"];
 
 pub fn mutate(r: &mut AdmissionRequest, objects: &dyn Objects) -> Admitted {
     if is(r, Operation::Update, "", "pods") {
@@ -91,6 +93,9 @@ fn global_default(objects: &dyn Objects) -> Option<std::sync::Arc<Value>> {
 
 /// There is at most one global default.
 pub fn validate(r: &AdmissionRequest, objects: &dyn Objects) -> Admitted {
+    if is(r, Operation::Delete, GROUP, "priorityclasses") && SYSTEM.contains(&r.name) {
+        return Err(forbidden(r, "this is a system priority class and cannot be deleted"));
+    }
     let write =
         is(r, Operation::Create, GROUP, "priorityclasses") || is(r, Operation::Update, GROUP, "priorityclasses");
     if !write || flag(r.object, "/globalDefault") != Some(true) {

@@ -1,11 +1,11 @@
 //! Claims and volumes: DefaultStorageClass, StorageObjectInUseProtection,
 //! PersistentVolumeClaimResize.
 
-use super::quantity::Quantity;
 use super::{defaults, forbidden, is};
 use crate::contract::{AdmissionRequest, Admitted, Objects, Operation};
 use crate::tree::{flag, list_mut, text};
 use serde_json::Value;
+use skiff_api::quantity::Quantity;
 
 const GROUP: &str = "storage.k8s.io";
 
@@ -59,7 +59,7 @@ pub fn resize(r: &AdmissionRequest, objects: &dyn Objects) -> Admitted {
     if !is(r, Operation::Update, "", "persistentvolumeclaims") {
         return Ok(());
     }
-    let size = |claim: &Value| Quantity::parse(text(claim, "/spec/resources/requests/storage"));
+    let size = |claim: &Value| text(claim, "/spec/resources/requests/storage").parse::<Quantity>().ok();
     let (Some(new), Some(old)) = (size(r.object), r.old_object.and_then(size)) else {
         return Ok(());
     };

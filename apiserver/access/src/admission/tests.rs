@@ -282,7 +282,7 @@ fn limit_ranges() {
         json!({"apiVersion": "v1", "kind": "LimitRange", "metadata": {"name": "l", "namespace": "dev"},
         "spec": {"limits": [{"type": "Container", "default": {"cpu": "500m"}, "defaultRequest": {"cpu": "100m"},
                              "min": {"cpu": "50m"}, "max": {"cpu": "1"}, "maxLimitRequestRatio": {"cpu": "5"}},
-                            {"type": "Pod", "max": {"cpu": "1500m"}}]}}),
+                            {"type": "Pod", "max": {"cpu": "1500m", "memory": "1Gi"}, "min": {"memory": "1Mi"}}]}}),
     ]);
     let made = create(&objects, "/pods", "dev", pod(json!({}))).unwrap();
     assert_eq!(
@@ -294,7 +294,7 @@ fn limit_ranges() {
         "LimitRanger plugin set: cpu request for container c; cpu limit for container c"
     );
     let ann = user("ann", &[]);
-    let container = |request: &str, limit: &str| json!({"name": "c", "resources": {"requests": {"cpu": request}, "limits": {"cpu": limit}}});
+    let container = |request: &str, limit: &str| json!({"name": "c", "resources": {"requests": {"cpu": request, "memory": "300Mi"}, "limits": {"cpu": limit, "memory": "600Mi"}}});
     for (containers, words) in [
         (json!([container("200m", "1")]), ""),
         (
@@ -312,6 +312,11 @@ fn limit_ranges() {
         (
             json!([container("500m", "1"), container("500m", "1")]),
             "maximum cpu usage per Pod is 1500m, but limit is 2",
+        ),
+        (
+            // In the suffixes that the pod was written with.
+            json!([container("200m", "400m"), container("200m", "400m")]),
+            "maximum memory usage per Pod is 1Gi, but limit is 1200Mi",
         ),
     ] {
         let object = pod(json!({"containers": containers}));
@@ -878,4 +883,82 @@ fn pod_security_levels() {
         r.warnings,
         ["would violate PodSecurity \"restricted:latest\": host namespaces (hostPID=true)"]
     );
+}
+
+#[test]
+fn a_resize_beyond_the_node_is_refused() {
+    let node = |os: &str| {
+        json!({"apiVersion": "v1", "kind": "Node", "metadata": {"name": os, "labels": {"kubernetes.io/os": os}},
+            "status": {"allocatable": {"cpu": "2", "memory": "4Gi"}}})
+    };
+    let objects = cluster(vec![node("linux"), node("windows")]);
+    let ann = user("ann", &[]);
+    let asking = |node: &str, cpu: &str, memory: &str| {
+        pod(
+            json!({"nodeName": node, "containers": [{"name": "c", "resources": {"requests": {"cpu": cpu, "memory": memory}}}]}),
+        )
+    };
+    let resize = |subresource: &str, new: Value| {
+        let old = asking(new["spec"]["nodeName"].as_str().unwrap_or(""), "1", "1Gi");
+        let path = format!("/pods{subresource}");
+        validated(&ann, &objects, Operation::Update, &path, "dev", "web", new, Some(&old))
+    };
+    for (subresource, new, words, cause) in [
+        ("/resize", asking("linux", "2", "4Gi"), "", ""),
+        ("", asking("linux", "3", "4Gi"), "", ""),
+        ("/resize", asking("", "3", "4Gi"), "", ""),
+        (
+            "/resize",
+            asking("linux", "2500m", "5Gi"),
+            "pods \"web\" is forbidden: node didn't have enough allocatable resources: cpu, requested: 2500, allocatable: 2000; memory, requested: 5368709120, allocatable: 4294967296",
+            "NodeCapacity",
+        ),
+        (
+            "/resize",
+            asking("windows", "2", "4Gi"),
+            "pod resize is only supported on linux nodes, node \"windows\" is \"windows\"",
+            "UnsupportedPlatform",
+        ),
+        ("/resize", asking("lost", "2", "4Gi"), "node \"lost\" not found", ""),
+    ] {
+        let result = resize(subresource, new);
+        if words.is_empty() {
+            assert_eq!(result, Ok(()));
+            continue;
+        }
+        let error = result.clone().unwrap_err();
+        refused(result, 403, words);
+        let reason = error.details.unwrap()["causes"][0]["reason"].clone();
+        assert_eq!(reason.as_str().unwrap_or(""), cause);
+    }
+}
+
+#[test]
+fn the_systems_priority_classes_stay() {
+    let class = |name: &str| json!({"apiVersion": "scheduling.k8s.io/v1", "kind": "PriorityClass", "metadata": {"name": name}, "value": 1});
+    let names = ["system-node-critical", "system-cluster-critical", "mine"];
+    let objects = cluster(names.map(class).to_vec());
+    let root = user("root", &["system:masters"]);
+    for name in names {
+        let path = "scheduling.k8s.io/priorityclasses";
+        let old = class(name);
+        let result = validated(
+            &root,
+            &objects,
+            Operation::Delete,
+            path,
+            "",
+            name,
+            Value::Null,
+            Some(&old),
+        );
+        match name {
+            "mine" => assert_eq!(result, Ok(())),
+            _ => refused(
+                result,
+                403,
+                "is forbidden: this is a system priority class and cannot be deleted",
+            ),
+        }
+    }
 }
