@@ -6,6 +6,7 @@ pub(crate) mod container;
 pub(crate) mod defaults;
 mod dns;
 mod env;
+mod label_keys;
 mod mounts;
 mod overlaps;
 mod probe;
@@ -81,6 +82,7 @@ fn prepare_create(pod: &mut Value) {
     if pod.is_object() {
         pod["status"] = status;
     }
+    label_keys::merge(pod);
 }
 
 fn fields(pod: &Value) -> Vec<(&'static str, String)> {

@@ -263,9 +263,11 @@ fn spread_keys(constraint: &Value, path: &Path, errors: &mut Errors) {
     }
     for (i, key) in keys.iter().filter_map(Value::as_str).enumerate() {
         errors.all(&path.at(i), key, names::qualified_name(key));
-        let selected = selector.at("matchLabels").get(key).is_some()
-            || selector.items("matchExpressions").iter().any(|e| e.text("key") == key);
-        if selected {
+    }
+    // The server merges the keys into the expressions: once there is fine, twice is the user's.
+    for (i, key) in keys.iter().filter_map(Value::as_str).enumerate() {
+        let expressions = selector.items("matchExpressions").iter();
+        if selector.at("matchLabels").get(key).is_some() || expressions.filter(|e| e.text("key") == key).count() > 1 {
             errors.invalid(&path.at(i), key, "exists in both matchLabelKeys and labelSelector");
         }
     }
