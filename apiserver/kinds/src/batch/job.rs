@@ -218,14 +218,27 @@ fn completions(new: &Value, old: &Value, errors: &mut Errors) {
     }
 }
 
-/// A job that never started may still be steered to other nodes.
+/// Whether no pod of a suspended job is left, or none was ever made: who decides about queues may then
+/// change what its pods ask for, and where they go.
+fn is_at_rest(job: &Value) -> bool {
+    let never_started = !job.has("status.startTime");
+    let ended = has(job, "Suspended") && job.int("status.active").unwrap_or(0) == 0;
+    job.flag("spec.suspend") && (never_started || ended)
+}
+
 fn template(new: &Value, old: &Value, errors: &mut Errors) {
     let mut template = new.at("spec.template").clone();
     let before = old.at("spec.template");
-    if old.flag("spec.suspend") && !old.has("status.startTime") {
+    if is_at_rest(old) {
         if let Some(spec) = existing(&mut template, "spec") {
             for key in ["nodeSelector", "tolerations", "schedulingGates"] {
                 copy(spec, before.at("spec"), key);
+            }
+            for list in ["containers", "initContainers"] {
+                let asked = before.at("spec").items(list);
+                for (container, was) in each(spec, list).zip(asked) {
+                    copy(container, was, "resources");
+                }
             }
             if let Some(affinity) = object(spec, "affinity") {
                 copy(affinity, before.at("spec.affinity"), "nodeAffinity");

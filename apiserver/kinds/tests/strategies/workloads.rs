@@ -395,6 +395,32 @@ fn updates_of_jobs() {
     let errors = updated("jobs.batch", "", &started, &late).0;
     check(&errors, &["spec.template: Invalid value"], &late);
     assert!(errors[0].ends_with("field is immutable"));
+    // What pods ask for, likewise; and once more when the last pod of a suspended job is gone.
+    let mut sized = steered.clone();
+    sized["spec"]["template"]["spec"]["containers"][0]["resources"] = json!({"requests": {"cpu": "2"}});
+    check(&updated("jobs.batch", "", &old, &sized).0, &[], &sized);
+    let mut other_image = sized.clone();
+    other_image["spec"]["template"]["spec"]["containers"][0]["image"] = json!("other");
+    check(
+        &updated("jobs.batch", "", &old, &other_image).0,
+        &["spec.template: Invalid value"],
+        &other_image,
+    );
+    let suspended = json!([{"type": "Suspended", "status": "True"}]);
+    for (active, suspend, faults) in [(0, true, 0), (1, true, 1), (0, false, 1)] {
+        let mut before = started.clone();
+        before["spec"]["suspend"] = json!(suspend);
+        before["status"]["conditions"] = suspended.clone();
+        before["status"]["active"] = json!(active);
+        let mut after = sized.clone();
+        after["spec"]["suspend"] = json!(suspend);
+        after["status"] = before["status"].clone();
+        assert_eq!(
+            updated("jobs.batch", "", &before, &after).0.len(),
+            faults,
+            "{active} {suspend}"
+        );
+    }
     let more = set(&old, "/spec/completions", json!(3));
     check(
         &updated("jobs.batch", "", &old, &more).0,
