@@ -17,7 +17,7 @@ pub fn name_errors(name: &str, rule: NameRule) -> Vec<String> {
     match rule {
         NameRule::Subdomain => names::dns_subdomain(name),
         NameRule::Label => names::dns_label(name),
-        NameRule::Service => names::dns_1035_label(name),
+        NameRule::Service => names::dns_label(name),
         NameRule::PathSegment => names::path_segment(name),
         NameRule::Any => Vec::new(),
     }

@@ -1,6 +1,7 @@
 //! What names and addresses must look like: the shared rules under this crate's
 //! short names, and the checks of addresses.
 
+use crate::networking::address;
 use std::net::IpAddr;
 
 pub(crate) use skiff_api::names::{
@@ -17,10 +18,14 @@ pub(crate) fn is_ip(text: &str) -> bool {
 
 pub(crate) const NOT_AN_IP: &str = "must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)";
 
-/// What is wrong with an address.
+/// What is wrong with an address that every reader is to take for the same one.
 pub(crate) fn ip(text: &str) -> Vec<String> {
-    let fine = is_ip(text);
-    (!fine).then(|| NOT_AN_IP.to_string()).into_iter().collect()
+    address::ip_fault(text).map(str::to_string).into_iter().collect()
+}
+
+/// What is wrong with a range, likewise.
+pub(crate) fn cidr(text: &str) -> Vec<String> {
+    address::cidr_fault(text).map(str::to_string).into_iter().collect()
 }
 
 /// A word on an address that is valid and not in the form that all write alike.
@@ -42,7 +47,7 @@ pub(crate) fn ip_warning(path: &str, text: &str) -> Option<String> {
 /// What is wrong with an address that others are to reach: it may not be one that
 /// means something else on each machine.
 pub(crate) fn non_special_ip(text: &str) -> Vec<String> {
-    let Ok(ip) = text.parse::<IpAddr>() else {
+    let Some(ip) = address::loose_ip(text) else {
         return vec!["must be a valid IP address".into()];
     };
     let (local, local_multicast) = match ip {
@@ -63,10 +68,6 @@ pub(crate) fn non_special_ip(text: &str) -> Vec<String> {
         faults.push("may not be in the link-local multicast range (224.0.0.0/24, ff02::/10)".into());
     }
     faults
-}
-
-pub(crate) fn is_cidr(text: &str) -> bool {
-    text.parse::<ipnet::IpNet>().is_ok()
 }
 
 pub(crate) const NOT_A_CIDR: &str = "must be a valid CIDR value, (e.g. 10.9.8.0/24 or 2001:db8::/64)";

@@ -17,7 +17,7 @@ pub enum NameRule {
     Subdomain,
     /// DNS-1123 label (namespaces, ...).
     Label,
-    /// DNS-1035 label, or DNS-1123 label since relaxed service names (services).
+    /// DNS-1123 label since relaxed service names (services, which were DNS-1035 labels before).
     Service,
     /// Anything that fits into one path segment (RBAC kinds).
     PathSegment,

@@ -59,8 +59,8 @@ fn validate(o: &Value) -> Vec<FieldError> {
         let list = Path::new("spec.podCIDRs");
         let cidrs = o.items("spec.podCIDRs");
         let texts: Vec<&str> = cidrs.iter().map(|c| c.as_str().unwrap_or("")).collect();
-        for (i, cidr) in texts.iter().enumerate().filter(|(_, c)| !names::is_cidr(c)) {
-            errors.invalid(&list.at(i), *cidr, names::NOT_A_CIDR);
+        for (i, cidr) in texts.iter().enumerate() {
+            errors.all(&list.at(i), cidr, names::cidr(cidr));
         }
         if texts.len() > 1 {
             if texts.len() > 2 || !names::is_dual_stack(&texts) {

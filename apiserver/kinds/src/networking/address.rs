@@ -7,7 +7,7 @@ use crate::names::{NOT_A_CIDR, NOT_AN_IP};
 use std::net::IpAddr;
 
 /// Reads what older parsers took: octets may begin with zeros.
-fn loose_ip(text: &str) -> Option<IpAddr> {
+pub(crate) fn loose_ip(text: &str) -> Option<IpAddr> {
     if let Ok(ip) = text.parse::<IpAddr>() {
         return Some(ip);
     }
@@ -58,33 +58,51 @@ pub(crate) fn range(text: &str) -> Option<ipnet::IpNet> {
     loose_cidr(text).and_then(masked)
 }
 
-/// An address that every reader takes for the same one.
-pub(crate) fn ip(path: &Path, text: &str, errors: &mut Errors) {
+/// What keeps readers from taking an address for the same one.
+pub(crate) fn ip_fault(text: &str) -> Option<&'static str> {
     let Some(ip) = loose_ip(text) else {
-        return errors.invalid(path, text, NOT_AN_IP);
+        return Some(NOT_AN_IP);
     };
     if text.parse::<IpAddr>().is_err() {
-        errors.invalid(path, text, "must not have leading 0s");
+        Some("must not have leading 0s")
     } else if is_mapped(ip) {
-        errors.invalid(path, text, "must not be an IPv4-mapped IPv6 address");
+        Some("must not be an IPv4-mapped IPv6 address")
+    } else {
+        None
+    }
+}
+
+/// What keeps readers from taking a range for the same one.
+pub(crate) fn cidr_fault(text: &str) -> Option<&'static str> {
+    let Some(parsed) = loose_cidr(text) else {
+        return Some(NOT_A_CIDR);
+    };
+    let zeros = |length: &str| length.len() > 1 && length.starts_with('0');
+    let plain = text
+        .split_once('/')
+        .is_some_and(|(ip, l)| ip.parse::<IpAddr>().is_ok() && !zeros(l));
+    if !plain {
+        Some("must not have leading 0s in IP or prefix length")
+    } else if is_mapped(parsed.0) {
+        Some("must not have an IPv4-mapped IPv6 address")
+    } else if masked(parsed).is_some_and(|net| net.addr() != parsed.0) {
+        Some("must not have bits set beyond the prefix length")
+    } else {
+        None
+    }
+}
+
+/// An address that every reader takes for the same one.
+pub(crate) fn ip(path: &Path, text: &str, errors: &mut Errors) {
+    if let Some(fault) = ip_fault(text) {
+        errors.invalid(path, text, fault);
     }
 }
 
 /// A range that every reader takes for the same one.
 pub(crate) fn cidr(path: &Path, text: &str, errors: &mut Errors) {
-    let Some(parsed) = loose_cidr(text) else {
-        return errors.invalid(path, text, NOT_A_CIDR);
-    };
-    let zeros = |length: &str| length.len() > 1 && length.starts_with('0');
-    if !text
-        .split_once('/')
-        .is_some_and(|(ip, l)| ip.parse::<IpAddr>().is_ok() && !zeros(l))
-    {
-        errors.invalid(path, text, "must not have leading 0s in IP or prefix length");
-    } else if is_mapped(parsed.0) {
-        errors.invalid(path, text, "must not have an IPv4-mapped IPv6 address");
-    } else if masked(parsed).is_some_and(|net| net.addr() != parsed.0) {
-        errors.invalid(path, text, "must not have bits set beyond the prefix length");
+    if let Some(fault) = cidr_fault(text) {
+        errors.invalid(path, text, fault);
     }
 }
 

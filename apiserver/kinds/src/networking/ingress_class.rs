@@ -55,8 +55,13 @@ pub(crate) static STRATEGY: Rules = Rules {
         } else {
             "<none>".to_string()
         };
+        let default = o
+            .at("metadata.annotations")
+            .get("ingressclass.kubernetes.io/is-default-class")
+            .is_some_and(|mark| mark == "true");
+        let mark = if default { " (default)" } else { "" };
         vec![
-            cell::name(o),
+            format!("{}{mark}", o.text("metadata.name")).into(),
             cell::text(o, "spec.controller"),
             parameters.into(),
             cell::age(o, now),

@@ -44,10 +44,21 @@ fn services() {
             ],
         ),
         (
-            service(json!({"externalIPs": ["127.0.0.1", "x"]})),
+            service(json!({"externalIPs": ["127.0.0.1", "x", "010.0.0.1", "::ffff:10.0.0.1"]})),
             vec![
                 "spec.externalIPs[0]: Invalid value: \"127.0.0.1\": may not be in the loopback range",
                 "spec.externalIPs[1]: Invalid value: \"x\": must be a valid IP address",
+                "spec.externalIPs[2]: Invalid value: \"010.0.0.1\": must not have leading 0s",
+                "spec.externalIPs[3]: Invalid value: \"::ffff:10.0.0.1\": must not be an IPv4-mapped IPv6 address",
+            ],
+        ),
+        (
+            service(
+                json!({"type": "LoadBalancer", "loadBalancerSourceRanges": ["10.0.0.1/8", "10.0.0.0/08", "10.0.0.0/8"]}),
+            ),
+            vec![
+                "spec.LoadBalancerSourceRanges[0]: Invalid value: \"10.0.0.1/8\": must not have bits set beyond the prefix length",
+                "spec.LoadBalancerSourceRanges[1]: Invalid value: \"10.0.0.0/08\": must not have leading 0s in IP or prefix length",
             ],
         ),
         (

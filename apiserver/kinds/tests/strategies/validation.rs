@@ -237,7 +237,12 @@ fn other_kinds() {
         (
             "services".into(),
             json!({"metadata": {"name": "1x"}, "spec": {"ports": [{"port": 80}]}}),
-            vec!["metadata.name: Invalid value: \"1x\": a DNS-1035 label must"],
+            vec![],
+        ),
+        (
+            "services".into(),
+            json!({"metadata": {"name": "A_b"}, "spec": {"ports": [{"port": 80}]}}),
+            vec!["metadata.name: Invalid value: \"A_b\": a lowercase RFC 1123 label must"],
         ),
         (
             "services".into(),

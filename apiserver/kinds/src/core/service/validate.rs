@@ -32,11 +32,10 @@ pub(super) fn check(o: &Value) -> Vec<FieldError> {
         }
         for (i, ip) in spec.items("externalIPs").iter().enumerate() {
             let (at, ip) = (path.of("externalIPs"), ip.as_str().unwrap_or(""));
-            let faults = if names::is_ip(ip) {
-                names::non_special_ip(ip)
-            } else {
-                names::ip(ip)
-            };
+            let mut faults = names::ip(ip);
+            if faults.is_empty() {
+                faults = names::non_special_ip(ip);
+            }
             errors.all(&at.at(i), ip, faults);
         }
         errors.choice(spec, &path, "type", TYPES);
@@ -237,9 +236,7 @@ fn node_ports(spec: &Value, list: &Path, errors: &mut Errors) {
 }
 
 fn cidr(text: &str, path: &Path, errors: &mut Errors) {
-    if !names::is_cidr(text) {
-        errors.invalid(path, text, names::NOT_A_CIDR);
-    }
+    errors.all(path, text, names::cidr(text));
 }
 
 /// Who may reach the balancer: by field, or by the annotation before it.
