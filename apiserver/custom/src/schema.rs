@@ -2,6 +2,7 @@
 //! without its prose. Compiled once from the definition's JSON, which was found to be
 //! structural; what is not understood is left out, never guessed.
 
+use crate::number::Width;
 use crate::pattern::Pattern;
 use serde_json::{Map, Value};
 
@@ -70,6 +71,8 @@ pub enum Additional {
 #[derive(Debug, Default)]
 pub struct Checks {
     pub format: Option<Box<str>>,
+    /// What a numeric format can hold.
+    pub width: Option<Width>,
     pub maximum: Option<f64>,
     pub exclusive_maximum: bool,
     pub minimum: Option<f64>,
@@ -266,8 +269,9 @@ impl Checks {
         let many = |key: &str| list(map, key).map(inner).collect();
         Some(Box::new(Self {
             format: Some(text(map, "format"))
-                .filter(|f| crate::format::supported(f))
+                .filter(|f| crate::format::supported(f) || Width::of(text(map, "type"), f).is_some())
                 .map(Into::into),
+            width: Width::of(text(map, "type"), text(map, "format")),
             maximum: number("maximum"),
             exclusive_maximum: flag(map, "exclusiveMaximum"),
             minimum: number("minimum"),

@@ -115,6 +115,36 @@ fn validates_values_in_upstream_s_words() {
             json!(1),
             &["spec.x: Invalid value: 1: spec.x in body should be greater than 1"],
         ),
+        (json!({"type": "integer", "format": "int32"}), json!(2_147_483_647), &[]),
+        (
+            json!({"type": "integer", "format": "int32"}),
+            json!(-2_147_483_648.0),
+            &[],
+        ),
+        (
+            json!({"type": "integer", "format": "int32"}),
+            json!(2_147_483_648_i64),
+            &["<nil>: Invalid value: \"\": Checked value must be of type integer with format int32 in spec.x"],
+        ),
+        (
+            // A bound that the format cannot hold is a fault of every value.
+            json!({"type": "integer", "format": "int32", "maximum": 4_294_967_295_i64}),
+            json!(1),
+            &["<nil>: Invalid value: \"\": Maximum boundary value must be of type integer with format int32 in spec.x"],
+        ),
+        (
+            json!({"type": "integer", "format": "int64"}),
+            json!(9_223_372_036_854_775_807_i64),
+            &[],
+        ),
+        (json!({"type": "integer", "format": "uint32"}), json!(-1), &[]),
+        (json!({"type": "number", "format": "float"}), json!(3.4e38), &[]),
+        (
+            json!({"type": "number", "format": "float"}),
+            json!(3.5e38),
+            &["<nil>: Invalid value: \"\": Checked value must be of type number with format float in spec.x"],
+        ),
+        (json!({"type": "number", "format": "double"}), json!(1e300), &[]),
         (
             json!({"type": "number", "multipleOf": 0.5}),
             json!(0.7),

@@ -351,7 +351,26 @@ fn string(checks: &Checks, text: &str, path: &Path, outcome: &mut Outcome) {
     }
 }
 
+/// Numbers hold what their format can: the value, and the bounds that it is compared with.
+fn width(checks: &Checks, n: &Number, path: &Path, outcome: &mut Outcome) {
+    let Some(width) = checks.width else { return };
+    let bound = |n: Option<f64>| n.is_none_or(|n| Number::from_f64(n).is_some_and(|n| width.holds(&n)));
+    let (kind, format) = width.shown();
+    for (fits, what) in [
+        (bound(checks.multiple_of), "MultipleOf"),
+        (bound(checks.maximum), "Maximum boundary"),
+        (bound(checks.minimum), "Minimum boundary"),
+        (width.holds(n), "Checked"),
+    ] {
+        if !fits {
+            let text = format!("{what} value must be of type {kind} with format {format} in {path}");
+            outcome.push(composite(&text));
+        }
+    }
+}
+
 fn number(checks: &Checks, n: &Number, path: &Path, outcome: &mut Outcome) {
+    width(checks, n, path, outcome);
     let value = Value::Number(n.clone());
     let real = n.as_f64().unwrap_or(0.0);
     // Whole numbers are compared as such: a float64 cannot tell large ones apart.
