@@ -93,6 +93,13 @@ pub async fn discover(client: &Client) -> Result<Discovered, Error> {
         let Some(version) = preferred else { continue };
         match client.list_api_group_resources(&version.group_version).await {
             Ok(list) => found.kinds.extend(kinds(&group.name, &version.version, list.resources)),
+            Err(kube::Error::Api(status)) if status.code == 503 => {
+                // As clients say that are told by the server itself that it cannot know.
+                let version = version.group_version;
+                found
+                    .failed
+                    .push(format!("{version}: stale GroupVersion discovery: {version}"));
+            }
             Err(error) => found.failed.push(format!("{}: {error}", version.group_version)),
         }
         // Kinds that only an older version of the group has.
