@@ -10,6 +10,7 @@ use crate::config::Config;
 use crate::error::Error;
 use crate::pod::{cgroup, links, resources, spec};
 use crate::runtime::config::Layout;
+use crate::runtime::socket_of_shim;
 use crate::volume;
 use base64::prelude::*;
 use k8s_openapi::api::core::v1::Pod;
@@ -134,17 +135,29 @@ pub fn of_ended<'a>(layout: &Layout, ids: impl Iterator<Item = &'a str>) -> Vec<
 }
 
 /// Takes away what the runtime should have taken away of a pod's containers (or sandboxes) that
-/// have ended; almost always it has.
+/// have ended; almost always it has. One whose shim was killed while it was made has a cgroup, no bundle.
 pub fn clear<'a>(config: &Config, pod: &Pod, ids: impl Iterator<Item = &'a str>) {
-    let layout = Layout::new(&config.data_dir);
-    let left = of_ended(&layout, ids);
-    let Some(pod_spec) = pod.spec.as_ref().filter(|_| !left.is_empty()) else {
+    let Some(pod_spec) = pod.spec.as_ref() else {
         return;
     };
+    let layout = Layout::new(&config.data_dir);
     let group = resources::cgroup_path(&config.cgroup_root, resources::qos(pod_spec), spec::uid(pod));
+    let ids: BTreeSet<String> = ids.map(str::to_owned).collect();
+    let mut left = BTreeSet::from_iter(of_ended(&layout, ids.iter().map(String::as_str)));
+    left.extend(with_cgroup(&hierarchies(), &group, &ids));
+    if left.is_empty() {
+        return;
+    }
     tokio::task::spawn_blocking(move || {
         left.iter().for_each(|id| remove_container(&layout, &group, id));
     });
+}
+
+/// Those of these containers that have a cgroup in their pod's.
+fn with_cgroup(hierarchies: &[PathBuf], pod_cgroup: &str, ids: &BTreeSet<String>) -> Vec<String> {
+    let pod_cgroup = pod_cgroup.trim_start_matches('/');
+    let has = |id: &String| hierarchies.iter().any(|root| root.join(pod_cgroup).join(id).exists());
+    ids.iter().filter(|id| !id.is_empty() && has(id)).cloned().collect()
 }
 
 /// Blocks: removes what the runtime has left of a container in `pod_cgroup` that has ended.
@@ -152,6 +165,7 @@ pub fn remove_container(layout: &Layout, pod_cgroup: &str, id: &str) {
     tracing::info!(id, "removing what the runtime has left of a container");
     for (pid, _) in shims(layout).into_iter().filter(|(_, of)| of == id) {
         let _ = kill(pid, Signal::SIGKILL);
+        let _ = std::fs::remove_file(socket_of_shim(&layout.socket, id));
     }
     let group = format!("{}/{id}", pod_cgroup.trim_start_matches('/'));
     end_processes(Path::new(&group));
@@ -193,6 +207,7 @@ pub fn end_lost_shims(layout: &Layout) {
         if !bundles.join(&id).exists() {
             tracing::info!(id, "ending a shim without a container");
             let _ = kill(pid, Signal::SIGKILL);
+            let _ = std::fs::remove_file(socket_of_shim(&layout.socket, &id));
         }
     }
 }
@@ -313,6 +328,16 @@ mod tests {
         remove_container(&layout, "/no-cgroups/pod0", id);
         assert_eq!(left(), Vec::<String>::new());
         assert!(!work.exists() && bundles(&layout).exists());
+    }
+
+    #[test]
+    fn a_container_without_a_bundle_may_have_left_its_cgroup() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let roots = ["cpu", "memory"].map(|name| dir.path().join(name));
+        std::fs::create_dir_all(roots[1].join("kubepods/besteffort/podu/half-made")).expect("made");
+        let ids: BTreeSet<String> = ["half-made", "gone", ""].map(str::to_owned).into();
+        assert_eq!(with_cgroup(&roots, "/kubepods/besteffort/podu", &ids), ["half-made"]);
+        assert!(with_cgroup(&roots, "/kubepods/podu", &ids).is_empty());
     }
 
     #[test]

@@ -99,6 +99,14 @@ pub fn holds_exactly(things: &Things, uids: &BTreeSet<String>, containers: usize
             return Err(format!("{kind}: {} for {} pods", of(kind).len(), uids.len()));
         }
     }
+    // That of a shim that was killed stays as long as the runtime knows the sandbox.
+    if of("shim-socket").len() < uids.len() || (uids.is_empty() && !of("shim-socket").is_empty()) {
+        return Err(format!(
+            "shim-socket: {} for {} pods",
+            of("shim-socket").len(),
+            uids.len()
+        ));
+    }
     // One to the log of each container that runs, some to those of ended ones.
     let links = of("log-link").len();
     if links < containers || (uids.is_empty() && links > 0) || !of("broken-log-link").is_empty() {

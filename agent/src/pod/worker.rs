@@ -209,8 +209,7 @@ impl Worker {
             }
         }
         let running: Vec<Container> = self.seen.all().filter(|c| c.state == State::Running).cloned().collect();
-        let ended = self.seen.all().filter(|c| c.state == State::Exited);
-        leftovers::clear(&self.shared.config, &self.pod, ended.map(|c| c.id.as_str()));
+        self.clear_ended();
         // All pods of the node are adopted at once, and must not be probed at once for ever.
         self.spread = Duration::MAX;
         for container in running {
@@ -225,6 +224,12 @@ impl Worker {
             self.memory.volumes_ready = true;
             self.act(Action::MountVolumes);
         }
+    }
+
+    /// Takes away what is left of containers whose runtime or shim was killed with them.
+    fn clear_ended(&self) {
+        let ended = self.seen.all().filter(|c| c.state == State::Exited);
+        leftovers::clear(&self.shared.config, &self.pod, ended.map(|c| c.id.as_str()));
     }
 
     /// Takes the API's newest version of the pod.

@@ -22,6 +22,7 @@ use skiff_proto::cri::v1::image_service_client::ImageServiceClient;
 use skiff_proto::cri::v1::runtime_service_client::RuntimeServiceClient;
 use skiff_proto::cri::v1::{self as cri};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::UnixStream;
 use tonic::transport::{Channel, Endpoint};
@@ -36,6 +37,7 @@ const CALL_TIME_MAX: Duration = Duration::from_secs(120);
 pub struct Runtime {
     channel: Channel,
     turns: Turns,
+    socket: Arc<Path>,
 }
 
 /// A sandbox or a container that was made.
@@ -61,6 +63,7 @@ impl Runtime {
         Ok(Self {
             channel,
             turns: Turns::new(processors),
+            socket: socket.into(),
         })
     }
 
@@ -174,6 +177,8 @@ impl Runtime {
         let kept = format!("/var/lib/cni/results/cni-loopback-{id}-lo");
         // Absent where containerd has learned to do it.
         let _ = std::fs::remove_file(kept);
+        // A shim that was killed has not removed it, and nobody else does.
+        let _ = std::fs::remove_file(socket_of_shim(&self.socket, id));
         Ok(())
     }
 
@@ -334,6 +339,15 @@ impl Runtime {
     }
 }
 
+/// Where the shim of a sandbox listens, by containerd's rule: named by a digest of its containerd's
+/// address, the namespace that CRI is in, and the sandbox.
+pub fn socket_of_shim(containerd: &Path, sandbox_id: &str) -> PathBuf {
+    let of = format!("{}/k8s.io/{sandbox_id}", containerd.display());
+    let digest = ring::digest::digest(&ring::digest::SHA256, of.as_bytes());
+    let name: String = digest.as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
+    Path::new("/run/containerd/s").join(name)
+}
+
 /// `info`: what containerd tells of a sandbox beyond CRI, as JSON. Nothing: it does not tell.
 fn namespace_of(info: &str) -> Option<Option<PathBuf>> {
     let info: serde_json::Value = serde_json::from_str(info).ok()?;
@@ -366,7 +380,17 @@ fn absent_is_done<T>(answer: Result<T, tonic::Status>, action: &'static str) -> 
 
 #[cfg(test)]
 mod tests {
-    use super::{namespace_of, reserved_for};
+    use super::{namespace_of, reserved_for, socket_of_shim};
+    use std::path::Path;
+
+    #[test]
+    fn a_shim_listens_where_containerd_has_put_it() {
+        let socket = Path::new("/var/lib/skiff/agent/run/containerd.sock");
+        let id = "323ce57f43ad19c9b20615a637361ec63017281ba00257cf20057c57092004d9";
+        // By sha256sum, after a rule that containerd 1.6 was seen to follow.
+        let place = "/run/containerd/s/9fc32ea32b5b78e8612296638a1bc6d6f059b7ab5cb8dc96918ae18b5d9977b3";
+        assert_eq!(socket_of_shim(socket, id), Path::new(place));
+    }
 
     #[test]
     fn a_sandbox_is_in_the_namespace_that_its_specification_names() {

@@ -74,6 +74,8 @@ impl Worker {
                 self.memory.retry.retain(|op, _| !matches!(op, Op::Container(_)));
                 self.seen.put_sandbox(sandbox);
                 self.sandbox_made = Some(now);
+                // What a killed shim had under way may have appeared after its containers' ends.
+                self.clear_ended();
                 self.show_addresses(now);
             }
             Err(error) => {
